@@ -1,0 +1,36 @@
+# Two commands do it all on a fresh machine: `make reproduce` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+EXPERIMENT ?= demo
+DATA ?=
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := .venv/bin
+READY := .venv/.ready
+DISK_GB := 9
+
+.PHONY: setup reproduce test lab bench clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) was found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3."; exit 1; }
+	@[ -x $(BIN)/python ] || [ $$(df -Pk . | awk 'NR==2 {print int($$4 / 1048576)}') -ge $(DISK_GB) ] || { echo "The environment needs $(DISK_GB) GB and this disk has less free: free some, or clone the project to a larger disk."; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)."; exit 1; }
+	@echo "Installing the packages of requirements.lock into .venv (some minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || { echo "The packages could not be installed, the reason stands above: mend it (a network? disk space?) and run the same command again."; exit 1; }
+	@touch $@
+
+# Snakemake decides what is stale; papermill executes the notebooks; see Snakefile.
+reproduce: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce $(EXPERIMENT) --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+
+test: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+
+lab: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
+
+clean:
+	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages mlclib.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

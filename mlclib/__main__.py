@@ -1,0 +1,110 @@
+"""The command line: python -m mlclib COMMAND; each command calls the same functions as the notebooks."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from mlclib import config
+from mlclib.errors import UserError
+
+
+def reproduce(arguments: argparse.Namespace) -> None:
+    """Rebuild what is stale of an experiment: its notebooks, tables and figures."""
+    experiment = config.load(arguments.experiment)
+    values = [f"experiment={arguments.experiment}", f"data={arguments.data}", f"results={arguments.results}"]
+    options = ["--cores", str(arguments.cores), "--rerun-triggers", "params", "input", "mtime", "--keep-going"]
+    command = [sys.executable, "-m", "snakemake", *options, "--quiet", "all", "--config", *values]
+    stale = subprocess.run([*command, "--dry-run", "--printshellcmds"], capture_output=True, text=True)
+    if stale.returncode:
+        raise UserError(f"snakemake cannot plan {experiment.name}: {(stale.stdout + stale.stderr).strip()}")
+    page = Path(arguments.results) / experiment.name / "README.md"
+    if subprocess.run([*command, "--summary"], capture_output=True, text=True).stdout.count("update pending") == 0:
+        print(f"Nothing to do: {experiment.name} is up to date; its tables are in {page}")
+        return
+    if subprocess.run(command).returncode:
+        raise UserError(f"{experiment.name} is not complete: see the sentence on the failed notebook above")
+    print(f"Done: the tables of {experiment.name} are in {page}")
+
+
+def execute(arguments: argparse.Namespace) -> None:
+    """Run one notebook headless."""
+    from mlclib import notebook
+
+    notebook.execute(arguments.notebook, arguments.copy, config.parse_overrides(arguments.set))
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train one model of an experiment, each seed unless it is finished already."""
+    from mlclib.runs import Study
+
+    study = Study(
+        config.load(arguments.experiment, config.parse_overrides(arguments.set)), arguments.data, arguments.results
+    )
+    seeds = None if arguments.seed is None else (arguments.seed,)
+    for run in study.train(study.experiment.run(arguments.model), seeds):
+        print(f"finished: {run.folder}")
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Write an experiment's README.md and the index of all results from what is in their folders."""
+    from mlclib import reports
+    from mlclib.runs import Study
+
+    print(reports.write(Study(config.load(arguments.experiment), results=arguments.results)))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function, help: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(function.__name__, help=help, description=function.__doc__)
+        sub.set_defaults(function=function)
+        return sub
+
+    def places(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--data", default="", help="the data set's folder, where the experiment's own is not it")
+        sub.add_argument("--results", default="results", help="where runs, tables and figures go (default: results)")
+
+    sub = command(reproduce, "rebuild what is stale of an experiment")
+    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
+    sub.add_argument("--cores", type=int, default=2, help="how many cores to use (default: 2)")
+    places(sub)
+
+    sub = command(execute, "run one notebook headless, with parameters")
+    sub.add_argument("notebook", type=Path, help="the notebook")
+    sub.add_argument("copy", type=Path, help="where its executed copy goes")
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, repeatable")
+
+    sub = command(train, "train one model of an experiment")
+    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
+    sub.add_argument("--model", required=True, help="one of the experiment's models")
+    sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the experiment to change, as training.epochs=3; repeatable",
+    )
+    places(sub)
+
+    sub = command(report, "write an experiment's page and the index of all results")
+    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
+    sub.add_argument("--results", default="results", help="where the results are (default: results)")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a UserError becomes its one sentence and exit code 1."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return parsed.function(parsed) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,320 @@
+"""Where a model looks for a label, and whether that is where the label's things are.
+
+Maps come in three methods. "mean" and "weighted" are MSRN's own: semantic pooling gives a label n, in each layer and
+channel d, weights w_id = softmax_i(p_id n_d) over the locations i (arXiv 2106.11596, 3.3). "mean" is their mean over
+the channels; "weighted" is their mean weighted by |d logit / d r_d|, how far the channel's pooled value r_d moves the
+label's logit. "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
+d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). "centre" and "random" are baselines.
+
+A map is a distribution: float32 [GRID, GRID] over the whole image, upsampled bilinearly, not negative, of sum 1 (the
+uniform one where Grad-CAM is zero everywhere). Layer "all" is the mean of the layers' distributions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as vision
+
+from mlclib.datasets.base import Split
+from mlclib.errors import UserError, unknown
+from mlclib.inputs import Images, Maps, seed_of
+from mlclib.models.backbones import STRIDES
+from mlclib.models.base import Classifier
+from mlclib.models.dsdl import DSDL
+from mlclib.models.msrn import MSRN
+from mlclib.models.pooling import semantic_weights
+
+GRID = 112  # cells a side of every map: finer than the finest layer at 448 px, 28 px of a side of 3,136
+BLOCKS = 14  # blocks a side that deletion and insertion hide or show
+SIZES = {"small": 0.125, "medium": 0.25, "large": np.inf}  # side share below which a thing is so large
+BASELINES = ("centre", "random")
+SCORES = ("pointing", "energy", "curve")
+
+
+class Key(NamedTuple):
+    """Which map: a method, and a layer ("2", "3", "4", "all") or "" for a baseline."""
+
+    method: str
+    layer: str
+
+    def __str__(self) -> str:
+        if not self.layer:
+            return self.method
+        return f"{self.method}, " + ("all layers" if self.layer == "all" else f"layer {self.layer}")
+
+
+def layer_maps(model: Classifier, inputs: Tensor | Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """The layer maps that the model classifies, from its cached maps or from images [B, 3, H, W]."""
+    if isinstance(inputs, Tensor):
+        with torch.no_grad():
+            return model.backbone(inputs)
+    return {layer: inputs[layer] for layer in model.backbone.layers}
+
+
+def explain(
+    model: Classifier, maps: Mapping[int, Tensor], labels: Sequence[int], input_size: int, group: int | None = None
+) -> dict[Key, Tensor]:
+    """Every map of one label an image: {key: float32 [B, GRID, GRID]}.
+
+    maps: of B images of side `input_size`, as `layer_maps` gives them; labels: a label's index an image. With `group`,
+    MSRN's own maps are those of that group's node, "weighted" by how it moves the label's logit.
+    Raises UserError for a group that the model does not have.
+    """
+    maps = {layer: maps[layer].detach().float().requires_grad_() for layer in model.backbone.layers}
+    labels = torch.as_tensor(labels)
+    heads: list[Tensor] = []  # what enters MSRN's head: the tanh of the pooled vectors
+    own = isinstance(model, MSRN)
+    hooks = [model.head.register_forward_pre_hook(lambda _, inputs: heads.extend(inputs))] if own else []
+    with torch.enable_grad():
+        chosen = model.classify(maps).logits.gather(1, labels[:, None]).sum()
+        gradients = torch.autograd.grad(chosen, [*maps.values(), *heads])
+    for hook in hooks:
+        hook.remove()
+    by_layer = {
+        Key("grad-cam", str(layer)): _on_image(_grad_cam(map, gradient), STRIDES[layer] / input_size)
+        for (layer, map), gradient in zip(maps.items(), gradients, strict=False)
+    }
+    if own:
+        moves = gradients[-1] * (1 - heads[0] ** 2)  # the slope of tanh: d logit / d (what tanh was taken of)
+        by_layer = _own(model, maps, labels, moves, input_size, group) | by_layer
+    return _with_all({key: map.detach() for key, map in by_layer.items()})
+
+
+def baselines(rows: Sequence[int], labels: Sequence[int]) -> dict[Key, Tensor]:
+    """Maps that saw no image: a Gaussian of deviation 1/4 side at the centre (the centre baseline of Choe et al., CVPR
+    2020), and 7 x 7 uniform random values from (row, label), upsampled. {key: float32 [B, GRID, GRID]}.
+    """
+    offset = (torch.arange(GRID) + 0.5) / GRID - 0.5
+    bell = torch.exp(-(offset**2) / (2 * 0.25**2))
+    draws = [np.random.default_rng([int(row), int(label)]).random((7, 7)) for row, label in zip(rows, labels, strict=True)]
+    centre = _distribution((bell[:, None] * bell).expand(len(draws), -1, -1))
+    return {Key("centre", ""): centre, Key("random", ""): _on_image(torch.tensor(np.array(draws)).float(), 1 / 7)}
+
+
+def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
+    """Scores of maps [M, GRID, GRID] against boolean masks of where the things are: {name: float [M]}, 0 to 1.
+
+    pointing: whether the highest cell lies inside (Zhang et al., IJCV 2018, without their 15 px of tolerance; of cells
+    that tie, the share inside). energy: the share of the map inside (Wang et al., Score-CAM, CVPR-W 2020).
+    curve: the area under the precision-recall curve of the cells above a threshold, over all thresholds (PxAP of Choe
+    et al., CVPR 2020, each map by itself, boxes as masks); a map that says nothing scores the share of the image inside.
+    """
+    maps, inside = maps.flatten(1), masks.flatten(1)
+    highest = maps == maps.amax(1, keepdim=True)
+    return {
+        "pointing": ((highest & inside).sum(1) / highest.sum(1)).numpy(),
+        "energy": ((maps * inside).sum(1) / maps.sum(1)).numpy(),
+        "curve": np.array([_curve_area(*one) for one in zip(maps.numpy(), inside.numpy(), strict=True)]),
+    }
+
+
+def localisation(
+    model: Classifier, inputs: Images | Maps, split: Split, labels: Sequence[str], rows: Sequence[int], input_size: int
+) -> pd.DataFrame:
+    """Every map of every label that an image of `rows` shows, scored against its boxes.
+
+    inputs: the split as the model takes it. One row a map, with the columns row, image, label, share (of the image's
+    side: the square root of the label's largest box's area over the image's), size (a key of SIZES), method, layer, and
+    SCORES. Empty where the split has no boxes.
+    """
+    pairs, frames = [pair for row in rows for pair in _boxed(split, row)], []
+    for start in range(0, len(pairs), 32):
+        batch = pairs[start : start + 32]
+        places, columns = [row for row, _, _, _ in batch], [label for _, label, _, _ in batch]
+        about = {
+            "row": places,
+            "image": [split.names[row] for row in places],
+            "label": [labels[column] for column in columns],
+            "share": [share for _, _, share, _ in batch],
+        }
+        masks = torch.stack([mask for *_, mask in batch])
+        seen = layer_maps(model, inputs.__getitems__([(0, row) for row in places])[0])
+        for key, maps in {**explain(model, seen, columns, input_size), **baselines(places, columns)}.items():
+            frames.append(pd.DataFrame({**about, "method": key.method, "layer": key.layer, **compare(maps, masks)}))
+    columns = ["row", "image", "label", "share", "method", "layer", *SCORES]
+    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    edges = [0, *SIZES.values()]
+    scores.insert(4, "size", pd.cut(scores["share"].astype(float), edges, right=False, labels=list(SIZES)))
+    return scores
+
+
+def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Mean scores of `localisation` by method, layer and the columns `by`, and of how many labels in images."""
+    groups = scores.groupby([*by, "method", "layer"], sort=False, observed=True)
+    return groups[list(SCORES)].mean().assign(count=groups.size()).reset_index()
+
+
+def faithfulness(
+    model: Classifier, pictures: Tensor, labels: Sequence[int], maps: Mapping[Key, Tensor], steps: int = 14
+) -> pd.DataFrame:
+    """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
+
+    pictures: [B, 3, S, S], normalised; labels: one an image; maps: {key: [B, GRID, GRID]}. BLOCKS x BLOCKS blocks of
+    the picture are taken in the order of the map. Deletion paints them in the mean colour: the sooner the probability
+    falls, the better. Insertion shows them in a blurred picture: the sooner it rises, the better.
+    One row a picture, map, curve and step, with the columns picture, label, method, layer, curve, share (of the blocks
+    taken) and probability.
+    """
+    side = pictures.shape[-1]
+    blur = 2 * (side // 8) + 1
+    blurred = vision.gaussian_blur(pictures, [blur, blur], [side / 24, side / 24])
+    shares, rows = np.linspace(0, 1, steps + 1), []
+    for key, map in maps.items():
+        rank = F.adaptive_avg_pool2d(map[:, None], BLOCKS).flatten(1).argsort(1, descending=True).argsort(1)
+        for share in shares:
+            taken = (rank < round(share * BLOCKS**2)).float().view(-1, 1, BLOCKS, BLOCKS)
+            taken = F.interpolate(taken, size=(side, side), mode="nearest")
+            versions = {"deletion": pictures * (1 - taken), "insertion": blurred + (pictures - blurred) * taken}
+            for curve, version in versions.items():
+                with torch.no_grad():
+                    probabilities = model(version).logits.sigmoid()
+                for picture, label in enumerate(labels):
+                    value = float(probabilities[picture, label])
+                    rows.append((picture, int(label), key.method, key.layer, curve, share, value))
+    return pd.DataFrame(rows, columns=["picture", "label", "method", "layer", "curve", "share", "probability"])
+
+
+def curve_areas(curves: pd.DataFrame) -> pd.DataFrame:
+    """Areas under the curves of `faithfulness` (trapezoids), means over the pictures, by method and layer."""
+    grouped = curves.groupby(["method", "layer", "curve", "picture"], sort=False)
+    areas = grouped.apply(lambda one: np.trapezoid(one["probability"], one["share"]), include_groups=False)
+    return areas.groupby(["method", "layer", "curve"], sort=False).mean().unstack("curve").reset_index()
+
+
+def embeddings(model: Classifier) -> tuple[np.ndarray | None, np.ndarray]:
+    """The labels' vectors before training [C, V] (None for GMP, which has none) and as the model has learnt them.
+
+    Learnt: MSRN's label embeddings [C, D], DSDL's dictionary [C, F], the rows of GMP's last layer [C, F].
+    """
+    with torch.no_grad():
+        if isinstance(model, MSRN):
+            return model.label_vectors.numpy(), model.nodes()[0].numpy()
+        if isinstance(model, DSDL):
+            return model.label_vectors.numpy(), model.dictionary()[0].numpy()
+        return None, model.head.weight.numpy()
+
+
+def similarity(vectors: np.ndarray) -> np.ndarray:
+    """Cosine similarity [C, C] of the rows of `vectors`."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return unit @ unit.T
+
+
+def nearest(vectors: np.ndarray, labels: Sequence[str], count: int = 3) -> pd.DataFrame:
+    """For each label the `count` labels of highest cosine similarity, with the similarity in brackets."""
+    values = similarity(vectors)
+    np.fill_diagonal(values, -np.inf)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    near = [", ".join(f"{labels[j]} ({values[i, j]:.2f})" for j in row) for i, row in enumerate(order)]
+    return pd.DataFrame({"label": list(labels), "nearest": near})
+
+
+def groups(model: Classifier, labels: Sequence[str]) -> pd.DataFrame:
+    """MSRN's groups: the labels that belong to each most, with their share S_ij in brackets. Empty without groups."""
+    assignment = np.zeros((len(labels), 0))
+    if isinstance(model, MSRN):
+        with torch.no_grad():
+            assignment = model.nodes()[2].numpy()
+    rows = []
+    for group in range(assignment.shape[1]):
+        members = [i for i in np.argsort(-assignment[:, group], kind="stable") if assignment[i].argmax() == group]
+        rows.append((group, ", ".join(f"{labels[i]} ({assignment[i, group]:.2f})" for i in members)))
+    return pd.DataFrame(rows, columns=["group", "members"])
+
+
+def chosen(names: str, labels: Sequence[str]) -> list[int]:
+    """The columns of the labels named in `names`, with commas between. Raises UserError for an unknown label."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    for name in wanted:
+        if name not in labels:
+            raise unknown("label", name, labels)
+    return [list(labels).index(name) for name in wanted]
+
+
+def _own(
+    model: MSRN, maps: Mapping[int, Tensor], labels: Tensor, moves: Tensor, input_size: int, group: int | None
+) -> dict[Key, Tensor]:
+    """MSRN's maps of its labels' (or a group's) spatial weights, reduced over the channels in both ways."""
+    with torch.no_grad():
+        embedded, grouped, assignment = model.nodes()
+        if group is not None and not 0 <= group < len(grouped):
+            raise UserError(f"there is no group {group}: this model has {len(grouped)} groups, counted from 0")
+        nodes = embedded[labels] if group is None else grouped[group].expand(len(labels), -1)  # [B, D]
+        moved = _moved(model, moves, labels, assignment, group).abs().split(nodes.shape[1], 1)
+        by_layer = {}
+        for (layer, map), strength in zip(model.projected(maps).items(), moved, strict=True):
+            weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
+            strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
+            cell = STRIDES[layer] * min(2, maps[layer].shape[2]) / input_size
+            for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
+                by_layer[Key(method, str(layer))] = _on_image(reduced.view(-1, *map.shape[2:]), cell)
+    return by_layer
+
+
+def _moved(model: MSRN, moves: Tensor, labels: Tensor, assignment: Tensor, group: int | None) -> Tensor:
+    """d logit / d r of the label's own pooled vector r, or the group's: [B, layers * D]."""
+    count, batch = len(assignment), torch.arange(len(labels))
+    if model.options.head == "elementwise" and assignment.shape[1]:
+        own, shared = moves.chunk(2, 2)  # a label's own vector, and what its groups bring back to it
+        return own[batch, labels] if group is None else torch.einsum("bcf,c->bf", shared, assignment[:, group])
+    return moves[batch, labels if group is None else count + group]
+
+
+def _curve_area(map: np.ndarray, inside: np.ndarray) -> float:
+    """Mean over the cells inside of the precision of all cells that are no lower: the average precision, ties together."""
+    every, hits = np.sort(map), np.sort(map[inside])
+    return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / (len(every) - np.searchsorted(every, hits))))
+
+
+def _grad_cam(map: Tensor, gradient: Tensor) -> Tensor:
+    return F.relu((gradient.mean((2, 3), keepdim=True) * map).sum(1))
+
+
+def _on_image(map: Tensor, cell: float) -> Tensor:
+    """A map [B, h, w], whose cells are `cell` of the image's side, as distributions [B, GRID, GRID] over the image.
+
+    What its cells do not reach (pooling drops an odd last row and column) is 0; what lies beyond the image is cut.
+    """
+    size = [max(1, round(side * cell * GRID)) for side in map.shape[1:]]
+    reached = F.interpolate(map[:, None], size=size, mode="bilinear", align_corners=False)[:, 0, :GRID, :GRID]
+    return _distribution(F.pad(reached, (0, GRID - reached.shape[2], 0, GRID - reached.shape[1])))
+
+
+def _distribution(map: Tensor) -> Tensor:
+    total = map.sum((1, 2), keepdim=True)
+    return torch.where(total > 0, map / total.clamp(min=1e-30), 1 / GRID**2)
+
+
+def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
+    """The maps in the order of their methods, each method of several layers followed by its mean over them."""
+    result: dict[Key, Tensor] = {}
+    for method in dict.fromkeys(key.method for key in by_layer):
+        layers = {key: map for key, map in by_layer.items() if key.method == method}
+        result |= layers
+        if len(layers) > 1:
+            result[Key(method, "all")] = torch.stack(list(layers.values())).mean(0)
+    return result
+
+
+def _boxed(split: Split, row: int) -> list[tuple[int, int, float, Tensor]]:
+    """(row, label, side share of its largest box, mask bool [GRID, GRID]) of each label that image `row` has boxes of."""
+    if split.boxes is None or not len(split.boxes[row]):
+        return []
+    with Image.open(split.paths[row]) as image:
+        scale = np.tile(image.size, 2)
+    found = []
+    for label in np.unique(split.boxes[row][:, 0]).astype(int):
+        boxes = split.boxes[row][split.boxes[row][:, 0] == label, 1:] / scale
+        mask = torch.zeros(GRID, GRID, dtype=torch.bool)
+        for left, top, right, bottom in np.round(boxes * GRID).astype(int):
+            left, top = min(left, GRID - 1), min(top, GRID - 1)  # a box smaller than a cell fills one
+            mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        found.append((row, int(label), float(np.sqrt(areas.max())), mask))
+    return found

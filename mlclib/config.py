@@ -1,0 +1,279 @@
+"""Experiments: one YAML file each, checked whole before anything runs.
+
+An experiment names a data set, a backbone, models with their options, a training
+recipe, seeds and ablation axes.  `include: FILE` (or a list) is read first and
+overlaid key by key.  Every unknown key, and every value of a wrong kind, is one
+sentence that names the file and the keys that are known.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mlclib.errors import UserError, unknown
+
+FOLDER = Path("experiments")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A timm backbone. weights: "offline", "pretrained", a file, or null for random; frozen: its maps are cached."""
+
+    name: str = "resnet101"
+    weights: str | None = "pretrained"
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training recipe; the defaults are those of a small head on a frozen backbone."""
+
+    epochs: int = 12
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    backbone_factor: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "one-cycle"
+    step_epochs: tuple[int, ...] = ()
+    step_factor: float = 0.1
+    loss: str = "soft-margin"
+    augmentation: str = "none"
+    precision: str = "float32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema: float | None = None
+    workers: int = 0
+    checkpoint_epochs: int = 1
+    deterministic: bool = True
+    tensorboard: bool = False
+    init: str | None = None
+    threads: int | None = None
+
+
+CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("constant", "step", "cosine", "one-cycle"),
+    "loss": ("soft-margin", "asymmetric"),
+    "augmentation": ("none", "msrn", "dsdl"),
+    "precision": ("float32", "bfloat16", "float16"),
+}
+
+# What changes how long a run takes or what it leaves behind, and never its result.
+NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What 04_attention shows: test images by row, and how many images are scored against their boxes."""
+
+    images: tuple[int, ...] = (0, 1, 2, 3)
+    scored: int = 200
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run's result depends on, but its seed."""
+
+    dataset: dict[str, Any]
+    input_size: int
+    backbone: Backbone
+    label_vectors: str
+    model: str
+    options: dict[str, Any]
+    training: Training
+
+    def identity(self) -> dict[str, Any]:
+        """The configuration as plain data, without what cannot change the result (where data lies, workers, ...)."""
+        plain = dataclasses.asdict(self)
+        plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k != "root"}
+        for key in NOT_IN_IDENTITY:
+            del plain["training"][key]
+        return json.loads(json.dumps(plain))
+
+    def with_options(self, **options: Any) -> "RunConfig":
+        """The same run with some of the model's options changed (a variant of an ablation)."""
+        return dataclasses.replace(self, options={**self.options, **options})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment file, read and checked."""
+
+    name: str
+    title: str
+    dataset: dict[str, Any]
+    models: dict[str, dict[str, Any]]
+    input_size: int = 448
+    backbone: Backbone = field(default_factory=Backbone)
+    label_vectors: str = "table"
+    training: Training = field(default_factory=Training)
+    seeds: tuple[int, ...] = (0,)
+    ablation: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    attention: Attention = field(default_factory=Attention)
+    notes: tuple[str, ...] = ()
+
+    def run(self, model: str) -> RunConfig:
+        """The configuration of `model`'s runs in this experiment. Raises UserError for a model it does not have."""
+        if model not in self.models:
+            raise unknown("model", model, self.models, where=f"experiment {self.name!r}")
+        own = self.models[model]
+        training = dataclasses.replace(self.training, **_typed(Training, own.get("training", {}), self.name))
+        return RunConfig(
+            dataset=self.dataset,
+            input_size=self.input_size,
+            backbone=self.backbone,
+            label_vectors=own.get("label_vectors", self.label_vectors),
+            model=own.get("model", model),
+            options=own.get("options", {}),
+            training=training,
+        )
+
+    def axes(self, model: str, axis: str = "") -> list[str]:
+        """The ablation axes of `model`: all, or the one named. Raises UserError for one it does not have."""
+        known = self.ablation.get(model, {})
+        if axis and axis not in known:
+            raise unknown("ablation axis", axis, known, where=f"ablation.{model} of experiment {self.name!r}")
+        return [axis] if axis else list(known)
+
+    def variants(self, model: str, axis: str) -> dict[str, RunConfig]:
+        """The runs of one ablation axis: value as text -> configuration."""
+        full = self.run(model)
+        values = self.ablation[model][axis]
+        if axis == "label_vectors":
+            return {_text(v): dataclasses.replace(full, label_vectors=v) for v in values}
+        return {_text(v): full.with_options(**{axis: v}) for v in values}
+
+
+def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
+    """Read the experiment `name` (of experiments/, or a YAML file's path) and check every key.
+
+    overrides: dotted keys and values laid over the file ("training.epochs": 3).
+    Raises UserError naming the file and key for whatever is unknown, missing or of a wrong kind.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
+    raw = _read(path)
+    for key, value in (overrides or {}).items():
+        raw = _overlay(raw, _nested(key, value))
+    for key in ("title", "dataset", "models"):
+        if not raw.get(key):
+            raise UserError(f"{path} lacks the key {key!r}; every experiment needs title, dataset and models")
+    if not isinstance(raw["dataset"], dict) or "name" not in raw["dataset"]:
+        raise UserError(f"dataset.name is missing in {path}; write for example 'dataset: {{name: scenes}}'")
+    raw["dataset"] = {"root": f"data/{raw['dataset']['name']}", **raw["dataset"]}
+    raw["models"] = {model: _model(model, own or {}, path) for model, own in raw["models"].items()}
+    experiment = Experiment(name=path.stem, **_typed(Experiment, raw, str(path)))
+    for model in experiment.ablation:
+        experiment.run(model)
+    if experiment.backbone.frozen and experiment.training.augmentation != "none":
+        raise UserError(
+            f"training.augmentation is {experiment.training.augmentation!r} in {path}, but the backbone is frozen and "
+            "its maps are cached once; write 'none', or backbone.frozen: false"
+        )
+    return experiment
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """["training.epochs=3", ...] as a mapping, values read as YAML. Raises UserError for a pair without '='."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--set takes key=value, not {pair!r}; for example --set training.epochs=3")
+    return {key: _yaml(value, f"--set {key}") for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def digest(plain: Any) -> str:
+    """8 hexadecimal digits that stand for `plain` (JSON data) and change with any of its values."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _model(model: str, own: dict[str, Any], path: Path) -> dict[str, Any]:
+    known = ("model", "options", "training", "label_vectors")
+    for key in own:
+        if key not in known:
+            raise unknown("key", key, known, where=f"models.{model} of {path}")
+    _typed(Training, own.get("training", {}), f"models.{model}.training of {path}")
+    return own
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{where}{line} is not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} holds no keys; it must be a mapping such as 'title: ...'")
+    includes = raw.pop("include", [])
+    merged: dict[str, Any] = {}
+    for include in [includes] if isinstance(includes, str) else includes:
+        if not (path.parent / include).is_file():
+            raise UserError(f"include of {path} names {include!r}, and there is no {path.parent / include}")
+        merged = _overlay(merged, _read(path.parent / include))
+    return _overlay(merged, raw)
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlay(merged[key], value) if both else value
+    return merged
+
+
+def _nested(dotted: str, value: Any) -> dict[str, Any]:
+    head, _, rest = dotted.partition(".")
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _typed(cls: type, raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """The values of `raw` as keyword arguments of the dataclass `cls`, or a UserError naming the key."""
+    fields = {f.name: f for f in dataclasses.fields(cls) if not (cls is Experiment and f.name == "name")}
+    values = {}
+    for key, value in raw.items():
+        if key not in fields:
+            raise unknown("key", key, fields, where=where)
+        values[key] = _value(fields[key], value, f"{key} of {where}")
+    return values
+
+
+def _value(field_: dataclasses.Field, value: Any, where: str) -> Any:
+    kind = field_.type
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must hold keys, not {value!r}")
+        return kind(**_typed(kind, value, where))
+    if field_.name in CHOICES and value not in CHOICES[field_.name]:
+        raise unknown(field_.name, value, CHOICES[field_.name], where=where)
+    if value is None and "None" in str(kind):
+        return None
+    if str(kind).startswith("tuple"):
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} must be a list, not {value!r}")
+        return tuple(value)
+    wanted = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
+    name = (kind.__name__ if isinstance(kind, type) else str(kind)).split("[")[0].split(" ")[0]
+    if isinstance(value, str) and name == "float":  # YAML reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            raise UserError(f"{where} must be a number, not {value!r}") from None
+    if not isinstance(value, wanted[name]) or (isinstance(value, bool) and name in ("int", "float")):
+        raise UserError(f"{where} must be of kind {name}, not {value!r}")
+    return float(value) if name == "float" else value
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,56 @@
+"""The data sets by name: `load(name, root, **options)` gives images, targets, label names and boxes.
+
+Every reader is a module with `LABELS` (but for `folder`, whose labels are the user's own) and
+`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options.
+Readers are imported when asked for.
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+
+from mlclib.datasets.base import Dataset, Split
+from mlclib.errors import UserError, unknown
+
+__all__ = ["NAMES", "Dataset", "Split", "labels_of", "load"]
+
+_READERS: dict[str, tuple[str, dict[str, object]]] = {
+    "scenes": ("scenes", {}),
+    "voc2007": ("voc", {"year": 2007}),
+    "voc2012": ("voc", {"year": 2012}),
+    "coco2014": ("coco", {}),
+    "nuswide": ("nuswide", {}),
+    "apparel": ("apparel", {}),
+    "folder": ("folder", {}),
+}
+NAMES = tuple(_READERS)
+
+
+def _reader(name: str) -> tuple[object, dict[str, object]]:
+    if name not in _READERS:
+        raise unknown("data set", name, NAMES)
+    module, fixed = _READERS[name]
+    return importlib.import_module(f"{__name__}.{module}"), fixed
+
+
+def load(name: str, root: str | Path, **options: object) -> Dataset:
+    """Read the data set `name` from the folder `root`; its images are opened later, one by one.
+
+    `options` are the keyword arguments of the reader's own `load`. Raises UserError for an unknown
+    data set or option, and for a folder that lacks a file (which it names).
+    """
+    module, fixed = _reader(name)
+    parameters = inspect.signature(module.load).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
+    for key in options:
+        if key not in known:
+            raise unknown("option", key, known, f"data set {name!r}")
+    return module.load(Path(root), **fixed, **options)
+
+
+def labels_of(name: str) -> tuple[str, ...]:
+    """The label names of data set `name` in the order of its target columns, without reading any data."""
+    module, _ = _reader(name)
+    if not hasattr(module, "LABELS"):
+        raise UserError(f"the labels of data set {name!r} stand in its own files; load it to learn them")
+    return module.LABELS

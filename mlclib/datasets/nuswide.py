@@ -1,0 +1,114 @@
+"""NUS-WIDE with its 81 labels, in either of its two layouts; labels in the order of the authors of MSRN.
+
+"csv", the split of ASL (arXiv 2009.14119) that MSRN uses, without images that have no label:
+
+    nus_wid_data.csv              header, then: path below the root, "['clouds', 'sky']", train or val
+
+"official", the split of the data set's authors:
+
+    ImageList/{Train,Test}Imagelist.txt                        "<folder>\\<file>.jpg", one a line
+    Groundtruth/TrainTestLabels/Labels_<label>_{Train,Test}.txt  1 or 0 a line, in the order of the list
+    Flickr/<folder>/<file>.jpg
+
+Source: Chua et al., NUS-WIDE: A Real-World Web Image Database from National University of Singapore, CIVR 2009.
+"""
+
+import csv
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mlclib.datasets.base import Dataset, Split
+from mlclib.errors import UserError, unknown
+
+LABELS = (
+    "clouds", "sky", "person", "street", "window", "tattoo", "wedding", "animal", "cat", "buildings", "tree",
+    "airport", "plane", "water", "grass", "cars", "road", "snow", "sunset", "railroad", "train", "flowers", "plants",
+    "house", "military", "horses", "nighttime", "lake", "rocks", "waterfall", "sun", "vehicle", "sports",
+    "reflection", "temple", "statue", "ocean", "town", "beach", "tower", "toy", "book", "bridge", "fire", "mountain",
+    "rainbow", "garden", "police", "coral", "fox", "sign", "dog", "cityscape", "sand", "dancing", "leaf", "tiger",
+    "moon", "birds", "food", "cow", "valley", "fish", "harbor", "bear", "castle", "boats", "running", "glacier",
+    "swimmers", "elk", "frost", "protest", "soccer", "flags", "zebra", "surf", "whales", "computer", "earthquake",
+    "map",
+)  # fmt: skip
+LAYOUTS = ("csv", "official")
+TABLE = "nus_wid_data.csv"
+SIZES = {"Train": 161789, "Test": 107859}
+
+
+def load(root: str | Path, *, layout: str | None = None, unlabelled: bool = True) -> Dataset:
+    """Read NUS-WIDE from `root` in `layout`; by default "csv" where nus_wid_data.csv lies there, else "official".
+
+    unlabelled=False leaves out the images of the official lists that have none of the 81 labels.
+    Raises UserError for a missing file, an unknown label or split, and label files of the wrong length.
+    """
+    root = Path(root)
+    if layout is None:
+        layout = "csv" if (root / TABLE).exists() else "official"
+    if layout not in LAYOUTS:
+        raise unknown("layout", layout, LAYOUTS, "data set 'nuswide'")
+    splits, notes = _from_csv(root) if layout == "csv" else _from_lists(root)
+    if not unlabelled:
+        for key, split in splits.items():
+            rows = np.flatnonzero((split.targets == 1).any(axis=1))
+            notes.append(f"{len(split) - len(rows):,} {key} images without a label left out")
+            splits[key] = Split([split.names[i] for i in rows], [split.paths[i] for i in rows], split.targets[rows])
+    return Dataset("nuswide", LABELS, splits, tuple(notes))
+
+
+def _from_csv(root: Path) -> tuple[dict[str, Split], list[str]]:
+    path = root / TABLE
+    columns = {label: i for i, label in enumerate(LABELS)}
+    found: dict[str, tuple[list[str], list[list[int]]]] = {"train": ([], []), "val": ([], [])}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            for row in rows:
+                if len(row) < 3:
+                    raise UserError(f"{path}, line {rows.line_num}: expected path, label list and split, got {row}")
+                names = [name for part in row[1].strip("[] ").split(",") if (name := part.strip(" '\""))]
+                if odd := [name for name in names if name not in columns]:
+                    raise unknown("label", odd[0], LABELS, f"{path}, line {rows.line_num}")
+                if row[2] not in found:
+                    raise unknown("split", row[2], found, f"{path}, line {rows.line_num}")
+                files, shown = found[row[2]]
+                files.append(row[0])
+                shown.append([columns[name] for name in names])
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}, expected there: the rows path, label list, split of NUS-WIDE") from error
+    splits = {}
+    for key, (files, shown) in (("train", found["train"]), ("test", found["val"])):
+        targets = np.full((len(files), len(LABELS)), -1, dtype=np.int8)
+        for row, present in enumerate(shown):
+            targets[row, present] = 1
+        splits[key] = _named(root, files, targets)
+    return splits, [f"the NUS-WIDE split of {TABLE} (ASL): {len(splits['train']):,} and {len(splits['test']):,} images"]
+
+
+def _from_lists(root: Path) -> tuple[dict[str, Split], list[str]]:
+    splits, notes = {}, []
+    for key, part in (("train", "Train"), ("test", "Test")):
+        files = _lines(root / "ImageList" / f"{part}Imagelist.txt", "image paths, one a line")
+        targets = np.empty((len(files), len(LABELS)), dtype=np.int8)
+        for column, label in enumerate(LABELS):
+            path = root / "Groundtruth" / "TrainTestLabels" / f"Labels_{label}_{part}.txt"
+            marks = _lines(path, f"1 or 0 for the label {label!r}, one a line")
+            if len(marks) != len(files) or not set(marks) <= {"0", "1"}:
+                raise UserError(f"{path}: expected {len(files)} lines of 0 or 1, as many as images, got {len(marks)}")
+            targets[:, column] = [1 if mark == "1" else -1 for mark in marks]
+        splits[key] = _named(root / "Flickr", [file.replace("\\", "/") for file in files], targets)
+        if len(files) != SIZES[part]:
+            notes.append(f"{len(files):,} of the {SIZES[part]:,} images of NUS-WIDE {part}")
+    return splits, ["the official NUS-WIDE split", *notes]
+
+
+def _named(folder: Path, files: list[str], targets: np.ndarray) -> Split:
+    return Split([str(PurePosixPath(f).with_suffix("")) for f in files], [folder / f for f in files], targets)
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}, expected there: {what}") from error

@@ -1,0 +1,42 @@
+"""Iterative stratification: a split of multi-label data that keeps each label's share in every part.
+
+Source: Sechidis, Tsoumakas, Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011, algorithm 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
+    """The part of each image, int64 [N] below K; `present` is bool [N, C], `shares` are K parts of one.
+
+    The label with the fewest images left goes first; each of its images goes to the part that still wants
+    most images of that label, ties broken by the part that wants most images at all, then by lot.
+    """
+    rng = np.random.default_rng(seed)
+    shares = np.asarray(shares, dtype=np.float64)
+    parts = np.full(len(present), -1, dtype=np.int64)
+    wanted = shares * len(present)  # images that each part still wants
+    wanted_of = shares[:, None] * present.sum(axis=0)  # [K, C], of each label
+    left = present.sum(axis=0)
+    while left.any():
+        fewest = left[left > 0].min()
+        label = rng.choice(np.flatnonzero(left == fewest))
+        for row in rng.permutation(np.flatnonzero(present[:, label] & (parts < 0))):
+            part = _neediest(wanted_of[:, label], wanted, rng)
+            parts[row] = part
+            wanted[part] -= 1
+            wanted_of[part] -= present[row]
+            left -= present[row]
+    for row in rng.permutation(np.flatnonzero(parts < 0)):  # images without any label
+        part = _neediest(wanted, wanted, rng)
+        parts[row] = part
+        wanted[part] -= 1
+    return parts
+
+
+def _neediest(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> int:
+    best = np.flatnonzero(first == first.max())
+    best = best[second[best] == second[best].max()]
+    return int(best[0] if len(best) == 1 else rng.choice(best))

@@ -1,0 +1,160 @@
+"""PASCAL VOC 2007 and 2012 in the layout of the development kit.
+
+    VOCdevkit/VOC2007/ImageSets/Main/{trainval,test}.txt          one image id a line
+    VOCdevkit/VOC2007/ImageSets/Main/<label>_{trainval,test}.txt  "id 1", "id -1", or "id 0": difficult
+    VOCdevkit/VOC2007/Annotations/<id>.xml                        boxes
+    VOCdevkit/VOC2007/JPEGImages/<id>.jpg
+
+Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2007) Development Kit, 2007.
+"""
+
+import csv
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from mlclib.datasets.base import Dataset, Split
+from mlclib.errors import UserError, unknown
+from mlclib.files import written_whole
+
+LABELS = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+# Images of each official list; a copy with fewer says so in its notes.
+SIZES = {
+    2007: {"train": 2501, "val": 2510, "trainval": 5011, "test": 4952},
+    2012: {"train": 5717, "val": 5823, "trainval": 11540, "test": 10991},
+}
+
+
+def load(
+    root: str | Path, *, year: int, ids: str | Path | None = None, train: str = "trainval", test: str = "test"
+) -> Dataset:
+    """Read VOC `year` from `root`: the folder that holds VOCdevkit, VOCdevkit itself, or its VOC<year>.
+
+    train, test: the official lists that become the splits "train" and "test"; VOC 2012 can be scored
+    without the evaluation server as train="train", test="val".
+    ids: a CSV with the columns image and split (the name of a list), or a text file with an id a line;
+    only these images are used, in the order of the official lists.
+    Targets are the lists' marks: 1, 0 difficult, -1. The test labels of VOC 2012 are not public, so its
+    targets are all 0. Boxes are those of objects not marked difficult.
+    Raises UserError for a missing or malformed file, an unknown list, and an id that is in no list.
+    """
+    folder = _devkit(Path(root), year)
+    wanted = _read_ids(Path(ids)) if ids is not None else set()
+    splits, notes, used = {}, [], set()
+    for key, name in (("train", train), ("test", test)):
+        if name not in SIZES[year]:
+            raise unknown("list", name, SIZES[year], f"VOC {year}")
+        names = _words(folder / "ImageSets" / "Main" / f"{name}.txt", f"the image ids of VOC {year} {name}, one a line")
+        if ids is not None:
+            names = [n for n in names if {(n, name), (n, "")} & wanted]
+            used.update((n, place) for n in names for place in (name, ""))
+        if len(names) != SIZES[year][name]:
+            chosen = f", chosen by {Path(ids).name}" if ids is not None else ""
+            notes.append(f"{len(names):,} of the {SIZES[year][name]:,} images of VOC {year} {name}{chosen}")
+        splits[key], unlabelled = _split(folder, year, name, names)
+        if unlabelled:
+            notes.append(f"VOC {year} {name} has no public labels: scores come from the evaluation server")
+    if (train, test) != ("trainval", "test"):
+        notes.append(f"trained on VOC {year} {train}, tested on {test}")
+    for image, place in sorted(wanted - used):
+        raise UserError(
+            f"{ids} names the image {image!r}, which is not in VOC {year} {place or f'{train} or {test}'} in {folder}"
+        )
+    return Dataset(f"voc{year}", LABELS, splits, tuple(notes))
+
+
+def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray, imageset: str = "test") -> None:
+    """Write the zip archive that the VOC evaluation server takes for the classification task.
+
+    names: N image ids; logits: [N, 20] in the order of LABELS. The archive holds
+    results/VOC2012/Main/comp1_cls_<imageset>_<label>.txt, a line "id confidence" an image.
+    """
+    logits = np.asarray(logits)
+    if logits.shape != (len(names), len(LABELS)) or not np.isfinite(logits).all():
+        raise UserError(
+            f"the server files need finite logits of shape ({len(names)}, {len(LABELS)}), not {logits.shape}"
+        )
+    with written_whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for column, label in enumerate(LABELS):
+            lines = io.StringIO()
+            for name, logit in zip(names, logits[:, column], strict=True):
+                lines.write(f"{name} {logit:.6f}\n")
+            archive.writestr(f"results/VOC2012/Main/comp1_cls_{imageset}_{label}.txt", lines.getvalue())
+
+
+def _devkit(root: Path, year: int) -> Path:
+    for folder in (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root):
+        if (folder / "ImageSets" / "Main").is_dir():
+            return folder
+    raise UserError(
+        f"no VOC {year} in {root}: expected the folder {root / 'VOCdevkit' / f'VOC{year}' / 'ImageSets' / 'Main'}; "
+        f"fetch it with `python -m mlclib data voc{year} --root {root}`"
+    )
+
+
+def _words(path: Path, what: str) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}, expected there: {what}") from error
+
+
+def _read_ids(path: Path) -> set[tuple[str, str]]:
+    """The wanted (id, list) pairs; the list is "" where the file does not name one."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}, expected there: image ids, one a line, or columns image,split") from error
+    if rows and rows[0] == ["image", "split"]:
+        rows = rows[1:]
+    for row in rows:
+        if len(row) > 2:
+            raise UserError(f"{path}: expected an image id a line, or image,split; got {','.join(row)!r}")
+    return {(row[0], row[1] if len(row) == 2 else "") for row in rows}
+
+
+def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split, bool]:
+    main = folder / "ImageSets" / "Main"
+    # No mark means the labels are not public (VOC 2012 test comes without label files).
+    secret = year == 2012 and name == "test"
+    targets = np.zeros((len(names), len(LABELS)), dtype=np.int8)
+    for column, label in enumerate(LABELS):
+        path = main / f"{label}_{name}.txt"
+        if secret and not path.exists():
+            continue
+        words = _words(path, f"a line 'id 1', 'id -1' or 'id 0' an image for the label {label}")
+        marks = dict(zip(words[::2], words[1::2], strict=False))
+        for row, image in enumerate(names):
+            if marks.get(image) not in ("1", "0", "-1"):
+                raise UserError(f"{path} gives no mark 1, 0 or -1 for image {image!r}; got {marks.get(image)!r}")
+            targets[row, column] = int(marks[image])
+    unlabelled = secret and not targets.any()
+    boxes = None
+    if not unlabelled and (folder / "Annotations").is_dir():
+        boxes = [_boxes(folder / "Annotations" / f"{n}.xml") for n in names]
+    return Split(names, [folder / "JPEGImages" / f"{n}.jpg" for n in names], targets, boxes), unlabelled
+
+
+def _boxes(path: Path) -> np.ndarray:
+    """Boxes of one annotation file, float32 [K, 5], from VOC's 1-based inclusive pixels to base.Split's."""
+    rows = []
+    try:
+        for thing in ElementTree.parse(path).iterfind("object"):
+            if thing.findtext("difficult") == "1":
+                continue
+            x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax"))
+            rows.append((LABELS.index(thing.findtext("name", "")), x0 - 1, y0 - 1, x1, y1))
+    except FileNotFoundError:
+        raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"cannot read the boxes in {path}: {error}") from error
+    return np.array(rows, dtype=np.float32).reshape(-1, 5)

@@ -1,0 +1,63 @@
+"""Splits as batches for a model: transformed images, or the cached layer maps of a frozen backbone."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from mlclib.datasets import images
+from mlclib.datasets.base import Split
+
+
+class Images(torch.utils.data.Dataset):
+    """The images of a split as batches: `Images(...)[keys] -> (images float32 [B, 3, H, W], targets int8 [B, C])`.
+
+    A key is (epoch, row); the transform's random draws come from (seed, epoch, row) alone,
+    so that they hang neither on the order of the batches nor on the number of workers.
+    """
+
+    def __init__(self, split: Split, transform, seed: int = 0):
+        self.split, self.transform, self.seed = split, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = [row for _, row in keys]
+        return torch.stack([self.image(*key) for key in keys]), torch.from_numpy(self.split.targets[rows])
+
+    def image(self, epoch: int, row: int) -> torch.Tensor:
+        """One transformed image, float32 [3, H, W]."""
+        generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, row))
+        return self.transform(images.open_rgb(self.split.paths[row]), generator)
+
+
+class Maps(torch.utils.data.Dataset):
+    """Cached layer maps as batches: `(dict layer -> float32 [B, C_l, h, w], targets int8 [B, C])`."""
+
+    def __init__(self, maps: dict[int, np.ndarray], targets: np.ndarray):
+        self.maps, self.targets = maps, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+        rows = [row for _, row in keys]
+        maps = {layer: torch.from_numpy(array[rows]).float() for layer, array in self.maps.items()}
+        return maps, torch.from_numpy(self.targets[rows])
+
+
+def seed_of(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (seed, epoch, image, ...), well mixed."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def as_is(batch):
+    """Collate function for data sets that give whole batches."""
+    return batch
+
+
+def batches(rows: np.ndarray, size: int, epoch: int = 0) -> Iterator[list[tuple[int, int]]]:
+    """Keys (epoch, row) of consecutive batches over `rows`."""
+    for start in range(0, len(rows), size):
+        yield [(epoch, int(row)) for row in rows[start : start + size]]

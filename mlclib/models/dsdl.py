@@ -1,0 +1,111 @@
+"""DSDL, deep semantic dictionary learning (Zhou et al., AAAI 2021, arXiv 2012.12509)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mlclib.errors import UserError
+from mlclib.models.backbones import Backbone
+from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, soft_margin, stored
+
+
+@dataclass(frozen=True)
+class Options:
+    """alpha, lambd, beta: the paper's alpha, lambda and beta (VOC: 10, 10, 1e-4; COCO: 0.1, 0.1, 1e-6).
+
+    hidden: width of the dictionary's auto-encoder.
+    reconstruction: divide the loss by the mean cosine of the label vectors and their reconstruction.
+    sparsity: the loss term lambda ||s||.
+    coefficients: "closed-form" (the paper's alternating strategy, APUS) or "learnt" (a linear layer of the feature).
+    learn_vectors: let the label vectors be learnt.
+    difficult: a difficult label trains as "present" or is left out ("ignore").
+    """
+
+    alpha: float = 10.0
+    lambd: float = 10.0
+    beta: float = 1e-4
+    hidden: int = 1024
+    reconstruction: bool = True
+    sparsity: bool = True
+    coefficients: str = "closed-form"
+    learn_vectors: bool = False
+    difficult: str = "present"
+
+    def __post_init__(self):
+        one_of("difficult", self.difficult, DIFFICULT)
+        one_of("coefficients", self.coefficients, ("closed-form", "learnt"))
+        if self.alpha <= 0:
+            raise UserError(f"alpha is {self.alpha}; give a positive number, or the coefficients have no closed form")
+
+
+@dataclass
+class DSDLOutput(Output):
+    """logits: the coefficients s [B, C]. feature f [B, F], dictionary Dm [C, F], reconstruction V' [C, V]."""
+
+    feature: Tensor
+    dictionary: Tensor
+    reconstruction: Tensor
+
+
+class DSDL(Classifier):
+    """An image's feature f is coded by a dictionary whose atoms are made of the labels' word vectors V.
+
+    Dictionary Dm = LeakyReLU_0.2(V W1) W2, reconstruction V' = LeakyReLU_0.2(Dm W2^T) W1^T, coefficients
+    s = (Dm Dm^T + alpha I)^-1 Dm f, which are the logits. Gradients go through the solve.
+    f is the global max pool of the stride-32 map at every input size; the published 14 x 14 max pool is that at
+    448 px, cannot run below it, and between 448 and 896 px would see the upper left 14 x 14 cells only.
+    """
+
+    layers = (4,)
+
+    def __init__(self, backbone: Backbone, vectors: Tensor, options: Options):
+        super().__init__(backbone, options)
+        labels, width = vectors.shape
+        stored(self, "label_vectors", vectors, options.learn_vectors)
+        self.w1 = nn.Parameter(torch.empty(width, options.hidden))
+        self.w2 = nn.Parameter(torch.empty(options.hidden, backbone.channels[4]))
+        nn.init.xavier_uniform_(self.w1)
+        nn.init.xavier_uniform_(self.w2)
+        if options.coefficients == "learnt":
+            self.coefficients = nn.Linear(backbone.channels[4], labels)
+
+    def dictionary(self) -> tuple[Tensor, Tensor]:
+        """The dictionary Dm [C, F] and the label vectors' reconstruction V' [C, V], float32."""
+        with float32(self.w1):
+            dictionary = F.leaky_relu(self.label_vectors @ self.w1, 0.2) @ self.w2
+            return dictionary, F.leaky_relu(dictionary @ self.w2.T, 0.2) @ self.w1.T
+
+    def classify(self, maps: Mapping[int, Tensor]) -> DSDLOutput:
+        feature = maps[4].amax((2, 3)).float()  # [B, F]
+        dictionary, reconstruction = self.dictionary()
+        if self.options.coefficients == "learnt":
+            scores = self.coefficients(feature).float()
+        else:
+            with float32(feature):
+                gram = dictionary @ dictionary.T  # [C, C]
+                gram = gram + self.options.alpha * torch.eye(len(gram), device=gram.device)
+                scores = torch.cholesky_solve(dictionary @ feature.T, torch.linalg.cholesky(gram)).T  # [B, C]
+        return DSDLOutput(scores, feature, dictionary, reconstruction)
+
+    def loss(self, output: DSDLOutput, targets: Tensor) -> Tensor:
+        """(soft margin + beta (||s Dm - f||_F + lambda ||s||_F)) / mean cosine(V, V'), norms over the whole batch."""
+        options = self.options
+        with float32(output.logits):
+            residual = (output.logits @ output.dictionary - output.feature).norm()
+            if options.sparsity:
+                residual = residual + options.lambd * output.logits.norm()
+            loss = soft_margin(output.logits, targets, options.difficult) + options.beta * residual
+            if options.reconstruction:
+                loss = loss / F.cosine_similarity(self.label_vectors, output.reconstruction).mean()
+        return loss
+
+    def authors_names(self) -> dict[str, str]:
+        names = {"W1": "w1", "W2": "w2"}
+        stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+        for name in self.backbone.net.state_dict():
+            first, rest = name.split(".", 1)
+            names[f"features.{stem.get(first, first)}.{rest}"] = f"backbone.net.{name}"
+        return names

@@ -1,0 +1,222 @@
+"""MSRN, multi-layered semantic representation network (Che et al., arXiv 2106.11596)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mlclib.errors import UserError
+from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, soft_margin, stored
+from mlclib.models.pooling import semantic_pooling
+
+HEADS = ("mlp", "elementwise")
+GRAPHS = ("cooccurrence", "identity", "random", "none")
+
+
+@dataclass(frozen=True)
+class Options:
+    """layers: maps to pool, of 2, 3, 4. group_ratio: groups a label, G = int(ratio * C); 0 for no groups.
+
+    head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias a label). width: D.
+    graph: which labels attend to each other: "cooccurrence" (P(j|i) >= graph_threshold), "random" (as many edges,
+    drawn once from a fixed seed), "identity" (each to itself alone) or "none" (no attention: plain layers).
+    learn_vectors: let the label vectors be learnt. group_loss_weight: of the labels' distance to their groups.
+    difficult: a difficult label trains as "present" (the authors' way) or is left out ("ignore").
+    """
+
+    layers: tuple = (2, 3, 4)
+    group_ratio: float = 0.2
+    head: str = "mlp"
+    width: int = 512
+    graph: str = "cooccurrence"
+    graph_threshold: float = 0.4
+    learn_vectors: bool = False
+    group_loss_weight: float = 1e-4
+    difficult: str = "present"
+
+    def __post_init__(self):
+        one_of("head", self.head, HEADS)
+        one_of("graph", self.graph, GRAPHS)
+        one_of("difficult", self.difficult, DIFFICULT)
+        if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(STRIDES):
+            raise UserError(f"layers is {list(self.layers)}; give some of {list(STRIDES)}, each once")
+        if self.group_ratio < 0 or self.width < 1:
+            raise UserError(f"group_ratio {self.group_ratio} and width {self.width} must not be negative or zero width")
+
+
+@dataclass
+class MSRNOutput(Output):
+    """logits [B, C]; label embeddings [C, D], group embeddings [G, D] and the soft assignment [C, G] of the step."""
+
+    labels: Tensor
+    groups: Tensor
+    assignment: Tensor
+
+
+class GraphAttention(nn.Module):
+    """One head of graph attention with a skip: h = X W; out = ELU(softmax(e) h + h) (Velickovic et al., ICLR 2018).
+
+    e_ij = LeakyReLU_0.2(a^T [h_i, h_j]) over the j with edges[i, j]; without edges it is ELU(h).
+    """
+
+    def __init__(self, inputs: int, outputs: int, attends: bool):
+        super().__init__()
+        self.W = nn.Parameter(torch.empty(inputs, outputs))
+        nn.init.xavier_uniform_(self.W, gain=2**0.5)
+        if attends:
+            self.a = nn.Parameter(torch.empty(2 * outputs, 1))
+            nn.init.xavier_uniform_(self.a, gain=2**0.5)
+
+    def forward(self, nodes: Tensor, edges: Tensor | None) -> Tensor:
+        h = nodes @ self.W  # [C, outputs]
+        if edges is None:
+            return F.elu(h)
+        source, target = (h @ self.a.view(2, -1).T).unbind(1)  # [C] each: a^T [h_i, h_j] is a sum of two terms
+        energies = F.leaky_relu(source[:, None] + target, 0.2).masked_fill(~edges, -torch.inf)  # [C, C]
+        return F.elu(energies.softmax(1) @ h + h)
+
+
+class Elementwise(nn.Module):
+    """One weight vector and one bias a label: [B, C, F] -> [B, C]."""
+
+    def __init__(self, labels: int, features: int):
+        super().__init__()
+        bound = features**-0.5
+        self.W = nn.Parameter(torch.empty(labels, features).uniform_(-bound, bound))
+        self.B = nn.Parameter(torch.empty(labels).uniform_(-bound, bound))
+
+    def forward(self, nodes: Tensor) -> Tensor:
+        return torch.einsum("bcf,cf->bc", nodes, self.W) + self.B
+
+
+class MSRN(Classifier):
+    """Labels and groups of labels, embedded on the label graph, pool the maps of several layers by soft attention."""
+
+    def __init__(self, backbone: Backbone, vectors: Tensor, counts: Tensor, totals: Tensor, options: Options):
+        super().__init__(backbone, options)
+        labels, width, layers = len(vectors), options.width, sorted(options.layers)
+        groups = int(options.group_ratio * labels)
+        if options.group_ratio and not groups:
+            raise UserError(
+                f"group_ratio {options.group_ratio} of {labels} labels makes no group; "
+                f"give at least {1 / labels:.3g}, or 0 to go without groups"
+            )
+        stored(self, "label_vectors", vectors, options.learn_vectors)
+        attends = options.graph != "none"
+        if attends:
+            self.register_buffer("adjacency", adjacency(counts, totals, options.graph, options.graph_threshold))
+        self.refine = nn.ModuleDict({str(k): nn.Conv2d(c, c, 1) for k, c in backbone.channels.items() if k < 4})
+        self.project = nn.ModuleDict({str(k): nn.Conv2d(c, width, 1) for k, c in backbone.channels.items()})
+        self.embed = nn.Linear(vectors.shape[1], 256)
+        self.label_layers = nn.ModuleList([GraphAttention(256, 300, attends), GraphAttention(300, width, attends)])
+        if groups:
+            self.group_features = GraphAttention(width, width, attends)
+            self.group_assignment = GraphAttention(width, groups, attends)
+        pooled = width * len(layers)
+        if options.head == "mlp":
+            self.head = nn.Sequential(
+                nn.Flatten(), nn.Linear((labels + groups) * pooled, 2048), nn.LeakyReLU(), nn.Linear(2048, labels)
+            )
+        else:
+            self.head = Elementwise(labels, pooled * (2 if groups else 1))
+
+    def pooled_maps(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """{layer: [B, C_layer, h/2, w/2]}: 1x1 convolution (layers 2, 3), then a 2x2 max pool, before projection.
+
+        A side of one cell, which only inputs below 64 px have, is not pooled.
+        """
+        pooled = {}
+        for key in self.project:
+            map = maps[int(key)]
+            map = self.refine[key](map) if key in self.refine else map
+            pooled[int(key)] = F.max_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
+        return pooled
+
+    def projected(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """{layer: [B, D, h/2, w/2]}: the maps p that labels and groups pool."""
+        return {layer: self.project[str(layer)](map) for layer, map in self.pooled_maps(maps).items()}
+
+    def nodes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Label embeddings [C, D], group embeddings [G, D] and soft assignment [C, G], float32; G may be 0.
+
+        They depend on no image, so they are computed once a step. Groups are DiffPool's (Ying et al., NeurIPS 2018).
+        """
+        with float32(self.label_vectors):
+            edges = self.adjacency > 0 if self.options.graph != "none" else None
+            labels = self.embed(self.label_vectors)
+            for layer in self.label_layers:
+                labels = layer(labels, edges)
+            if not self.options.group_ratio:
+                return labels, labels.new_zeros(0, labels.shape[1]), labels.new_zeros(len(labels), 0)
+            positive = labels.relu()
+            assignment = self.group_assignment(positive, edges).softmax(1)
+            return labels, assignment.T @ self.group_features(positive, edges), assignment
+
+    def classify(self, maps: Mapping[int, Tensor]) -> MSRNOutput:
+        labels, groups, assignment = self.nodes()
+        nodes = torch.cat((labels, groups))  # [C + G, D]
+        pooled = [semantic_pooling(map.flatten(2).mT, nodes) for map in self.projected(maps).values()]
+        pooled = torch.cat(pooled, 2)  # [B, C + G, D * layers]
+        if self.options.head == "elementwise" and len(groups):
+            own, shared = pooled.split((len(labels), len(groups)), 1)
+            pooled = torch.cat((own, assignment @ shared), 2)
+        return MSRNOutput(self.head(pooled.tanh()).float(), labels, groups, assignment)
+
+    def loss(self, output: MSRNOutput, targets: Tensor) -> Tensor:
+        """Soft margin + group_loss_weight * sum over labels of the distance to the group each belongs to most."""
+        return soft_margin(output.logits, targets, self.options.difficult) + self.group_loss(output)
+
+    def group_loss(self, output: MSRNOutput) -> Tensor:
+        """The weighted sum over labels i of || L_i - groups[argmax_j S_ij] ||_2; 0 without groups."""
+        if not len(output.groups):
+            return output.labels.new_zeros(())
+        distances = (output.labels - output.groups[output.assignment.argmax(1)]).norm(dim=1)
+        return self.options.group_loss_weight * distances.sum()
+
+    def authors_names(self) -> dict[str, str]:
+        names = {f"resnet_101.{name}": f"backbone.net.{name}" for name in self.backbone.net.state_dict()}
+        modules = {"fc_label": "embed"}
+        modules |= {f"resnet_101.conv_buffer{int(key) - 1}": f"refine.{key}" for key in self.refine}
+        modules |= {f"ProjectM.{int(key) - 2}": f"project.{key}" for key in self.project}
+        modules |= {f"label_embed.layers.{i}": f"label_layers.{i}" for i in range(2)}
+        if self.options.group_ratio:
+            modules["group_embed.layers.0.embed"] = "group_features"
+            modules["group_embed.layers.0.assign_mat"] = "group_assignment"
+        if self.options.head == "mlp":
+            modules |= {"fc1": "head.1", "fc2": "head.3"}
+        else:
+            names |= {"W": "head.W", "B": "head.B"}
+        for theirs, ours in modules.items():
+            names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}
+        return names
+
+    def authors_unused(self) -> dict[str, tuple[int, ...]]:
+        unused = {"resnet_101.conv_buffer0.weight": (256, 256, 1, 1), "resnet_101.conv_buffer0.bias": (256,)}
+        labels, pooled = len(self.label_vectors), self.options.width * len(self.project)
+        if self.options.head == "mlp":
+            return unused | {"W": (labels, 2 * pooled), "B": (labels,)}
+        nodes = labels + int(self.options.group_ratio * labels)
+        fc1 = {"fc1.weight": (2048, nodes * pooled), "fc1.bias": (2048,)}
+        return unused | fc1 | {"fc2.weight": (labels, 2048), "fc2.bias": (labels,)}
+
+
+def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> Tensor:
+    """The normalised label graph A^ [C, C] of co-occurrence counts [C, C] and label counts [C] (ML-GCN, CVPR 2019).
+
+    P(j|i) = counts[i, j] / totals[i] (0 for a label without images), 1 where it reaches the threshold and 0 elsewhere,
+    scaled by 0.25 / (column sum + 1e-6), plus I; A^ = (A Q)^T Q with Q = diag(rowsum(A)^-1/2).
+    """
+    probability = counts / totals.where(totals > 0, 1)[:, None]
+    edges = (probability >= threshold).double()
+    if graph == "identity":
+        edges.zero_()
+    if graph == "random":
+        pairs = ~torch.eye(len(counts), dtype=torch.bool)
+        shuffled = torch.randperm(int(pairs.sum()), generator=torch.Generator().manual_seed(0))
+        edges[pairs] = edges[pairs][shuffled]
+    matrix = edges * 0.25 / (edges.sum(0) + 1e-6) + torch.eye(len(counts))
+    scale = matrix.sum(1) ** -0.5
+    return ((matrix * scale).T * scale).float()

@@ -1,0 +1,283 @@
+"""Figures of images, maps, label graphs and embeddings. Each function draws one figure and returns it; none is written."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.stats import spearmanr
+from sklearn.manifold import TSNE
+from torch import Tensor
+
+from mlclib import attention
+from mlclib.attention import Key
+
+COLOURS = sns.color_palette("colorblind")
+DRAWS = 200  # bootstrap resamples of images behind each interval
+SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}
+
+
+def grid(
+    images: Sequence[Image.Image],
+    titles: Sequence[str],
+    maps: Sequence[Mapping[Key, Tensor]],
+    boxes: Sequence[np.ndarray] = (),
+    keys: Sequence[Key] = (),
+) -> Figure:
+    """A row an image: the input with its boxes [K, 4] in pixels, then the map of each key over the greyed image.
+
+    titles: what each row is about, in a line or two. maps: {key: [GRID, GRID] or [1, GRID, GRID]}; keys: which of
+    them (default: `main_keys`). Yellow is where the map is highest, each map on a scale of its own.
+    """
+    keys = list(keys) or main_keys(maps[0])
+    figure, places = plt.subplots(
+        len(images), 1 + len(keys), figsize=(2.3 * (1 + len(keys)), 2.55 * len(images)), squeeze=False, layout="constrained"
+    )
+    for row, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
+        first = places[row, 0]
+        first.imshow(image)
+        for left, top, right, bottom in boxes[row] if len(boxes) else ():
+            for colour, width in (("black", 3.5), ("white", 1.5)):
+                first.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))
+        first.set_title(title, fontsize=11)
+        for axes, key in zip(places[row, 1:], keys, strict=True):
+            _overlay(axes, image, shown[key])
+            axes.set_title(str(key), fontsize=11)
+    for axes in places.flat:
+        axes.axis("off")
+    plt.close(figure)
+    return figure
+
+
+def main_keys(maps: Mapping[Key, Tensor]) -> list[Key]:
+    """The maps worth a picture: "weighted" layer by layer where there is one, and Grad-CAM over all layers."""
+    return [key for key in maps if key.method == "weighted" and key.layer != "all"] + [
+        [key for key in maps if key.method == "grad-cam"][-1]
+    ]
+
+
+def bars(images: Sequence[Image.Image], scores: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Each image with its eight highest logits (for DSDL its coefficients) of `scores` [B, C]; dark: labels present."""
+    figure, places = plt.subplots(
+        2, len(images), figsize=(3 * len(images), 5.4), squeeze=False, layout="constrained", height_ratios=(1, 1.1)
+    )
+    right = total = 0
+    for column, (image, row, target) in enumerate(zip(images, scores, targets, strict=True)):
+        places[0, column].imshow(image)
+        places[0, column].axis("off")
+        top = np.argsort(-row, kind="stable")[: min(8, len(labels))][::-1]
+        axes = places[1, column]
+        axes.barh(range(len(top)), row[top], color=[COLOURS[0] if target[c] == 1 else "0.8" for c in top])
+        axes.set_yticks(range(len(top)), [labels[c] for c in top], fontsize=11)
+        axes.axvline(0, color="0.3", lw=1)
+        axes.set_xlabel("logit (present from 0)")
+        sns.despine(ax=axes)
+        present = int((target == 1).sum())
+        best = np.argsort(-row, kind="stable")[:present]
+        right, total = right + int((target[best] == 1).sum()), total + present
+    figure.suptitle(f"{right} of the {total} labels shown (blue) are among their image's highest scores")
+    plt.close(figure)
+    return figure
+
+
+def localisation(scores: pd.DataFrame) -> Figure:
+    """Mean scores of `attention.localisation` by the size of the things: a column a method, a line a layer.
+
+    Bars reach over 95 % of DRAWS bootstrap resamples of images; grey lines are the centre and the random map.
+    """
+    if scores.empty:
+        return _said("No boxes are known here, so the maps are shown and not scored")
+    methods = [method for method in dict.fromkeys(scores["method"]) if method not in attention.BASELINES]
+    names = {"2": COLOURS[0], "3": COLOURS[1], "4": COLOURS[2], "all": "black"}
+    figure, places = plt.subplots(
+        len(SCORES), len(methods), figsize=(3 + 2.9 * len(methods), 8), squeeze=False, sharey="row", sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    sizes = [size for size in attention.SIZES if (scores["size"] == size).any()]
+    for column, method in enumerate(methods):
+        for axes, (score, name) in zip(places[:, column], SCORES.items(), strict=True):
+            for baseline, style in zip(attention.BASELINES, ("--", ":"), strict=True):
+                means = scores[scores["method"] == baseline].groupby("size", observed=True)[score].mean()
+                axes.plot(range(len(sizes)), means[sizes], style, color="0.45", label=baseline, lw=2)
+            one = scores[scores["method"] == method]
+            for shift, (layer, colour) in enumerate((k, v) for k, v in names.items() if (one["layer"] == k).any()):
+                drawn = [_interval(one[(one["layer"] == layer) & (one["size"] == size)], score) for size in sizes]
+                mean, low, high = np.array(drawn).T
+                where = np.arange(len(sizes)) + 0.06 * (shift - 1.5)
+                label = "all layers" if layer == "all" else f"layer {layer}"
+                axes.errorbar(where, mean, (mean - low, high - mean), fmt="o-", color=colour, label=label, ms=5, lw=1.8)
+            axes.set_xticks(range(len(sizes)), sizes)
+            axes.set_xlim(-0.35, len(sizes) - 0.65)
+            axes.set_ylim(0, None)
+            sns.despine(ax=axes)
+        places[0, column].set_title(method)
+        places[-1, column].set_xlabel("things")
+    for axes, name in zip(places[:, 0], SCORES.values(), strict=True):
+        axes.set_ylabel(name)
+    handles = {label: handle for axes in places[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
+    figure.suptitle(layer_finding(scores))
+    plt.close(figure)
+    return figure
+
+
+def layer_finding(scores: pd.DataFrame) -> str:
+    """In a sentence: whether small things are found in another layer than large ones, by the area under the curve."""
+    method = next(m for m in ("weighted", "grad-cam") if (scores["method"] == m).any())
+    means = scores[scores["method"] == method].query("layer != 'all'").groupby(["size", "layer"], observed=True)["curve"]
+    table = means.mean().unstack()
+    random = scores[scores["method"] == "random"].groupby("size", observed=True)["curve"].mean()
+    ends = [size for size in attention.SIZES if size in table.index]
+    parts = [f"{size} things best by layer {table.loc[size].idxmax()} ({table.loc[size].max():.2f}, random {random[size]:.2f})"
+             for size in dict.fromkeys((ends[0], ends[-1]))]  # fmt: skip
+    return f"{method} maps find " + ", ".join(parts)
+
+
+def curves(frame: pd.DataFrame) -> Figure:
+    """Deletion and insertion curves of `attention.faithfulness`, means over the pictures, with their areas."""
+    areas = attention.curve_areas(frame)
+    figure, places = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, layout="constrained")
+    marks = "osD^vP*X"
+    for axes, curve, better in zip(places, ("deletion", "insertion"), ("lower", "higher"), strict=True):
+        for at, one in enumerate(areas.itertuples()):
+            key = Key(one.method, one.layer)
+            rows = frame[(frame["method"] == key.method) & (frame["layer"] == key.layer) & (frame["curve"] == curve)]
+            mean = rows.groupby("share")["probability"].mean()
+            baseline = key.method in attention.BASELINES
+            colour = "0.45" if baseline else COLOURS[at % len(COLOURS)]
+            label = f"{key}: {getattr(one, curve):.2f}"
+            axes.plot(mean.index, mean, color=colour, ls=":" if baseline else "-", marker=marks[at % 8], ms=5, label=label)
+        axes.set(xlabel=f"share of the picture {'hidden' if curve == 'deletion' else 'shown'}", ylim=(0, 1))
+        axes.set_title(f"{curve} ({better} is better)")
+        axes.legend(frameon=False, title="area", fontsize=9)
+        sns.despine(ax=axes)
+    places[0].set_ylabel("probability of the label")
+    best = {curve: areas.loc[areas[curve].agg(pick)] for curve, pick in (("deletion", "idxmin"), ("insertion", "idxmax"))}
+    said = {curve: f"{Key(row['method'], row['layer'])} ({row[curve]:.2f})" for curve, row in best.items()}
+    figure.suptitle(f"Deletion follows {said['deletion']} best, insertion {said['insertion']}")
+    plt.close(figure)
+    return figure
+
+
+def grouped_graph(counts: np.ndarray, totals: np.ndarray, assignment: np.ndarray, labels: Sequence[str], threshold: float) -> Figure:
+    """Labels, joined where P(j|i) reaches the threshold either way, in the colour and with the number of their group.
+
+    counts [C, C], totals [C]: co-occurrence; assignment [C, G]: MSRN's soft assignment, G may be 0.
+    """
+    shares = counts / np.maximum(totals, 1)[:, None]
+    joined = np.triu((shares >= threshold) | (shares.T >= threshold), 1)
+    group = assignment.argmax(1) if assignment.shape[1] else np.zeros(len(labels), int)
+    graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
+    graph.add_nodes_from(range(len(labels)))
+    spot = nx.spring_layout(graph, seed=0, k=2.6 / np.sqrt(len(labels)), iterations=300)
+    figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
+    nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
+    for number in np.unique(group):
+        nodes = np.flatnonzero(group == number).tolist()
+        share = f" ({assignment[nodes, number].mean():.2f})" if assignment.shape[1] else ""
+        nx.draw_networkx_nodes(
+            graph, spot, nodes, ax=axes, node_size=520, node_color=[COLOURS[number % len(COLOURS)]], edgecolors="0.3",
+            node_shape="osD^vphd"[number % 8], label=f"group {number}: {len(nodes)} labels{share}",
+        )  # fmt: skip
+    for node, (x, y) in spot.items():
+        axes.annotate(labels[node], (x, y), (0, 13), textcoords="offset points", ha="center", fontsize=11)
+    if assignment.shape[1]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="mean share of membership in brackets")
+    same = (group[:, None] == group)[joined]
+    pairs = np.triu(np.ones_like(joined), 1).astype(bool)
+    chance = (group[:, None] == group)[pairs].mean()
+    used = len(np.unique(group))
+    axes.set_title(
+        f"{100 * same.mean():.0f}% of edges join labels of one group, {100 * chance:.0f}% by chance ({used} of {assignment.shape[1]} groups used)"
+        if assignment.shape[1] and joined.any()
+        else f"The label graph has {int(joined.sum())} edges and no groups"
+    )
+    axes.axis("off")
+    axes.margins(0.1)
+    plt.close(figure)
+    return figure
+
+
+def embeddings(before: np.ndarray | None, after: np.ndarray, labels: Sequence[str], group: np.ndarray | None = None) -> Figure:
+    """t-SNE (cosine, seeded) of the labels' vectors before [C, V] and after learning [C, D], coloured by group [C]."""
+    shown = {"as learnt": after} if before is None else {"before: label vectors": before, "after: as learnt": after}
+    figure, places = plt.subplots(1, len(shown), figsize=(6.2 * len(shown), 5.6), squeeze=False, layout="constrained")
+    colours = ["0.35"] * len(labels) if group is None else [COLOURS[number % len(COLOURS)] for number in group]
+    for axes, (name, vectors) in zip(places[0], shown.items(), strict=True):
+        perplexity = min(10, (len(labels) - 1) / 3)
+        flat = TSNE(2, perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(vectors)
+        axes.scatter(*flat.T, c=colours, s=45, edgecolors="0.3", lw=0.5)
+        for label, spot in zip(labels, flat, strict=True):
+            axes.annotate(label, spot, (0, 6), textcoords="offset points", ha="center", fontsize=10)
+        axes.set(xticks=[], yticks=[], title=name)
+        axes.margins(0.1)
+        sns.despine(ax=axes, left=True, bottom=True)
+    if before is not None:
+        near = [np.argsort(-attention.similarity(v) + 9 * np.eye(len(labels)), axis=1, kind="stable")[:, :3] for v in (before, after)]
+        kept = np.mean([len(set(a) & set(b)) / 3 for a, b in zip(*near, strict=True)])
+        figure.suptitle(f"Learning keeps {100 * kept:.0f}% of each label's three nearest labels ({300 / (len(labels) - 1):.0f}% by chance)")
+    plt.close(figure)
+    return figure
+
+
+def similarities(counts: np.ndarray, totals: np.ndarray, vectors: np.ndarray, labels: Sequence[str]) -> Figure:
+    """P(column | row) in the training images beside the cosine similarity of the learnt vectors [C, D], in one order."""
+    shares = counts / np.maximum(totals, 1)[:, None]
+    learnt = attention.similarity(vectors)
+    order = leaves_list(linkage(shares + shares.T, method="average", optimal_ordering=True))
+    off = ~np.eye(len(labels), dtype=bool)
+    rank = spearmanr((shares + shares.T)[off], learnt[off]).statistic
+    side = max(5.2, 0.24 * len(labels) + 1.5)
+    figure, places = plt.subplots(1, 2, figsize=(2 * side + 1, side), layout="constrained")
+    masked = np.where(off, learnt, np.nan)
+    for axes, values, title, bar in (
+        (places[0], np.where(off, shares, np.nan), "together in images", "P(column | row)"),
+        (places[1], masked, "as learnt", "cosine similarity"),
+    ):
+        frame = pd.DataFrame(values[np.ix_(order, order)], [labels[i] for i in order], [labels[i] for i in order])
+        sns.heatmap(
+            frame, ax=axes, cmap="cividis", square=True, xticklabels=1, yticklabels=1,
+            cbar_kws={"label": bar, "shrink": 0.7},
+        )  # fmt: skip
+        axes.set_title(title)
+    figure.suptitle(f"Labels that come together {_strength(rank)} alike as learnt (rank correlation {rank:+.2f})")
+    plt.close(figure)
+    return figure
+
+
+def _strength(rank: float) -> str:
+    if rank > 0.5:
+        return "are"
+    if rank > 0.2:
+        return "are somewhat"
+    return "are hardly" if rank > -0.2 else "are less"
+
+
+def _interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
+    """Mean score, and the 2.5th and 97.5th percentile of it over bootstrap resamples of images (seeded)."""
+    sums = rows.groupby("row")[score].agg(["sum", "count"]).to_numpy(dtype=float)
+    if not len(sums):
+        return np.nan, np.nan, np.nan
+    drawn = sums[np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))].sum(1)
+    return rows[score].mean(), *np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+
+
+def _overlay(axes: Axes, image: Image.Image, map: Tensor) -> None:
+    grey = np.asarray(image.convert("L"))
+    axes.imshow(grey, cmap="gray", vmin=-120, vmax=400)
+    extent = (-0.5, grey.shape[1] - 0.5, grey.shape[0] - 0.5, -0.5)
+    axes.imshow(np.squeeze(map.numpy()), cmap="viridis", alpha=0.62, extent=extent, interpolation="bilinear")
+
+
+def _said(text: str) -> Figure:
+    figure, axes = plt.subplots(figsize=(8, 1))
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
+    axes.axis("off")
+    plt.close(figure)
+    return figure

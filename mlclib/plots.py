@@ -1,0 +1,146 @@
+"""Figures of data, training and ablations. Each function draws one figure and returns it; nothing is written here."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from mlclib import metrics
+from mlclib.datasets import images
+from mlclib.datasets.base import Dataset, Split
+from mlclib.runs import Run
+
+COLOURS = sns.color_palette("colorblind")
+sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
+
+
+def label_frequencies(dataset: Dataset) -> Figure:
+    """Bars: the share of images that show each label, in every split, most frequent first."""
+    shares = pd.DataFrame(
+        {part: 100 * (split.targets == 1).mean(0) for part, split in dataset.splits.items()}, index=dataset.labels
+    )
+    shares = shares.sort_values(shares.columns[0], ascending=False)
+    figure, axes = plt.subplots(figsize=(max(7, 0.32 * len(shares)), 4))
+    shares.plot.bar(ax=axes, width=0.8, color=COLOURS)
+    axes.set(ylabel="images that show it (%)", xlabel="")
+    first = shares.iloc[:, 0]
+    axes.set_title(
+        f"{dataset.name}: from {first.iloc[-1]:.1f}% ({first.index[-1]}) to {first.iloc[0]:.1f}% ({first.index[0]})"
+    )
+    axes.grid(axis="x", visible=False)
+    return figure
+
+
+def cooccurrence(counts: np.ndarray, totals: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Heat map of P(column | row) from co-occurrence counts [C, C] and label counts [C]."""
+    shares = pd.DataFrame(counts / np.maximum(totals, 1)[:, None], index=labels, columns=labels)
+    side = max(6, 0.3 * len(labels) + 2)
+    figure, axes = plt.subplots(figsize=(side + 1, side))
+    sns.heatmap(
+        shares,
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        square=True,
+        ax=axes,
+        cbar_kws={"label": "P(column | row)", "shrink": 0.7},
+    )
+    row, column = np.unravel_index(np.argmax(shares.to_numpy()), shares.shape)
+    axes.set_title(
+        f"Which labels come together: {labels[column]} is in {100 * shares.iat[row, column]:.0f}% of images with {labels[row]}"
+    )
+    return figure
+
+
+def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: int = 4) -> Figure:
+    """A grid of images with their boxes (where known) and labels; a difficult label stands in brackets."""
+    height = -(-len(rows) // columns)
+    figure, grid = plt.subplots(height, columns, figsize=(3 * columns, 3.3 * height), squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, row in zip(grid.flat, rows, strict=False):
+        axes.imshow(images.open_rgb(split.paths[row]))
+        for label, x0, y0, x1, y1 in split.boxes[row] if split.boxes else ():
+            axes.add_patch(
+                plt.Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, color=COLOURS[int(label) % 10], lw=1.5)
+            )
+        named = [
+            labels[c] if value > 0 else f"({labels[c]})" for c, value in enumerate(split.targets[row]) if value >= 0
+        ]
+        lines = [", ".join(named[i : i + 3]) for i in range(0, len(named), 3)]
+        axes.set_title("\n".join(lines), fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray) -> Figure:
+    """The label graph: an arrow i -> j where A^[j, i] > 0 (label j attends to i); a node's area is its label's count."""
+    edges = [
+        (labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j and adjacency[j, i] > 0
+    ]
+    graph = nx.DiGraph(edges)
+    graph.add_nodes_from(labels)
+    size = 150 + 2000 * np.asarray(totals) / max(1, np.max(totals))
+    figure, axes = plt.subplots(figsize=(9, 7))
+    place = nx.spring_layout(graph, seed=0, k=2.2 / np.sqrt(len(labels)), iterations=200)
+    nx.draw_networkx(
+        graph, place, nodelist=list(labels), node_size=size, node_color=[COLOURS[9]], edge_color="0.55", font_size=9,
+        arrowsize=9, ax=axes,
+    )  # fmt: skip
+    alone = sum(1 for label in labels if graph.degree(label) == 0)
+    axes.set_title(
+        f"The label graph: {len(edges)} of {len(labels) * (len(labels) - 1)} possible edges, {alone} labels stand alone"
+    )
+    axes.axis("off")
+    return figure
+
+
+def curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Training loss and test mAP over epochs, a line a model (mean over its seeds) with the seeds' range as a band."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
+    for colour, (name, runs) in zip(COLOURS, histories.items(), strict=False):
+        epochs = runs[0]["epoch"]
+        for axes, key, factor in ((left, "loss", 1), (right, "mAP", 100)):
+            values = factor * np.stack([run[key] for run in runs])
+            axes.plot(epochs, values.mean(0), color=colour, label=name)
+            axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.2, lw=0)
+    left.set(xlabel="epoch", ylabel="training loss", title="Training loss")
+    best = {name: 100 * np.mean([run["mAP"].iloc[-1] for run in runs]) for name, runs in histories.items()}
+    top = max(best, key=best.get)
+    right.set(xlabel="epoch", ylabel="test mAP (%)", title=f"Test mAP: {top} ends at {best[top]:.1f}%")
+    right.legend()
+    figure.tight_layout()
+    return figure
+
+
+def ablation(axis: str, variants: Mapping[str, Sequence[Run]], full: Sequence[Run]) -> Figure:
+    """Dot plot of one ablation axis: each variant's test mAP (%) per seed, their mean, and the full model as a line."""
+    scores = {name: [mean_ap(run) for run in runs] for name, runs in variants.items()}
+    whole, means = np.mean([mean_ap(run) for run in full]), {name: np.mean(values) for name, values in scores.items()}
+    figure, axes = plt.subplots(figsize=(7, 0.5 * len(scores) + 1.6))
+    axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
+    for row, (name, values) in enumerate(scores.items()):
+        colour = COLOURS[1] if variants[name][0].folder == full[0].folder else COLOURS[0]
+        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, ms=6)
+        axes.plot(means[name], row, "D", color=colour, ms=8)
+    best = max(means, key=means.get)
+    axes.set_yticks(range(len(scores)), list(scores))
+    axes.invert_yaxis()
+    axes.margins(y=0.1)
+    axes.legend()
+    axes.set(
+        xlabel="test mAP (%)",
+        ylabel=axis,
+        title=f"{axis}: {best} is best with {means[best]:.1f}% (diamond: mean of seeds)",
+    )
+    figure.tight_layout()
+    return figure
+
+
+def mean_ap(run: Run) -> float:
+    """The run's test mAP in percent, of its last epoch under the default protocol."""
+    return 100 * float(metrics.evaluate(run.logits["last"], run.targets)["mAP"])

@@ -1,0 +1,52 @@
+"""Progress of long work: one bar in a live notebook or terminal, one line an epoch where nobody watches."""
+
+import sys
+import time
+
+from tqdm.auto import tqdm
+
+
+def live() -> bool:
+    """Whether somebody watches: a terminal, or a notebook whose client could be asked for input.
+
+    papermill and nbclient execute cells with input forbidden, JupyterLab does not.
+    """
+    if "ipykernel" not in sys.modules:
+        return sys.stderr.isatty()
+    from IPython import get_ipython
+
+    kernel = getattr(get_ipython(), "kernel", None)
+    return bool(getattr(kernel, "_allow_stdin", False))
+
+
+class Progress:
+    """Shows the steps and epochs of one run called `name`."""
+
+    def __init__(self, name: str, epochs: int):
+        self.name, self.epochs, self.bar = name, epochs, None
+
+    def start(self, done: int, steps: int) -> None:
+        """Begin (or go on) at optimizer step `done` of `steps`."""
+        self.done, self.steps, self.first, self.started = done, steps, done, time.perf_counter()
+        if live():
+            self.bar = tqdm(total=steps, initial=done, desc=self.name)
+
+    def step(self) -> None:
+        self.done += 1
+        if self.bar is not None:
+            self.bar.update()
+
+    def epoch(self, row: dict[str, float]) -> None:
+        """One epoch is over; `row` is its line of the history."""
+        text = f"loss {row['loss']:.4f}  mAP {100 * row['mAP']:.2f}  lr {row['learning_rate']:.2e}"
+        if self.bar is not None:
+            self.bar.set_postfix_str(text)
+            if self.done == self.steps:
+                self.bar.close()
+            return
+        left = (time.perf_counter() - self.started) / max(self.done - self.first, 1) * (self.steps - self.done)
+        print(
+            f"{self.name}  epoch {row['epoch']}/{self.epochs}  {text}  "
+            f"{row['images_per_second']:.0f} images/s  {left:.0f} s left",
+            flush=True,
+        )

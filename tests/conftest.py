@@ -1,0 +1,54 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a hub
+
+TINY = """
+title: A tiny study for tests
+dataset: {name: scenes, train: 24, test: 12, root: ROOT}
+input_size: 64
+backbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}
+seeds: [0]
+training: {epochs: 2, batch_size: 8, learning_rate: 2e-3, threads: 1}
+models:
+  gmp: {}
+  msrn: {options: {head: elementwise, width: 16}}
+  dsdl: {}
+ablation:
+  msrn:
+    layers: [[4], [2, 3, 4]]
+attention: {images: [0, 1], scored: 6}
+"""
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference material beside a developer's checkout; tests that need it skip without it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder shared/ is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_yaml(tmp_path_factory) -> Path:
+    """An experiment file that trains in seconds."""
+    folder = tmp_path_factory.mktemp("tiny")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY.replace("ROOT", str(folder / "scenes")), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tiny_yaml):
+    """A study with finished runs of gmp, msrn and dsdl, one seed each; read it, do not change it."""
+    from mlclib import config, runs
+
+    study = runs.Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
+    for model in study.experiment.models:
+        study.train(study.experiment.run(model))
+    return study

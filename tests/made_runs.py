@@ -1,0 +1,71 @@
+"""Finished runs without training: small random predictions in real run folders."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mlclib import runs
+
+LABELS = ["bus", "car", "cat", "dog", "train"]
+IMAGES = 80
+
+
+def targets(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    marks = np.where(rng.random((IMAGES, len(LABELS))) < 0.3, 1, -1).astype(np.int8)
+    marks[rng.random(marks.shape) < 0.03] = 0
+    return marks
+
+
+def make(
+    results: Path,
+    model: str,
+    seed: int = 0,
+    gain: float = 1.0,
+    *,
+    marks: np.ndarray | None = None,
+    labels: list[str] = LABELS,
+    selections: tuple[str, ...] = ("last", "best"),
+    data: str = "scenes",
+    images: dict[str, int] | None = None,
+    notes: tuple[str, ...] = ("crowds count as present",),
+    **configuration: object,
+) -> runs.Run:
+    """A finished run whose logits follow the targets `gain` times as much as noise that all runs share."""
+    marks = targets() if marks is None else marks
+    shared = np.random.default_rng(1).normal(size=marks.shape)
+    rng = np.random.default_rng([seed, *model.encode()])
+    logits = {s: (gain * marks + shared + 0.3 * rng.normal(size=marks.shape)).astype(np.float32) for s in selections}
+    folder = results / "runs" / data / f"{model}-0a1b2c3d" / f"seed-{seed}"
+    folder.mkdir(parents=True)
+    names = [f"{i:06d}" for i in range(len(marks))]
+    runs.write_predictions(folder / "predictions.npz", names, marks, **logits)
+    about = {
+        "experiment": "demo",
+        "configuration": {
+            "dataset": {"name": data},
+            "input_size": 224,
+            "backbone": {"name": "tf_efficientnet_lite0", "weights": "offline", "frozen": True},
+            "label_vectors": "table",
+            "model": model,
+            "options": {},
+            "training": {"epochs": 15, "init": None},
+            **configuration,
+        },
+        "seed": seed,
+        "labels": list(labels),
+        "data": {
+            "name": data,
+            "checksum": "feedc0de" * 8,
+            "images": images or {"train": 600, "test": len(marks)},
+            "notes": list(notes),
+        },
+        "versions": {"timm": "1.0.20"},
+        "commit": "0123456789abcdef+changes",
+        "hardware": {"cores": 2},
+        "started": "2025-11-21T10:00:00+00:00",
+        "ended": "2025-11-21T10:05:00+00:00",
+        "best_epoch": 12,
+    }
+    runs.write_run(folder, about, {key: runs.score(value, marks) for key, value in logits.items()})
+    return runs.read(folder)

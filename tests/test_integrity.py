@@ -1,0 +1,126 @@
+"""Every kind of broken image and contradiction is found and named."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlclib import datasets
+from mlclib.datasets import Dataset, Split, integrity
+from mlclib.errors import UserError
+
+
+def picture(path, seed: int, size=(40, 30)):
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def split(folder, names: list[str], targets, boxes=None) -> Split:
+    paths = [folder / f"{name}.png" for name in names]
+    for seed, path in enumerate(paths):
+        if not path.exists():
+            picture(path, seed + 100 * sum(map(ord, path.stem)))
+    return Split(names, paths, np.array(targets, dtype=np.int8).reshape(len(names), 2), boxes)
+
+
+def whole(root, boxes=None) -> Dataset:
+    splits = {
+        "train": split(root, ["a", "b", "c"], [[1, -1], [-1, 1], [1, 0]], boxes),
+        "test": split(root, ["d", "e"], [[1, 1], [1, -1]]),
+    }
+    return Dataset("made", ("cat", "dog"), splits, ("a note",))
+
+
+def boxes(*rows) -> list[np.ndarray]:
+    return [np.array(r, dtype=np.float32).reshape(-1, 5) for r in rows]
+
+
+def test_a_whole_data_set_has_nothing_to_report(tmp_path):
+    report = integrity.verify(whole(tmp_path, boxes([[0, 0, 0, 40, 30.5]], [], [[1, 0, 0, 5, 5]])))
+    assert report.ok and not report.warnings and report.bad_images == []
+    assert str(report) == "made: 5 images, all is well"
+
+
+def test_missing_truncated_and_unreadable_images_are_named(tmp_path):
+    data = whole(tmp_path)
+    (tmp_path / "a.png").unlink()
+    content = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "d.png").write_text("not an image")
+    report = integrity.verify(data)
+    assert set(report.problems) == {"missing", "unreadable"}
+    assert set(report.problems["missing"]) == {"a"}
+    assert "truncated" in report.problems["unreadable"]["b"] and "identify" in report.problems["unreadable"]["d"]
+    assert not report.ok and report.bad_images == ["a", "b", "d"]
+    assert "problem, unreadable: 2" in str(report)
+
+
+def test_an_image_smaller_than_its_boxes_has_the_wrong_size(tmp_path):
+    report = integrity.verify(whole(tmp_path, boxes([[0, 10, 10, 80, 20]], [], [])))
+    assert report.problems == {"wrong size": {"a": "40 x 30, its boxes reach 80 x 20"}}
+    assert report.bad_images == ["a"]
+
+
+def test_a_box_of_a_label_marked_absent_contradicts(tmp_path):
+    report = integrity.verify(whole(tmp_path, boxes([[1, 0, 0, 5, 5]], [], [])))
+    assert report.problems == {"box without label": {"a": "dog"}}
+    assert report.bad_images == []  # the image itself is whole
+
+
+def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
+    data = whole(tmp_path)
+    (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
+    (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes())
+    report = integrity.verify(data)
+    assert report.problems == {"in two splits": {"a": "train a = test e"}}
+    assert report.warnings == {"duplicate": {"b": "train b = train c"}}
+
+
+def test_the_same_name_in_two_splits_is_a_problem(tmp_path):
+    splits = {"train": split(tmp_path / "x", ["a"], [[1, 1]]), "test": split(tmp_path / "y", ["a"], [[1, 1]])}
+    picture(tmp_path / "y" / "a.png", 7)
+    report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
+    assert report.problems == {"in two splits": {"a": "named in train and test"}}
+
+
+def test_empty_label_lists_empty_splits_and_labels_without_images(tmp_path):
+    splits = {"train": split(tmp_path, ["a", "b"], [[1, -1], [-1, -1]]), "test": split(tmp_path, [], [])}
+    report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
+    assert report.problems == {"label without images": {"dog": "no training image shows it"}}
+    assert report.warnings == {
+        "no label": {"b": "shows none of the labels (train)"},
+        "empty split": {"test": "no images"},
+    }
+
+
+def test_sixteen_bit_images_are_warned_of(tmp_path):
+    data = whole(tmp_path)
+    Image.fromarray(np.full((30, 40), 40000, dtype=np.uint16)).save(tmp_path / "c.png")
+    assert integrity.verify(data).warnings == {"more than 8 bits": {"c": "I;16"}}
+
+
+def test_long_lists_are_cut_with_their_count():
+    names = {f"{i:03d}": "gone" for i in range(25)}
+    text = str(integrity.Report("made", 30, {"missing": names}, {}))
+    assert "problem, missing: 25" in text and "009: gone" in text and "010" not in text and "and 15 more" in text
+
+
+def test_excluded_images_leave_and_a_note_stays(tmp_path):
+    data = whole(tmp_path, boxes([[0, 0, 0, 1, 1]], [], [[0, 2, 2, 3, 3]]))
+    rest = integrity.exclude(data, ["b", "d"])
+    assert rest.splits["train"].names == ["a", "c"] and rest.splits["test"].names == ["e"]
+    assert rest.splits["train"].targets.tolist() == [[1, -1], [1, 0]]
+    assert rest.splits["train"].boxes[1].tolist() == [[0, 2, 2, 3, 3]]
+    assert rest.notes == ("a note", "2 images excluded: b, d")
+    assert rest.checksum() != data.checksum() and integrity.exclude(data, []) is data
+    with pytest.raises(UserError, match="cannot exclude 'x' from data set 'made'"):
+        integrity.exclude(data, ["a", "x"])
+
+
+def test_the_sample_of_voc_2007_is_whole(shared):
+    data = datasets.load("voc2007", shared / "voc2007_sample")
+    keep = {name for split in data.splits.values() for name in split.names[:60]}
+    part = integrity.exclude(data, [n for s in data.splits.values() for n in s.names if n not in keep])
+    report = integrity.verify(part)
+    assert report.images == 120 and set(report.problems) <= {"label without images"}

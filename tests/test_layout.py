@@ -1,0 +1,106 @@
+"""The design holds: imports run one way, conda and pip users get the same packages, notebooks keep their contract."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ORDER = [
+    *(
+        "errors",
+        "files",
+        "progress",
+        "metrics",
+        "significance",
+        "published",
+        "config",
+        "datasets",
+        "labels",
+        "transforms",
+    ),
+    *("authors", "models", "inputs", "features", "training", "runs", "captions", "rendering", "protocols", "tables"),
+    *("reports", "attention", "pictures", "plots", "explorer", "predict", "export", "notebook", "__main__"),
+]
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "mlclib").parts[0].removesuffix(".py")
+
+
+def test_imports_run_one_way_only():
+    for path in (ROOT / "mlclib").rglob("*.py"):
+        own = part_of(path)
+        if own == "__init__":
+            continue
+        assert own in ORDER, f"{own} has no place in the order of imports"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mlclib"):
+                parts = node.module.split(".")
+                names = parts[1:2] or [alias.name for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mlclib.")]
+            for name in names:
+                assert ORDER.index(name) <= ORDER.index(own), f"{path.name} imports {name}, which stands to its right"
+
+
+def test_no_function_unpickles_freely():
+    for path in [*(ROOT / "mlclib").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        for call in re.findall(r"torch\.load\([^\n]*", text):
+            assert "weights_only=True" in call, f"{path.name}: {call}"
+        assert "pickle.load" not in text and "allow_pickle=True" not in text, path.name
+
+
+def test_conda_and_pip_users_get_the_same_packages():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
+    plain = [entry for entry in conda if isinstance(entry, str) and not re.match(r"(python|pip)\b", entry)]
+    conda_names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+
+    def parsed(entries):
+        pairs = (re.match(r"([\w.-]+)(.*)", entry.replace(" ", "")).groups() for entry in entries)
+        return {conda_names.get(name.lower(), name.lower()): limits for name, limits in pairs}
+
+    assert parsed([*plain, *(p for p in pip if p != "-e .")]) == parsed(wanted)
+
+
+def test_the_lock_names_exact_versions_of_every_package_and_no_host():
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock and "@" not in lock
+    locked = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lock.splitlines() if "==" in line}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
+    for entry in wanted:
+        assert re.match(r"[\w.-]+", entry).group().lower().replace("_", "-") in locked, entry
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_keeps_the_contract(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert len(notebook.cells) <= 16
+    assert notebook.cells[0].cell_type == "markdown" and "?" in notebook.cells[0].source
+    assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == code[:1]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in code:
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, ast.FunctionDef | ast.ClassDef), "logic belongs to mlclib"
+
+
+def test_the_code_is_clean():
+    for arguments in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout

@@ -1,0 +1,130 @@
+import math
+
+import numpy as np
+import pytest
+from made_runs import make, targets
+
+from mlclib import metrics, protocols, rendering, runs
+from mlclib.errors import UserError
+
+CHANGES = ("kind", "choice", "model", "score")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Three seeds of one model with averaged weights, and two of one without."""
+    results = tmp_path_factory.mktemp("results")
+    kept = ("last", "best", "ema")
+    return {
+        "msrn": [make(results, "msrn", seed, 1.5, selections=kept) for seed in range(3)],
+        "gmp": [make(results, "gmp", seed, 0.8) for seed in range(2)],
+    }
+
+
+@pytest.fixture(scope="module")
+def audit(models):
+    return protocols.audit(models)
+
+
+def value(audit, kind, choice, score, model="msrn", seed=0, column="value"):
+    at = (audit["kind"] == kind) & (audit["choice"] == choice) & (audit["score"] == score)
+    (found,) = audit.loc[at & (audit["model"] == model) & (audit["seed"] == seed), column]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "choice", "selection", "protocol"),
+    [
+        ("default", "default", "last", {}),
+        ("AP", "max-precision envelope (VOC 2010 on)", "last", {"ap": "envelope"}),
+        ("AP", "11 points (VOC 2007)", "last", {"ap": "11-point"}),
+        ("difficult labels", "counted as absent", "last", {"difficult": "absent"}),
+        ("threshold", "probability 0.8", "last", {"threshold": math.log(0.8 / 0.2)}),
+        ("threshold", "swept on the test set", "last", {"threshold": "sweep"}),
+        ("top three", "those above probability 0.5", "last", {"top": 3}),
+        ("top three", "always three", "last", {"top": 3, "threshold": -math.inf}),
+        ("top three", "swept on the test set", "last", {"top": 3, "threshold": "sweep"}),
+        ("epoch", "the best on the test set", "best", {}),
+        ("epoch", "moving average of the weights", "ema", {}),
+        ("together", "best epoch, swept on the test set", "best", {"threshold": "sweep"}),
+    ],
+)
+def test_each_choice_scores_the_same_predictions_under_its_protocol(models, audit, kind, choice, selection, protocol):
+    run = models["msrn"][1]
+    expected = metrics.evaluate(run.logits[selection], run.targets, **protocol)
+    default = metrics.evaluate(run.logits["last"], run.targets)
+    for score in protocols.SCORES:
+        found = value(audit, kind, choice, score, seed=1)
+        if not np.isnan(found):
+            assert found == pytest.approx(100 * expected[score])
+            change = value(audit, kind, choice, score, seed=1, column="change")
+            assert change == pytest.approx(100 * (expected[score] - default[score]))
+        else:
+            assert expected[score] == default[score]  # a score that the choice cannot move
+
+
+def test_half_precision_ranks_by_what_the_type_can_hold(models, audit):
+    run = models["msrn"][0]
+    half = run.logits["last"].astype(np.float16)
+    rounded = (1 / (1 + np.exp(-half.astype(np.float32)))).astype(np.float16)
+    expected = metrics.evaluate(rounded, run.targets, threshold=0.5)
+    assert value(audit, "sigmoid before ranking", "in float16", "mAP") == pytest.approx(100 * expected["mAP"])
+    assert value(audit, "sigmoid before ranking", "in float16", "CF1") == pytest.approx(100 * expected["CF1"])
+
+
+def test_saturated_logits_tie_in_half_precision(tmp_path):
+    """Two images far on the sure side: their order, right in float32, is lost, and both count as one step."""
+    run = make(tmp_path, "gmp", marks=np.array([[1], [-1], [-1]], dtype=np.int8), labels=["bus"])
+    run.logits["last"] = np.array([[21.0], [20.0], [-5.0]], dtype=np.float32)
+    found = protocols.audit({"gmp": [run]})
+    assert value(found, "default", "default", "mAP", model="gmp") == 100
+    assert value(found, "sigmoid before ranking", "in float16", "mAP", model="gmp") == 50
+
+
+def test_the_threshold_of_a_validation_split_is_used_where_there_is_one(tmp_path):
+    run = make(tmp_path, "gmp", gain=0.8)
+    choice = ("threshold", "swept on a validation split")
+    assert np.isnan(value(protocols.audit({"gmp": [run]}), *choice, "CF1", model="gmp"))
+    marks = targets(seed=5)
+    logits = marks + np.random.default_rng(5).normal(size=marks.shape) - 0.7
+    runs.write_predictions(run.folder / "validation.npz", run.names, marks, last=logits)
+    threshold = metrics.best_threshold(logits.astype(np.float32), marks)
+    expected = metrics.evaluate(run.logits["last"], run.targets, threshold=threshold)
+    assert threshold < 0
+    found = value(protocols.audit({"gmp": [run]}), *choice, "CF1", model="gmp")
+    assert found == pytest.approx(100 * expected["CF1"])
+
+
+def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
+    assert np.isnan(value(audit, "epoch", "moving average of the weights", "mAP", model="gmp"))
+    hidden = make(tmp_path, "gmp", marks=np.zeros((9, 5), dtype=np.int8))
+    assert protocols.audit({"gmp": [hidden]})["value"].isna().all()
+    with pytest.raises(UserError, match="no finished run"):
+        protocols.audit({"gmp": []})
+
+
+def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit):
+    table = protocols.table(audit, models)
+    assert list(zip(table.frame["kind"], table.frame["choice"], strict=True)) == list(protocols.ORDER)
+    row = [choice.name for choice in protocols.CHOICES].index("counted as absent")
+    changes = [
+        value(audit, "difficult labels", "counted as absent", "mAP", seed=seed, column="change") for seed in range(3)
+    ]
+    assert table.frame["mAP msrn"][row] == pytest.approx(np.mean(changes))
+    assert table.spread["mAP msrn"][row] == pytest.approx(np.std(changes, ddof=1))
+    header, rows = rendering.cells(table)
+    cell = rows[row][list(header).index("mAP msrn")].text
+    assert cell == f"{np.mean(changes):+.2f} ± {np.std(changes, ddof=1):.2f}".replace("-", "−")
+    default = np.mean([value(audit, "default", "default", "mAP", seed=seed) for seed in range(3)])
+    assert f"msrn {default:.1f} mAP" in table.caption
+    assert "checksum feedc0de" in table.caption
+
+
+def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
+    figure = protocols.plot(audit)
+    dots = sum(len(line.get_xdata()) for axis in figure.axes for line, *_ in axis.containers)
+    known = audit[(audit["kind"] != "default")].groupby(list(CHANGES))["change"].mean().notna().sum()
+    assert dots == known
+    assert [axis.get_title() for axis in figure.axes] == list(protocols.SCORES)
+    furthest = audit[audit["kind"] != "default"].groupby(list(CHANGES))["change"].mean().abs().idxmax()
+    assert all(word in figure.get_suptitle() for word in furthest)

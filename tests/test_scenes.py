@@ -1,0 +1,195 @@
+"""The embedded scenes: the same bytes from the same seed, true boxes, labels that follow the place, no half sets."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from hashlib import sha256
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mlclib.datasets import scenes
+from mlclib.errors import UserError
+
+
+def digest(index: int, seed: int = 0, split: int = 0) -> str:
+    return sha256(scenes.draw_scene(seed, split, index)[0].tobytes()).hexdigest()
+
+
+def files(root) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A set large enough to be drawn in several processes, and for frequencies."""
+    root = tmp_path_factory.mktemp("scenes") / "set"
+    scenes.load(root, train=300, test=100)
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(root):
+    return scenes.load(root, train=300, test=100)
+
+
+def test_an_image_is_the_same_in_any_order_and_in_another_process():
+    forwards = [digest(i) for i in range(4)]
+    backwards = [digest(i) for i in reversed(range(4))][::-1]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        drawn = pool.map(scenes.draw_scene, [0] * 4, [0] * 4, range(4))
+        elsewhere = [sha256(picture.tobytes()).hexdigest() for picture, _ in drawn]
+    assert forwards == backwards == elsewhere
+    assert len(set(forwards)) == 4
+
+
+def test_seed_split_and_index_each_give_another_image():
+    assert len({digest(0), digest(0, seed=1), digest(0, split=1), digest(1)}) == 4
+
+
+def test_a_set_drawn_in_processes_is_the_set_drawn_in_one(root, tmp_path):
+    scenes.load(tmp_path / "few", train=6, test=3)  # too few for processes
+    few = files(tmp_path / "few")
+    for name in (*(f"train_{i:05d}" for i in range(6)), *(f"test_{i:05d}" for i in range(3))):
+        assert few[f"images/{name}.jpg"] == (root / "images" / f"{name}.jpg").read_bytes()
+
+
+def test_splits_have_the_sizes_asked_for_and_stored_images_the_side(dataset):
+    assert dataset.name == "scenes" and dataset.labels == scenes.LABELS
+    assert {k: len(s) for k, s in dataset.splits.items()} == {"train": 300, "test": 100}
+    for split in dataset.splits.values():
+        assert split.targets.shape == (len(split), len(scenes.LABELS)) and split.targets.dtype == np.int8
+        with Image.open(split.paths[-1]) as picture:
+            assert picture.size == (256, 256) and picture.mode == "RGB"
+
+
+def test_boxes_lie_inside_and_are_those_of_the_present_labels(dataset):
+    for split in dataset.splits.values():
+        for target, boxes in zip(split.targets, split.boxes, strict=True):
+            assert boxes.dtype == np.float32 and boxes.shape[1] == 5
+            assert set(boxes[:, 0].astype(int)) == set(np.flatnonzero(target == 1))
+            assert (boxes[:, 1:3] >= 0).all() and (boxes[:, 3:] <= 256).all()
+            assert (boxes[:, 3:] > boxes[:, 1:3]).all()
+
+
+def test_sizes_run_from_4_to_60_percent_of_the_side(dataset):
+    boxes = np.concatenate([b for split in dataset.splits.values() for b in split.boxes])
+    size = (boxes[:, 3:] - boxes[:, 1:3]).max(1) / 256
+    assert size.min() >= 0.04 and size.max() <= 0.60
+    assert np.quantile(size, 0.1) < 0.08 and np.quantile(size, 0.95) > 0.3
+
+
+@pytest.mark.parametrize("name", scenes.THINGS)
+def test_a_thing_fills_the_size_it_is_given(name):
+    pen = scenes.Pen(np.random.default_rng(0), scenes.THINGS[name].where)
+    scenes.THINGS[name].draw(pen)
+    art = scenes.tile(np.random.default_rng(1), pen.shapes, 0.5, 0.1, 0.0, np.zeros(3))
+    x0, y0, x1, y1 = art.getchannel("A").getbbox()
+    assert 0.49 < max(x1 - x0, y1 - y0) / (scenes.SIDE * scenes.FINE) <= 0.5
+
+
+def test_what_is_hidden_is_not_labelled_and_half_hidden_is_difficult(dataset, monkeypatch):
+    rare = np.mean([(split.targets == 0).sum() / (split.targets != -1).sum() for split in dataset.splits.values()])
+    assert 0 < rare < 0.03
+    monkeypatch.setattr(scenes, "HALF_HIDDEN", 1.01)  # then nothing is visible enough
+    assert all(b["difficult"] for b in scenes.draw_scene(0, 0, 5)[1]["boxes"])
+    monkeypatch.setattr(scenes, "HIDDEN", 1.01)
+    assert scenes.draw_scene(0, 0, 5)[1]["boxes"] == []
+
+
+def test_labels_are_neither_rare_nor_everywhere(dataset):
+    present = np.concatenate([split.targets == 1 for split in dataset.splits.values()]).mean(0)
+    assert present.min() > 0.04 and present.max() < 0.55
+
+
+def test_labels_go_together_as_the_places_say(dataset):
+    present = np.concatenate([split.targets == 1 for split in dataset.splits.values()]).astype(float)
+    both = present.T @ present / len(present)
+    lift = both / np.outer(present.mean(0), present.mean(0))
+    at = {label: i for i, label in enumerate(scenes.LABELS)}
+    for a, b in (("car", "bus"), ("cup", "bottle"), ("chair", "table"), ("cow", "house"), ("boat", "cloud")):
+        assert lift[at[a], at[b]] > 1.2, (a, b)
+    for a, b in (("car", "cup"), ("boat", "chair"), ("cow", "clock"), ("bus", "boat")):
+        assert lift[at[a], at[b]] < 0.5, (a, b)
+
+
+def test_every_thing_of_every_place_can_be_drawn_there():
+    used = set()
+    for place in scenes.PLACES.values():
+        for entry in place.things.split(","):
+            name, chance, most = entry.split()
+            name = name.partition("@")[0]
+            used.add(name)
+            assert name in scenes.THINGS and 0 < float(chance) < 1 and int(most) >= 1
+    assert used == set(scenes.THINGS) and set(scenes.LABELS) < used
+
+
+def test_a_drawn_set_is_not_drawn_again(root, dataset, monkeypatch):
+    monkeypatch.setattr(scenes, "draw_scene", lambda *_: pytest.fail("it drew"))
+    assert scenes.load(root, train=300, test=100).checksum() == dataset.checksum()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"train": 4}, {"test": 3}, "version"])
+def test_another_seed_size_or_version_draws_the_set_anew(tmp_path, monkeypatch, change):
+    scenes.load(tmp_path / "s", train=3, test=2)
+    before = files(tmp_path / "s")
+    if change == "version":
+        monkeypatch.setattr(scenes, "VERSION", scenes.VERSION + 1)
+    asked = {"train": 3, "test": 2, "seed": 0} | (change if isinstance(change, dict) else {})
+    scenes.load(tmp_path / "s", **asked)
+    after = files(tmp_path / "s")
+    assert len(after) == asked["train"] + asked["test"] + 1  # images of the former set do not linger
+    assert after["scenes.json"] != before["scenes.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".s.lock", "s"]
+
+
+def test_interrupted_drawing_leaves_nothing_half(tmp_path, monkeypatch):
+    whole, real = tmp_path / "s", scenes._draw_to
+
+    def interrupted(folder, seed, split, index):
+        if index == 2:
+            raise KeyboardInterrupt
+        return real(folder, seed, split, index)
+
+    monkeypatch.setattr(scenes, "_draw_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scenes.load(whole, train=4, test=1)
+    assert not whole.exists()
+    monkeypatch.undo()
+    assert len(scenes.load(whole, train=4, test=1).splits["train"]) == 4
+    kept = files(whole)
+    monkeypatch.setattr(scenes, "_draw_to", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        scenes.load(whole, train=5, test=1)
+    assert files(whole) == kept  # an interrupted redrawing leaves the former set
+
+
+def test_killed_drawing_is_begun_again(tmp_path):
+    code = (
+        "import os, sys; from mlclib.datasets import scenes; real = scenes._draw_to\n"
+        "def kill(folder, seed, split, index):\n"
+        "    return os._exit(9) if index == 2 else real(folder, seed, split, index)\n"
+        "scenes._draw_to = kill; scenes.load(sys.argv[1], train=4, test=1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")]).returncode == 9
+    assert not (tmp_path / "s").exists()
+    assert len(scenes.load(tmp_path / "s", train=4, test=1).splits["train"]) == 4
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".s.lock", "s"]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    scenes.load(tmp_path / "s", train=3, test=1)
+    (tmp_path / "s" / "images" / "train_00001.jpg").unlink()
+    with pytest.raises(UserError, match=r"train_00001\.jpg is missing.*delete the folder"):
+        scenes.load(tmp_path / "s", train=3, test=1)
+
+
+@pytest.mark.parametrize("name, text", [("letter.txt", "mine"), ("scenes.json", json.dumps({"images": []}))])
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="holds files but no scenes"):
+        scenes.load(tmp_path, train=3, test=1)
+    assert (tmp_path / name).read_text() == text

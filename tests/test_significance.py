@@ -1,0 +1,222 @@
+"""mlclib.significance against resampling done by hand, and its behaviour where the truth is known."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from mlclib import significance
+from mlclib.errors import UserError
+from mlclib.metrics import APS, RATES, evaluate
+from mlclib.significance import Difference, bootstrap, mean_sd, paired
+
+
+def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(np.array([-1, 0, 1], dtype=np.int8), size=(images, classes), p=[0.7, 0.1, 0.2])
+    logits = rng.standard_normal((images, classes)) + targets
+    return (np.round(logits) if tied else logits).astype(np.float32), targets
+
+
+@pytest.fixture
+def counts(monkeypatch) -> list[np.ndarray]:
+    """The resamples drawn during the test, as how often each image stands in them."""
+    seen, counts = [], significance._counts
+
+    def watched(*args):
+        for piece in counts(*args):
+            seen.append(piece)
+            yield piece
+
+    monkeypatch.setattr(significance, "_counts", watched)
+    return seen
+
+
+def rescored(logits, targets, counts, score, **protocol) -> np.ndarray:
+    """The score of every resample, its images written out as often as they were drawn."""
+    rows = [np.repeat(np.arange(len(targets)), count) for piece in counts for count in piece.T]
+    return np.array([evaluate(logits[row], targets[row], **protocol)[score] for row in rows])
+
+
+@pytest.mark.parametrize(
+    "score, protocol",
+    [("mAP", {"ap": ap, "difficult": difficult}) for ap in APS for difficult in ("ignore", "absent")]
+    + [(score, {"threshold": 0.3, "top": 2}) for score in RATES],
+)
+def test_every_resample_scores_as_evaluate_scores_its_images(score, protocol, counts):
+    # 12 images: classes without positives, images drawn often, ties between images
+    logits, targets = drawn(12, 3, seed=1, tied=True)
+    values = significance._resampled([logits], targets, score, 60, 5, protocol)[0]
+    expected = rescored(logits, targets, counts, score, **protocol)
+    assert len(values) == 61
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
+
+
+def test_resamples_draw_as_many_images_as_there_are(counts):
+    logits, targets = drawn(30, 2, seed=2)
+    bootstrap(logits, targets, draws=40)
+    whole, *pieces = counts
+    assert (whole == 1).all()
+    resamples = np.concatenate(pieces, axis=1)
+    assert resamples.shape == (30, 40)
+    assert (resamples.sum(axis=0) == 30).all()
+    assert len(np.unique(resamples, axis=1).T) == 40
+
+
+def test_a_large_set_is_drawn_in_pieces_that_all_differ():
+    images = 2**18
+    pieces = list(significance._counts(images, 5, np.random.default_rng(0)))
+    assert [piece.shape for piece in pieces] == [(images, 1), (images, 2), (images, 2), (images, 1)]
+    resamples = np.concatenate(pieces, axis=1).T
+    assert all((a != b).any() for a, b in combinations(resamples, 2))
+
+
+def test_the_interval_is_the_bias_corrected_percentile_interval(counts):
+    logits, targets = drawn(80, 4, seed=4)
+    low, high = bootstrap(logits, targets, draws=300, level=0.9)
+    plain, *values = rescored(logits, targets, counts, "mAP")
+    bias = norm.ppf((np.sum(np.array(values) < plain) + 0.5) / 301)
+    expected = np.quantile(values, norm.cdf(2 * bias + norm.ppf([0.05, 0.95])))
+    np.testing.assert_allclose((low, high), expected, atol=1e-12)
+
+
+def test_the_interval_holds_the_true_score_as_often_as_it_says():
+    # OR of a model that finds each label with chance 1/2: 95 of 100 intervals hold 1/2, give or take 3 deviations
+    rng = np.random.default_rng(6)
+    targets = np.ones((200, 1), dtype=np.int8)
+    held = 0
+    for seed in range(100):
+        low, high = bootstrap(rng.standard_normal((200, 1)), targets, "OR", draws=200, seed=seed)
+        held += low <= 0.5 <= high
+    assert 88 <= held <= 100
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    logits, targets = drawn(100, 3, seed=7)
+    assert bootstrap(logits, targets, draws=50) == bootstrap(logits, targets, draws=50)
+    assert bootstrap(logits, targets, draws=50) != bootstrap(logits, targets, draws=50, seed=1)
+
+
+def test_more_images_narrow_the_interval():
+    logits, targets = drawn(1600, 4, seed=8)
+    few, many = (bootstrap(logits[:n], targets[:n], draws=200) for n in (100, 1600))
+    assert many[1] - many[0] < 0.5 * (few[1] - few[0])
+
+
+def test_a_model_does_not_differ_from_itself():
+    logits, targets = drawn(60, 3, seed=9)
+    same = paired(logits, 2 * logits, targets, draws=100)
+    assert same == Difference(0.0, 0.0, 0.0, 1.0)
+    assert same.within_noise
+
+
+def test_a_better_model_differs_beyond_noise_and_the_other_way_round_alike():
+    worse, targets = drawn(300, 4, seed=10)
+    better = worse + 2 * targets
+    there, back = paired(better, worse, targets, draws=200), paired(worse, better, targets, draws=200)
+    assert there.delta == pytest.approx(evaluate(better, targets)["mAP"] - evaluate(worse, targets)["mAP"], abs=1e-12)
+    assert 0 < there.low < there.delta < there.high
+    assert 0 < there.p < 0.05
+    assert not there.within_noise
+    np.testing.assert_allclose(back, (-there.delta, -there.high, -there.low, there.p), atol=1e-12)
+
+
+def test_pairing_cancels_what_both_models_find_hard():
+    logits, targets = drawn(300, 4, seed=11)
+    other = logits + np.random.default_rng(0).normal(0, 0.05, logits.shape)
+    alone, together = bootstrap(logits, targets, draws=200), paired(logits, other, targets, draws=200)
+    assert together.high - together.low < 0.3 * (alone[1] - alone[0])
+
+
+def test_p_falls_below_5_percent_just_when_the_95_percent_interval_leaves_0():
+    logits, targets = drawn(150, 3, seed=12)
+    rng = np.random.default_rng(13)
+    seen = set()
+    for _ in range(30):
+        difference = paired(logits + rng.normal(0, 0.4, logits.shape), logits, targets, draws=400)
+        if abs(difference.p - 0.05) > 0.01:  # the two count a draw at the very border differently
+            assert difference.within_noise == (difference.p > 0.05)
+            seen.add(difference.within_noise)
+    assert seen == {True, False}
+
+
+def test_equally_good_models_differ_beyond_noise_about_1_time_in_20():
+    rng = np.random.default_rng(14)
+    targets = np.ones((200, 2), dtype=np.int8)
+    found = [paired(*rng.standard_normal((2, 200, 2)), targets, "OR", draws=200, seed=k).p < 0.05 for k in range(100)]
+    assert sum(found) <= 12
+
+
+def test_several_seeds_score_their_mean():
+    first, targets = drawn(80, 3, seed=15)
+    runs = np.stack([first, first + np.random.default_rng(0).normal(0, 1, first.shape)])
+    plain = significance._resampled([runs], targets, "mAP", 3, 0, {})[0][0]
+    assert plain == pytest.approx(np.mean([evaluate(run, targets)["mAP"] for run in runs]), abs=1e-12)
+    assert bootstrap(first[None], targets, draws=50) == bootstrap(first, targets, draws=50)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    good, targets = drawn(400, 3, seed=16)
+    bad = good - 1.5 * targets
+    agreeing, disagreeing = (bootstrap(np.stack(runs), targets, draws=200) for runs in ((good, good), (good, bad)))
+    assert disagreeing[1] - disagreeing[0] > 2 * (agreeing[1] - agreeing[0])
+
+
+def test_models_may_have_different_numbers_of_seeds():
+    worse, targets = drawn(200, 3, seed=17)
+    better = np.stack([worse + targets, worse + 1.2 * targets, worse + 1.4 * targets])
+    difference = paired(better, worse, targets, draws=100)
+    means = np.mean([evaluate(run, targets)["mAP"] for run in better]), evaluate(worse, targets)["mAP"]
+    assert difference.delta == pytest.approx(means[0] - means[1], abs=1e-12)
+    assert not difference.within_noise
+
+
+def test_a_resample_without_any_positive_is_left_out_and_none_at_all_is_nan():
+    logits, targets = np.array([[1.0], [0.0]]), np.array([[1], [-1]])
+    assert bootstrap(logits, targets, draws=100) == (1.0, 1.0)
+    nothing = -np.ones_like(targets)
+    assert np.isnan(bootstrap(logits, nothing, draws=20)).all()
+    undefined = paired(logits, logits, nothing, draws=20)
+    assert np.isnan(undefined).all() and undefined.within_noise
+
+
+def test_mean_and_deviation_over_seeds():
+    mean, deviation = mean_sd([0.5, 0.7, 0.9])
+    assert (mean, deviation) == (pytest.approx(0.7), pytest.approx(0.2))
+    mean, deviation = mean_sd([[0.1, 0.2], [0.3, 0.2]])
+    np.testing.assert_allclose(mean, [0.2, 0.2])
+    np.testing.assert_allclose(deviation, [0.2 / np.sqrt(2), 0.0], atol=1e-15)
+    mean, deviation = mean_sd([0.5])
+    assert mean == 0.5 and np.isnan(deviation)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"score": "map"}, "unknown score 'map'; known: .*mAP"),
+        ({"ap": "area"}, "unknown average precision 'area'"),
+        ({"difficult": "x"}, "unknown treatment of difficult labels 'x'"),
+        ({"score": "OF1", "threshold": "sweep"}, "threshold must be a number .*best_threshold"),
+        ({"draws": 0}, "draws must be 1 or more"),
+        ({"level": 95}, "level must lie between 0 and 1"),
+    ],
+)
+def test_choices_that_do_not_exist_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        bootstrap(np.zeros((2, 2)), np.ones((2, 2), int), **options)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (0, 3, 2), (2, 4, 2), (1, 1, 3, 2)])
+def test_shapes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(UserError, match="logits"):
+        bootstrap(np.zeros(shape), np.ones((3, 2), int))
+    with pytest.raises(UserError, match="logits"):
+        paired(np.zeros((3, 2)), np.zeros(shape), np.ones((3, 2), int))
+    with pytest.raises(UserError, match="nothing to score"):
+        bootstrap(np.zeros((0, 2)), np.ones((0, 2), int))
+
+
+def test_seeds_must_be_given_to_mean_sd():
+    with pytest.raises(UserError, match="at least one seed"):
+        mean_sd([])

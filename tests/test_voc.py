@@ -1,0 +1,156 @@
+"""The VOC reader on a devkit in its true layout, and on the sample of VOC 2007 where it is at hand."""
+
+import csv
+import zipfile
+
+import numpy as np
+import pytest
+
+from mlclib import datasets
+from mlclib.datasets import voc
+from mlclib.errors import UserError
+
+BOX = "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>"
+
+
+def devkit(root, year=2007, lists=None, marks=None):
+    """A devkit of a few ids; `marks` gives (id, label) -> mark, all others are -1."""
+    marks = {("000001", "dog"): 1, ("000001", "person"): 0, ("000003", "car"): 1} if marks is None else marks
+    folder = root / "VOCdevkit" / f"VOC{year}"
+    main = folder / "ImageSets" / "Main"
+    main.mkdir(parents=True)
+    (folder / "Annotations").mkdir()
+    for name, ids in (lists or {"trainval": ["000001", "000002"], "test": ["000003"]}).items():
+        (main / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
+        for label in voc.LABELS:
+            (main / f"{label}_{name}.txt").write_text("".join(f"{i} {marks.get((i, label), -1):2d}\n" for i in ids))
+        for i in ids:
+            things = "".join(
+                f"<object><name>{label}</name><difficult>{int(mark == 0)}</difficult>"
+                f"<bndbox>{BOX.format(1, 2, 30, 40.5)}</bndbox></object>"
+                for (image, label), mark in marks.items()
+                if image == i
+            )
+            (folder / "Annotations" / f"{i}.xml").write_text(f"<annotation>{things}</annotation>")
+    return folder
+
+
+def test_marks_become_targets_and_difficult_is_zero(tmp_path):
+    devkit(tmp_path)
+    data = datasets.load("voc2007", tmp_path)
+    train = data.splits["train"]
+    assert data.labels == voc.LABELS and train.names == ["000001", "000002"]
+    assert train.targets.dtype == np.int8 and train.targets.shape == (2, 20)
+    expected = np.full((2, 20), -1)
+    expected[0, voc.LABELS.index("dog")] = 1
+    expected[0, voc.LABELS.index("person")] = 0
+    assert np.array_equal(train.targets, expected)
+    assert train.paths[0] == tmp_path / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000001.jpg"
+
+
+def test_boxes_count_from_zero_end_exclusive_and_leave_out_difficult_things(tmp_path):
+    devkit(tmp_path)
+    boxes = datasets.load("voc2007", tmp_path).splits["train"].boxes
+    assert boxes[0].dtype == np.float32
+    assert boxes[0].tolist() == [[voc.LABELS.index("dog"), 0, 1, 30, 40.5]]
+    assert boxes[1].shape == (0, 5)
+
+
+def test_the_root_may_be_any_of_three_folders(tmp_path):
+    folder = devkit(tmp_path)
+    sums = {datasets.load("voc2007", root).checksum() for root in (tmp_path, folder.parent, folder)}
+    assert len(sums) == 1
+
+
+def test_a_part_of_the_data_set_says_so(tmp_path):
+    devkit(tmp_path)
+    notes = datasets.load("voc2007", tmp_path).notes
+    assert notes == ("2 of the 5,011 images of VOC 2007 trainval", "1 of the 4,952 images of VOC 2007 test")
+
+
+@pytest.mark.parametrize("text", ["image,split\n000003,test\n000001,trainval\n", "000003\n000001\n"])
+def test_ids_choose_images_in_the_official_order(tmp_path, text):
+    devkit(tmp_path, lists={"trainval": ["000001", "000002", "000004"], "test": ["000003", "000005"]})
+    (tmp_path / "ids.csv").write_text(text)
+    data = datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
+    assert [s.names for s in data.splits.values()] == [["000001"], ["000003"]]
+    assert "chosen by ids.csv" in data.notes[0]
+
+
+def test_ids_that_are_nowhere_are_refused(tmp_path):
+    devkit(tmp_path)
+    (tmp_path / "ids.csv").write_text("image,split\n000001,test\n")
+    with pytest.raises(UserError, match="names the image '000001', which is not in VOC 2007 test"):
+        datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
+    (tmp_path / "ids.csv").write_text("000009\n")
+    with pytest.raises(UserError, match="'000009', which is not in VOC 2007 trainval or test"):
+        datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
+    (tmp_path / "ids.csv").write_text("000001,trainval,x\n")
+    with pytest.raises(UserError, match="expected an image id a line"):
+        datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
+
+
+def test_voc2012_test_has_no_labels_and_says_so(tmp_path):
+    folder = devkit(tmp_path, 2012, {"trainval": ["2008_000001"], "test": ["2008_000002"]}, {})
+    for label in voc.LABELS:
+        (folder / "ImageSets" / "Main" / f"{label}_test.txt").unlink()
+    data = datasets.load("voc2012", tmp_path)
+    assert not data.splits["test"].targets.any() and data.splits["test"].boxes is None
+    assert any("evaluation server" in note for note in data.notes)
+    assert (data.splits["train"].targets == -1).all()
+
+
+def test_voc2012_is_scored_on_val_without_the_server(tmp_path):
+    lists = {"train": ["2008_000001"], "val": ["2008_000002"]}
+    devkit(tmp_path, 2012, lists, {("2008_000002", "cow"): 1})
+    data = datasets.load("voc2012", tmp_path, train="train", test="val")
+    assert data.splits["test"].targets[0, voc.LABELS.index("cow")] == 1
+    assert "trained on VOC 2012 train, tested on val" in data.notes
+
+
+def test_every_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"no VOC 2007 in .*expected the folder .*VOCdevkit.VOC2007.ImageSets.Main"):
+        datasets.load("voc2007", tmp_path)
+    folder = devkit(tmp_path)
+    main = folder / "ImageSets" / "Main"
+    with pytest.raises(UserError, match="unknown list 'tests'.*did you mean 'test'"):
+        datasets.load("voc2007", tmp_path, test="tests")
+    with pytest.raises(UserError, match=r"cannot read .*val.txt, expected there: the image ids of VOC 2007 val"):
+        datasets.load("voc2007", tmp_path, test="val")
+    (folder / "Annotations" / "000001.xml").write_text("<annotation><object><name>unicorn</name>")
+    with pytest.raises(UserError, match=r"cannot read the boxes in .*000001.xml"):
+        datasets.load("voc2007", tmp_path)
+    (folder / "Annotations" / "000001.xml").unlink()
+    with pytest.raises(UserError, match=r"missing file .*000001.xml"):
+        datasets.load("voc2007", tmp_path)
+    (main / "cow_trainval.txt").write_text("000001 -1\n")
+    with pytest.raises(UserError, match=r"cow_trainval.txt gives no mark 1, 0 or -1 for image '000002'"):
+        datasets.load("voc2007", tmp_path)
+    (main / "cow_trainval.txt").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*cow_trainval.txt"):
+        datasets.load("voc2007", tmp_path)
+
+
+def test_server_files_hold_an_id_and_a_score_a_line(tmp_path):
+    logits = np.arange(40, dtype=np.float32).reshape(2, 20) - 20.25
+    voc.write_server_files(tmp_path / "server.zip", ["2008_000002", "2008_000007"], logits)
+    with zipfile.ZipFile(tmp_path / "server.zip") as archive:
+        assert len(archive.namelist()) == 20
+        lines = archive.read("results/VOC2012/Main/comp1_cls_test_bicycle.txt").decode().splitlines()
+    assert lines == ["2008_000002 -19.250000", "2008_000007 0.750000"]
+    with pytest.raises(UserError, match="finite logits of shape"):
+        voc.write_server_files(tmp_path / "server.zip", ["2008_000002"], logits)
+
+
+def test_the_sample_of_voc_2007_passes_through_unchanged_code(shared):
+    data = datasets.load("voc2007", shared / "voc2007_sample")
+    assert [len(s) for s in data.splits.values()] == [935, 954]
+    with open(shared / "voc2007_labels.csv", newline="") as file:
+        known = {row["image"]: row for row in csv.DictReader(file)}
+    for split in data.splits.values():
+        present = np.array([[int(known[n][label]) for label in data.labels] for n in split.names])
+        assert np.array_equal(split.targets == 1, present == 1)
+        assert all(path.exists() for path in split.paths)
+        for targets, boxes in zip(split.targets, split.boxes, strict=True):
+            assert set(boxes[:, 0].astype(int)) == set(np.flatnonzero(targets == 1))
+            assert (boxes[:, 1:3] >= 0).all() and (boxes[:, 3:] > boxes[:, 1:3]).all()
