@@ -1,6 +1,8 @@
 # What depends on what: experiment YAML -> notebooks -> run folders, tables and figures.
 # A rule's params hold the part of the YAML that its notebook depends on, so that a changed value reruns that notebook and
 # those after it. An executed notebook is its rule's log: Snakemake keeps logs when a rule fails, and removes outputs.
+import sys
+
 from mlclib import config as experiments
 
 NAME = config["experiment"]
@@ -23,7 +25,7 @@ def notebook(name, **parameters):
     """The shell command that executes a notebook into the rule's log."""
     values = {"experiment": NAME, "data": DATA, "results": RESULTS, **parameters}
     sets = " ".join(f"--set {key}={value!r}" for key, value in values.items())
-    return f"python -m mlclib execute notebooks/{name}.ipynb {{log}} {sets}"
+    return f"{sys.executable} -m mlclib execute notebooks/{name}.ipynb {{log}} {sets}"
 
 
 wildcard_constraints:
@@ -104,4 +106,4 @@ rule report:
         expand(f"{FOLDER}/stages/04_attention-{{model}}", model=ATTENTION),
     output: touch(f"{FOLDER}/stages/report")
     params: experiment.title, str(experiment.notes)
-    shell: f"python -m mlclib report {NAME} --results {RESULTS}"
+    shell: f"{sys.executable} -m mlclib report {NAME} --results {RESULTS}"

@@ -12,26 +12,28 @@ from mlclib.errors import UserError
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is stale of an experiment: its notebooks, tables and figures."""
     experiment = config.load(arguments.experiment)
+    if arguments.data and not Path(arguments.data).exists():
+        raise UserError(f"--data names {arguments.data}, and there is no such folder")
     values = [f"experiment={arguments.experiment}", f"data={arguments.data}", f"results={arguments.results}"]
     options = ["--cores", str(arguments.cores), "--rerun-triggers", "params", "input", "mtime", "--keep-going"]
-    command = [sys.executable, "-m", "snakemake", *options, "--quiet", "all", "--config", *values]
-    stale = subprocess.run([*command, "--dry-run", "--printshellcmds"], capture_output=True, text=True)
-    if stale.returncode:
-        raise UserError(f"snakemake cannot plan {experiment.name}: {(stale.stdout + stale.stderr).strip()}")
+    command = [sys.executable, "-m", "snakemake", *options, "--config", *values]
+    plan = subprocess.run([*command, "--summary"], capture_output=True, text=True)
+    if plan.returncode:
+        raise UserError(f"the notebooks of {experiment.name} cannot be planned: {plan.stderr.strip()}")
     page = Path(arguments.results) / experiment.name / "README.md"
-    if subprocess.run([*command, "--summary"], capture_output=True, text=True).stdout.count("update pending") == 0:
+    if "update pending" not in plan.stdout:
         print(f"Nothing to do: {experiment.name} is up to date; its tables are in {page}")
         return
-    if subprocess.run(command).returncode:
-        raise UserError(f"{experiment.name} is not complete: see the sentence on the failed notebook above")
+    if subprocess.run([*command, "--quiet", "all"]).returncode:
+        raise UserError(f"{experiment.name} is not complete: the sentence above names the notebook that failed")
     print(f"Done: the tables of {experiment.name} are in {page}")
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run one notebook headless."""
-    from mlclib import notebook
+    from mlclib import execution
 
-    notebook.execute(arguments.notebook, arguments.copy, config.parse_overrides(arguments.set))
+    execution.execute(arguments.notebook, arguments.copy, config.parse_overrides(arguments.set))
 
 
 def train(arguments: argparse.Namespace) -> None:

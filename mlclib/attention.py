@@ -4,7 +4,8 @@ Maps come in three methods. "mean" and "weighted" are MSRN's own: semantic pooli
 channel d, weights w_id = softmax_i(p_id n_d) over the locations i (arXiv 2106.11596, 3.3). "mean" is their mean over
 the channels; "weighted" is their mean weighted by |d logit / d r_d|, how far the channel's pooled value r_d moves the
 label's logit. "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
-d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). "centre" and "random" are baselines.
+d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). "centre" and "random" are
+baselines.
 
 A map is a distribution: float32 [GRID, GRID] over the whole image, upsampled bilinearly, not negative, of sum 1 (the
 uniform one where Grad-CAM is zero everywhere). Layer "all" is the mean of the layers' distributions.
@@ -22,13 +23,16 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from mlclib.datasets.base import Split
+from mlclib.datasets.images import open_rgb
 from mlclib.errors import UserError, unknown
-from mlclib.inputs import Images, Maps, seed_of
+from mlclib.inputs import Images, Maps
 from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier
 from mlclib.models.dsdl import DSDL
 from mlclib.models.msrn import MSRN
 from mlclib.models.pooling import semantic_weights
+from mlclib.rendering import Table
+from mlclib.transforms import Transform
 
 GRID = 112  # cells a side of every map: finer than the finest layer at 448 px, 28 px of a side of 3,136
 BLOCKS = 14  # blocks a side that deletion and insertion hide or show
@@ -47,6 +51,35 @@ class Key(NamedTuple):
         if not self.layer:
             return self.method
         return f"{self.method}, " + ("all layers" if self.layer == "all" else f"layer {self.layer}")
+
+
+class Subject(NamedTuple):
+    """A model, and the split that it looks at: as images for the reader, and as inputs for the model."""
+
+    model: Classifier
+    transform: Transform
+    inputs: Images | Maps
+    split: Split
+    labels: Sequence[str]
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """These images as the model's backbone takes them, float32 [B, 3, S, S]."""
+        return torch.stack([self.transform(open_rgb(self.split.paths[row])) for row in rows])
+
+    def maps(self, rows: Sequence[int]) -> dict[int, Tensor]:
+        """The layer maps of these images, {layer: [B, C, h, w]}."""
+        return layer_maps(self.model, self.inputs.__getitems__([(0, int(row)) for row in rows])[0])
+
+
+class Example(NamedTuple):
+    """One label in one image: its probability, whether it is present (1, 0 unknown, -1), its boxes [K, 4], its maps."""
+
+    row: int
+    label: int
+    probability: float
+    target: int
+    boxes: np.ndarray
+    maps: dict[Key, Tensor]
 
 
 def layer_maps(model: Classifier, inputs: Tensor | Mapping[int, Tensor]) -> dict[int, Tensor]:
@@ -92,7 +125,9 @@ def baselines(rows: Sequence[int], labels: Sequence[int]) -> dict[Key, Tensor]:
     """
     offset = (torch.arange(GRID) + 0.5) / GRID - 0.5
     bell = torch.exp(-(offset**2) / (2 * 0.25**2))
-    draws = [np.random.default_rng([int(row), int(label)]).random((7, 7)) for row, label in zip(rows, labels, strict=True)]
+    draws = [
+        np.random.default_rng([int(row), int(label)]).random((7, 7)) for row, label in zip(rows, labels, strict=True)
+    ]
     centre = _distribution((bell[:, None] * bell).expand(len(draws), -1, -1))
     return {Key("centre", ""): centre, Key("random", ""): _on_image(torch.tensor(np.array(draws)).float(), 1 / 7)}
 
@@ -102,8 +137,8 @@ def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
 
     pointing: whether the highest cell lies inside (Zhang et al., IJCV 2018, without their 15 px of tolerance; of cells
     that tie, the share inside). energy: the share of the map inside (Wang et al., Score-CAM, CVPR-W 2020).
-    curve: the area under the precision-recall curve of the cells above a threshold, over all thresholds (PxAP of Choe
-    et al., CVPR 2020, each map by itself, boxes as masks); a map that says nothing scores the share of the image inside.
+    curve: the area under the precision-recall curve of the cells above a threshold, over all thresholds (PxAP of
+    Choe et al., CVPR 2020, each map by itself, boxes as masks); a map that says nothing scores the share inside.
     """
     maps, inside = maps.flatten(1), masks.flatten(1)
     highest = maps == maps.amax(1, keepdim=True)
@@ -114,29 +149,55 @@ def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
     }
 
 
-def localisation(
-    model: Classifier, inputs: Images | Maps, split: Split, labels: Sequence[str], rows: Sequence[int], input_size: int
-) -> pd.DataFrame:
+def examples(subject: Subject, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
+    """Images to look at, each with the labels `wanted` or, without any, with its smallest and its largest thing.
+
+    Where no boxes are known it is the two likeliest of the labels that the image shows.
+    Raises UserError for a row that the split does not have.
+    """
+    found, split = [], subject.split
+    for row in rows:
+        if not 0 <= row < len(split):
+            raise UserError(f"there is no image {row}: the split has {len(split)} images, counted from 0")
+        seen = subject.maps([row])
+        with torch.no_grad():
+            probabilities = subject.model.classify(seen).logits[0].sigmoid()
+        boxes = split.boxes[row] if split.boxes is not None else np.empty((0, 5), np.float32)
+        present = np.flatnonzero(split.targets[row] == 1)
+        by_share = sorted(_boxed(split, row), key=lambda one: one[2])
+        likeliest = [int(label) for label in present[np.argsort(-probabilities.numpy()[present], kind="stable")]]
+        ends = [by_share[0][1], by_share[-1][1]] if by_share else likeliest[:2]
+        for label in dict.fromkeys(wanted or ends):
+            maps = {**explain(subject.model, seen, [label], subject.transform.size), **baselines([row], [label])}
+            own, target = boxes[boxes[:, 0] == label, 1:], int(split.targets[row, label])
+            found.append(
+                Example(row, label, float(probabilities[label]), target, own, {k: m[0] for k, m in maps.items()})
+            )
+    return found
+
+
+def localisation(subject: Subject, rows: Sequence[int]) -> pd.DataFrame:
     """Every map of every label that an image of `rows` shows, scored against its boxes.
 
-    inputs: the split as the model takes it. One row a map, with the columns row, image, label, share (of the image's
-    side: the square root of the label's largest box's area over the image's), size (a key of SIZES), method, layer, and
-    SCORES. Empty where the split has no boxes.
+    One row a map, with the columns row, image, label, share (of the image's side: the square root of the area of the
+    label's largest box over the image's), size (a key of SIZES), method, layer, and SCORES. Empty where no boxes are
+    known.
     """
-    pairs, frames = [pair for row in rows for pair in _boxed(split, row)], []
+    pairs, frames = [pair for row in rows for pair in _boxed(subject.split, row)], []
     for start in range(0, len(pairs), 32):
-        batch = pairs[start : start + 32]
-        places, columns = [row for row, _, _, _ in batch], [label for _, label, _, _ in batch]
+        places, columns, shares, masks = zip(*pairs[start : start + 32], strict=True)
         about = {
             "row": places,
-            "image": [split.names[row] for row in places],
-            "label": [labels[column] for column in columns],
-            "share": [share for _, _, share, _ in batch],
+            "image": [subject.split.names[row] for row in places],
+            "label": [subject.labels[column] for column in columns],
+            "share": shares,
         }
-        masks = torch.stack([mask for *_, mask in batch])
-        seen = layer_maps(model, inputs.__getitems__([(0, row) for row in places])[0])
-        for key, maps in {**explain(model, seen, columns, input_size), **baselines(places, columns)}.items():
-            frames.append(pd.DataFrame({**about, "method": key.method, "layer": key.layer, **compare(maps, masks)}))
+        maps = explain(subject.model, subject.maps(places), columns, subject.transform.size) | baselines(
+            places, columns
+        )
+        for key, map in maps.items():
+            scores = compare(map, torch.stack(masks))
+            frames.append(pd.DataFrame({**about, "method": key.method, "layer": key.layer, **scores}))
     columns = ["row", "image", "label", "share", "method", "layer", *SCORES]
     scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
     edges = [0, *SIZES.values()]
@@ -150,41 +211,85 @@ def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return groups[list(SCORES)].mean().assign(count=groups.size()).reset_index()
 
 
-def faithfulness(
-    model: Classifier, pictures: Tensor, labels: Sequence[int], maps: Mapping[Key, Tensor], steps: int = 14
-) -> pd.DataFrame:
+def faithfulness(subject: Subject, shown: Sequence[Example], steps: int = 10) -> pd.DataFrame:
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
-    pictures: [B, 3, S, S], normalised; labels: one an image; maps: {key: [B, GRID, GRID]}. BLOCKS x BLOCKS blocks of
-    the picture are taken in the order of the map. Deletion paints them in the mean colour: the sooner the probability
-    falls, the better. Insertion shows them in a blurred picture: the sooner it rises, the better.
-    One row a picture, map, curve and step, with the columns picture, label, method, layer, curve, share (of the blocks
-    taken) and probability.
+    Each method's map over all its layers is tried. BLOCKS x BLOCKS blocks of the picture are taken in the order of the
+    map. Deletion paints them in the mean colour: the sooner the probability falls, the better. Insertion shows them in
+    a blurred picture: the sooner it rises, the better. One row an example, map, curve and step, with the columns
+    example, method, layer, curve, share (of the blocks taken) and probability.
     """
-    side = pictures.shape[-1]
+    pictures, rows = subject.pictures([example.row for example in shown]), []
+    side = subject.transform.size
     blur = 2 * (side // 8) + 1
     blurred = vision.gaussian_blur(pictures, [blur, blur], [side / 24, side / 24])
-    shares, rows = np.linspace(0, 1, steps + 1), []
-    for key, map in maps.items():
-        rank = F.adaptive_avg_pool2d(map[:, None], BLOCKS).flatten(1).argsort(1, descending=True).argsort(1)
-        for share in shares:
+    labels = torch.tensor([example.label for example in shown])
+    for key in overall(shown[0].maps):
+        map = torch.stack([example.maps[key] for example in shown])[:, None]
+        rank = F.adaptive_avg_pool2d(map, BLOCKS).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1)
+        for share in np.linspace(0, 1, steps + 1):
             taken = (rank < round(share * BLOCKS**2)).float().view(-1, 1, BLOCKS, BLOCKS)
             taken = F.interpolate(taken, size=(side, side), mode="nearest")
             versions = {"deletion": pictures * (1 - taken), "insertion": blurred + (pictures - blurred) * taken}
             for curve, version in versions.items():
                 with torch.no_grad():
-                    probabilities = model(version).logits.sigmoid()
-                for picture, label in enumerate(labels):
-                    value = float(probabilities[picture, label])
-                    rows.append((picture, int(label), key.method, key.layer, curve, share, value))
-    return pd.DataFrame(rows, columns=["picture", "label", "method", "layer", "curve", "share", "probability"])
+                    found = subject.model(version).logits.sigmoid().gather(1, labels[:, None])[:, 0].tolist()
+                rows += [(n, key.method, key.layer, curve, share, value) for n, value in enumerate(found)]
+    return pd.DataFrame(rows, columns=["example", "method", "layer", "curve", "share", "probability"])
+
+
+def overall(maps: Mapping[Key, Tensor]) -> list[Key]:
+    """The one map of each method that speaks for all its layers."""
+    return list({key.method: key for key in maps}.values())
 
 
 def curve_areas(curves: pd.DataFrame) -> pd.DataFrame:
-    """Areas under the curves of `faithfulness` (trapezoids), means over the pictures, by method and layer."""
-    grouped = curves.groupby(["method", "layer", "curve", "picture"], sort=False)
+    """Areas under the curves of `faithfulness` (trapezoids), means over the examples, by method and layer."""
+    grouped = curves.groupby(["method", "layer", "curve", "example"], sort=False)
     areas = grouped.apply(lambda one: np.trapezoid(one["probability"], one["share"]), include_groups=False)
     return areas.groupby(["method", "layer", "curve"], sort=False).mean().unstack("curve").reset_index()
+
+
+def tables(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
+    """`localisation` as two tables, by size of the things and by label; none where nothing was scored.
+
+    name: the tables' file name; about: a sentence on the model and the images.
+    """
+    if scores.empty:
+        return []
+    caption = (
+        f"{about} In percent. Pointing: the highest cell lies in a box of the label; energy: share of the map inside; "
+        "curve: area under the precision-recall curve of the cells. Small things take less than 1/8 of the image's "
+        "side (square root of the area), large ones 1/4 or more. Centre and random are maps that saw no image."
+    )
+    by_size = summary(scores, ["size"]).pivot(index=["method", "layer"], columns="size", values="curve")
+    every = summary(scores).set_index(["method", "layer"])
+    by_size = every[list(SCORES)].join(by_size.add_prefix("curve, ")).mul(100).reset_index()
+    counts = scores.drop_duplicates(["row", "label"])
+    sizes = ", ".join(f"{count} {size}" for size, count in counts["size"].value_counts(sort=False).items())
+    last = {method: layers.iloc[-1] for method, layers in every.reset_index().groupby("method", sort=False)["layer"]}
+    kept = scores[scores["layer"] == scores["method"].map(last)]
+    by_label = summary(kept, ["label"]).pivot(index="label", columns="method", values="curve")[list(last)].mul(100)
+    by_label = counts.groupby("label", sort=False).agg(things=("row", "size"), share=("share", "mean")).join(by_label)
+    by_label = by_label.assign(share=100 * by_label["share"]).sort_values("share", kind="stable").reset_index()
+    return [
+        Table(
+            name=name,
+            title=f"Where the maps lie: {len(counts)} labels in {counts['row'].nunique()} images ({sizes})",
+            frame=by_size,
+            caption=caption,
+            best=tuple(by_size.columns[2:]),
+        ),
+        Table(
+            name=f"{name}-labels",
+            title="Area under the localisation curve by label, smallest things first",
+            frame=by_label,
+            caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
+            formats={"things": ".0f"},
+            best=tuple(last),
+            across=True,
+        ),
+    ]
 
 
 def embeddings(model: Classifier) -> tuple[np.ndarray | None, np.ndarray]:
@@ -206,26 +311,41 @@ def similarity(vectors: np.ndarray) -> np.ndarray:
     return unit @ unit.T
 
 
-def nearest(vectors: np.ndarray, labels: Sequence[str], count: int = 3) -> pd.DataFrame:
+def nearest(vectors: np.ndarray, labels: Sequence[str], count: int = 3) -> list[str]:
     """For each label the `count` labels of highest cosine similarity, with the similarity in brackets."""
-    values = similarity(vectors)
-    np.fill_diagonal(values, -np.inf)
+    values = similarity(vectors) - 3 * np.eye(len(labels))
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    near = [", ".join(f"{labels[j]} ({values[i, j]:.2f})" for j in row) for i, row in enumerate(order)]
-    return pd.DataFrame({"label": list(labels), "nearest": near})
+    return [", ".join(f"{labels[j]} ({values[i, j]:.2f})" for j in row) for i, row in enumerate(order)]
 
 
-def groups(model: Classifier, labels: Sequence[str]) -> pd.DataFrame:
-    """MSRN's groups: the labels that belong to each most, with their share S_ij in brackets. Empty without groups."""
-    assignment = np.zeros((len(labels), 0))
-    if isinstance(model, MSRN):
-        with torch.no_grad():
-            assignment = model.nodes()[2].numpy()
+def assignment(model: Classifier) -> np.ndarray:
+    """MSRN's soft assignment of labels to groups [C, G]; G is 0 for what has no groups."""
+    if not isinstance(model, MSRN):
+        return np.zeros((len(embeddings(model)[1]), 0), np.float32)
+    with torch.no_grad():
+        return model.nodes()[2].numpy()
+
+
+def learnt(subject: Subject, name: str) -> list[Table]:
+    """What the model has learnt of the labels as tables: each label's nearest, and MSRN's groups where there are any.
+
+    name: the first table's file name; the second's is <name>-groups.
+    """
+    before, after = embeddings(subject.model)
+    frame = pd.DataFrame({"label": list(subject.labels), "nearest as learnt": nearest(after, subject.labels)})
+    if before is not None:
+        frame.insert(1, "nearest before", nearest(before, subject.labels))
+    found = [Table(name, "Each label's nearest labels", frame, "In brackets the cosine similarity of their vectors.")]
+    shares = assignment(subject.model)
     rows = []
-    for group in range(assignment.shape[1]):
-        members = [i for i in np.argsort(-assignment[:, group], kind="stable") if assignment[i].argmax() == group]
-        rows.append((group, ", ".join(f"{labels[i]} ({assignment[i, group]:.2f})" for i in members)))
-    return pd.DataFrame(rows, columns=["group", "members"])
+    for group in range(shares.shape[1]):
+        members = [i for i in np.argsort(-shares[:, group], kind="stable") if shares[i].argmax() == group]
+        rows.append((str(group), ", ".join(f"{subject.labels[i]} ({shares[i, group]:.2f})" for i in members) or "none"))
+    if rows:
+        frame = pd.DataFrame(rows, columns=["group", "members"])
+        caption = "A label stands with the group it belongs to most, in brackets its share in it."
+        found.append(Table(f"{name}-groups", "The groups that the model has made of the labels", frame, caption))
+    return found
 
 
 def chosen(names: str, labels: Sequence[str]) -> list[int]:
@@ -267,7 +387,7 @@ def _moved(model: MSRN, moves: Tensor, labels: Tensor, assignment: Tensor, group
 
 
 def _curve_area(map: np.ndarray, inside: np.ndarray) -> float:
-    """Mean over the cells inside of the precision of all cells that are no lower: the average precision, ties together."""
+    """Mean over the cells inside of the precision of all cells no lower: average precision, ties together."""
     every, hits = np.sort(map), np.sort(map[inside])
     return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / (len(every) - np.searchsorted(every, hits))))
 
@@ -303,7 +423,7 @@ def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
 
 
 def _boxed(split: Split, row: int) -> list[tuple[int, int, float, Tensor]]:
-    """(row, label, side share of its largest box, mask bool [GRID, GRID]) of each label that image `row` has boxes of."""
+    """(row, label, side share of its largest box, mask bool [GRID, GRID]) of each label with boxes in image `row`."""
     if split.boxes is None or not len(split.boxes[row]):
         return []
     with Image.open(split.paths[row]) as image:

@@ -9,6 +9,7 @@ sentence that names the file and the keys that are known.
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,7 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     raw = _read(path)
     for key, value in (overrides or {}).items():
         raw = _overlay(raw, _nested(key, value))
+    raw = {key: value for key, value in raw.items() if value is not None}
     for key in ("title", "dataset", "models"):
         if not raw.get(key):
             raise UserError(f"{path} lacks the key {key!r}; every experiment needs title, dataset and models")
@@ -194,6 +196,15 @@ def digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:8]
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, to which 1e-4 is a number (as in YAML 1.2) and not a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def _model(model: str, own: dict[str, Any], path: Path) -> dict[str, Any]:
     known = ("model", "options", "training", "label_vectors")
     for key in own:
@@ -205,7 +216,7 @@ def _model(model: str, own: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _yaml(text: str, where: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -265,11 +276,6 @@ def _value(field_: dataclasses.Field, value: Any, where: str) -> Any:
         return tuple(value)
     wanted = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
     name = (kind.__name__ if isinstance(kind, type) else str(kind)).split("[")[0].split(" ")[0]
-    if isinstance(value, str) and name == "float":  # YAML reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            raise UserError(f"{where} must be a number, not {value!r}") from None
     if not isinstance(value, wanted[name]) or (isinstance(value, bool) and name in ("int", "float")):
         raise UserError(f"{where} must be of kind {name}, not {value!r}")
     return float(value) if name == "float" else value

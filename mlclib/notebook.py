@@ -1,17 +1,17 @@
-"""What the notebooks share: where they stand, which parameters they take, and how they run headless."""
+"""What the notebooks share: where they stand, which study they look at, and how they keep a figure."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import nbformat
 import pandas as pd
 from matplotlib.figure import Figure
 
 from mlclib import config
 from mlclib.datasets.base import Dataset
-from mlclib.errors import UserError, unknown
+from mlclib.errors import UserError
+from mlclib.execution import check
 from mlclib.files import written_whole
 from mlclib.runs import Study
 
@@ -30,48 +30,14 @@ def begin(name: str, variables: dict[str, Any]) -> None:
             break
     else:
         raise UserError(f"there is no {FOLDER}/{name}.ipynb above {Path.cwd()}: start inside a clone of the project")
-    known = declared(FOLDER / f"{name}.ipynb")
     plain = (str, int, float, bool, list, tuple, dict, type(None))
-    for key, value in variables.items():
-        if not key.startswith("_") and key not in known and key not in ("In", "Out") and isinstance(value, plain):
-            raise unknown("parameter", key, known, where=f"notebook {name}")
-
-
-def declared(path: Path) -> dict[str, Any]:
-    """The parameters that a notebook's cell tagged `parameters` declares, with their defaults."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            values: dict[str, Any] = {}
-            exec(cell.source, {}, values)
-            return values
-    raise UserError(f"{path} has no cell tagged 'parameters'")
+    given = {key: value for key, value in variables.items() if not key.startswith("_") and key not in ("In", "Out")}
+    check(FOLDER / f"{name}.ipynb", {key: value for key, value in given.items() if isinstance(value, plain)})
 
 
 def study(experiment: str, data: str = "", results: str = "results") -> Study:
     """The experiment of that name (or YAML file) with its data set and results folder."""
     return Study(config.load(experiment), data, results)
-
-
-def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
-    """Run the notebook with papermill; its executed copy stays at `copy`, also when a cell fails.
-
-    Raises UserError naming an unknown parameter, or the failed cell, its error and the copy that shows it.
-    """
-    import papermill  # only headless runs need it
-
-    known = declared(path)
-    for key in parameters:
-        if key not in known:
-            raise unknown("parameter", key, known, where=f"notebook {path}")
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(path, copy, parameters, progress_bar=False, log_output=True, autosave_cell_every=0)
-    except papermill.exceptions.PapermillExecutionError as error:
-        last = error.evalue.strip().splitlines()[-1] if error.evalue.strip() else ""
-        raise UserError(
-            f"notebook {path.stem} failed in cell [{error.exec_count}] with {error.ename}: {last} -- "
-            f"its executed copy with the whole error is {copy}"
-        ) from None
 
 
 def overview(dataset: Dataset) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Figures of images, maps, label graphs and embeddings. Each function draws one figure and returns it; none is written."""
+"""Figures of images, maps, label graphs and embeddings. Each function draws one and returns it, unwritten."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +7,21 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 from torch import Tensor
 
 from mlclib import attention
-from mlclib.attention import Key
+from mlclib.attention import Example, Key, Subject
+from mlclib.datasets.base import Split
+from mlclib.datasets.images import open_rgb
 
 COLOURS = sns.color_palette("colorblind")
 DRAWS = 200  # bootstrap resamples of images behind each interval
@@ -30,27 +35,71 @@ def grid(
     boxes: Sequence[np.ndarray] = (),
     keys: Sequence[Key] = (),
 ) -> Figure:
-    """A row an image: the input with its boxes [K, 4] in pixels, then the map of each key over the greyed image.
+    """A row an image: the input, then the map of each key over the greyed image, all with the boxes [K, 4].
 
-    titles: what each row is about, in a line or two. maps: {key: [GRID, GRID] or [1, GRID, GRID]}; keys: which of
-    them (default: `main_keys`). Yellow is where the map is highest, each map on a scale of its own.
+    titles: what each row is about, in a line or two. maps: {key: [GRID, GRID]}; keys: which of them (default:
+    `main_keys`). boxes: in pixels. Yellow is where the map is highest, each map on a scale of its own.
     """
     keys = list(keys) or main_keys(maps[0])
     figure, places = plt.subplots(
-        len(images), 1 + len(keys), figsize=(2.3 * (1 + len(keys)), 2.55 * len(images)), squeeze=False, layout="constrained"
+        len(images),
+        1 + len(keys),
+        figsize=(2.3 * (1 + len(keys)), 2.55 * len(images)),
+        squeeze=False,
+        layout="constrained",
     )
     for row, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
         first = places[row, 0]
         first.imshow(image)
-        for left, top, right, bottom in boxes[row] if len(boxes) else ():
-            for colour, width in (("black", 3.5), ("white", 1.5)):
-                first.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))
         first.set_title(title, fontsize=11)
         for axes, key in zip(places[row, 1:], keys, strict=True):
             _overlay(axes, image, shown[key])
             axes.set_title(str(key), fontsize=11)
+        for axes in places[row]:
+            _draw_boxes(axes, boxes[row] if len(boxes) else ())
     for axes in places.flat:
         axes.axis("off")
+    plt.close(figure)
+    return figure
+
+
+def examples(shown: Sequence[Example], split: Split, labels: Sequence[str], keys: Sequence[Key] = ()) -> Figure:
+    """A row an example: the image with the label's boxes and probability, then its maps (`grid`)."""
+    said = {1: "present", 0: "unknown", -1: "absent"}
+    titles = [f"{labels[one.label]}: {one.probability:.2f}\n({said[one.target]})" for one in shown]
+    pictures = [open_rgb(split.paths[one.row]) for one in shown]
+    figure = grid(pictures, titles, [one.maps for one in shown], [one.boxes for one in shown], keys)
+    right = sum((one.probability >= 0.5) == (one.target == 1) for one in shown if one.target)
+    figure.suptitle(
+        f"{right} of {sum(one.target != 0 for one in shown)} labels recognised; where each map looks for them"
+    )
+    return figure
+
+
+def view(
+    image: Image.Image, key: Key, map: Tensor, labels: Sequence[str], label: int, probabilities: np.ndarray,
+    targets: np.ndarray | None = None, boxes: np.ndarray = (),
+) -> Figure:  # fmt: skip
+    """One image for the explorer: with the label's boxes, under a map, and its eight likeliest labels (blue: present).
+
+    probabilities [C]; targets int8 [C] or None where unknown; boxes [K, 4] in pixels.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
+    left.imshow(image)
+    _draw_boxes(left, boxes)
+    _overlay(middle, image, map)
+    _draw_boxes(middle, boxes)
+    middle.set_title(str(key))
+    for axes in (left, middle):
+        axes.axis("off")
+    top = np.argsort(-probabilities, kind="stable")[: min(8, len(labels))][::-1]
+    present = [targets is not None and targets[c] == 1 for c in top]
+    right.barh(range(len(top)), probabilities[top], color=[COLOURS[0] if blue else "0.8" for blue in present])
+    right.set_yticks(range(len(top)), [labels[c] for c in top])
+    right.set(xlim=(0, 1), xlabel="probability")
+    sns.despine(ax=right)
+    said = "" if targets is None else {1: " (present)", 0: " (unknown)", -1: " (absent)"}[int(targets[label])]
+    left.set_title(f"{labels[label]}{said}: {probabilities[label]:.2f}")
     plt.close(figure)
     return figure
 
@@ -62,25 +111,26 @@ def main_keys(maps: Mapping[Key, Tensor]) -> list[Key]:
     ]
 
 
-def bars(images: Sequence[Image.Image], scores: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> Figure:
-    """Each image with its eight highest logits (for DSDL its coefficients) of `scores` [B, C]; dark: labels present."""
+def bars(subject: Subject, rows: Sequence[int]) -> Figure:
+    """Images with their eight highest logits (for DSDL its coefficients); blue are labels that the image shows."""
     figure, places = plt.subplots(
-        2, len(images), figsize=(3 * len(images), 5.4), squeeze=False, layout="constrained", height_ratios=(1, 1.1)
+        2, len(rows), figsize=(3 * len(rows), 5.4), squeeze=False, layout="constrained", height_ratios=(1, 1.1)
     )
+    with torch.no_grad():
+        scores = subject.model.classify(subject.maps(rows)).logits.numpy()
     right = total = 0
-    for column, (image, row, target) in enumerate(zip(images, scores, targets, strict=True)):
-        places[0, column].imshow(image)
-        places[0, column].axis("off")
-        top = np.argsort(-row, kind="stable")[: min(8, len(labels))][::-1]
-        axes = places[1, column]
-        axes.barh(range(len(top)), row[top], color=[COLOURS[0] if target[c] == 1 else "0.8" for c in top])
-        axes.set_yticks(range(len(top)), [labels[c] for c in top], fontsize=11)
-        axes.axvline(0, color="0.3", lw=1)
-        axes.set_xlabel("logit (present from 0)")
-        sns.despine(ax=axes)
-        present = int((target == 1).sum())
-        best = np.argsort(-row, kind="stable")[:present]
-        right, total = right + int((target[best] == 1).sum()), total + present
+    for (above, below), row, score in zip(places.T, rows, scores, strict=True):
+        above.imshow(open_rgb(subject.split.paths[row]))
+        above.axis("off")
+        present = subject.split.targets[row] == 1
+        order = np.argsort(-score, kind="stable")
+        top = order[: min(8, len(order))][::-1]
+        below.barh(range(len(top)), score[top], color=[COLOURS[0] if present[c] else "0.8" for c in top])
+        below.set_yticks(range(len(top)), [subject.labels[c] for c in top], fontsize=11)
+        below.axvline(0, color="0.3", lw=1)
+        below.set_xlabel("logit (present from 0)")
+        sns.despine(ax=below)
+        right, total = right + int(present[order[: present.sum()]].sum()), total + int(present.sum())
     figure.suptitle(f"{right} of the {total} labels shown (blue) are among their image's highest scores")
     plt.close(figure)
     return figure
@@ -101,7 +151,7 @@ def localisation(scores: pd.DataFrame) -> Figure:
     )  # fmt: skip
     sizes = [size for size in attention.SIZES if (scores["size"] == size).any()]
     for column, method in enumerate(methods):
-        for axes, (score, name) in zip(places[:, column], SCORES.items(), strict=True):
+        for axes, score in zip(places[:, column], SCORES, strict=True):
             for baseline, style in zip(attention.BASELINES, ("--", ":"), strict=True):
                 means = scores[scores["method"] == baseline].groupby("size", observed=True)[score].mean()
                 axes.plot(range(len(sizes)), means[sizes], style, color="0.45", label=baseline, lw=2)
@@ -120,9 +170,11 @@ def localisation(scores: pd.DataFrame) -> Figure:
         places[-1, column].set_xlabel("things")
     for axes, name in zip(places[:, 0], SCORES.values(), strict=True):
         axes.set_ylabel(name)
-    handles = {label: handle for axes in places[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for axes in places[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(layer_finding(scores))
+    figure.suptitle(layer_finding(scores), fontsize=13)
     plt.close(figure)
     return figure
 
@@ -130,17 +182,21 @@ def localisation(scores: pd.DataFrame) -> Figure:
 def layer_finding(scores: pd.DataFrame) -> str:
     """In a sentence: whether small things are found in another layer than large ones, by the area under the curve."""
     method = next(m for m in ("weighted", "grad-cam") if (scores["method"] == m).any())
-    means = scores[scores["method"] == method].query("layer != 'all'").groupby(["size", "layer"], observed=True)["curve"]
-    table = means.mean().unstack()
+    single = scores[(scores["method"] == method) & (scores["layer"] != "all")]
+    table = single.groupby(["size", "layer"], observed=True)["curve"].mean().unstack()
     random = scores[scores["method"] == "random"].groupby("size", observed=True)["curve"].mean()
-    ends = [size for size in attention.SIZES if size in table.index]
-    parts = [f"{size} things best by layer {table.loc[size].idxmax()} ({table.loc[size].max():.2f}, random {random[size]:.2f})"
-             for size in dict.fromkeys((ends[0], ends[-1]))]  # fmt: skip
-    return f"{method} maps find " + ", ".join(parts)
+    parts = []
+    for size in dict.fromkeys((table.index[0], table.index[-1])):
+        best = table.loc[size]
+        if best.max() > random[size]:
+            parts.append(f"{size} things best in layer {best.idxmax()} ({best.max():.2f}, random {random[size]:.2f})")
+        else:
+            parts.append(f"{size} things no better than at random ({best.max():.2f}, random {random[size]:.2f})")
+    return f"{method.capitalize()} maps find " + ", ".join(parts)
 
 
 def curves(frame: pd.DataFrame) -> Figure:
-    """Deletion and insertion curves of `attention.faithfulness`, means over the pictures, with their areas."""
+    """Deletion and insertion curves of `attention.faithfulness`, means over the examples, with their areas."""
     areas = attention.curve_areas(frame)
     figure, places = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, layout="constrained")
     marks = "osD^vP*X"
@@ -152,26 +208,51 @@ def curves(frame: pd.DataFrame) -> Figure:
             baseline = key.method in attention.BASELINES
             colour = "0.45" if baseline else COLOURS[at % len(COLOURS)]
             label = f"{key}: {getattr(one, curve):.2f}"
-            axes.plot(mean.index, mean, color=colour, ls=":" if baseline else "-", marker=marks[at % 8], ms=5, label=label)
+            axes.plot(
+                mean.index, mean, color=colour, ls=":" if baseline else "-", marker=marks[at % 8], ms=5, label=label
+            )
         axes.set(xlabel=f"share of the picture {'hidden' if curve == 'deletion' else 'shown'}", ylim=(0, 1))
         axes.set_title(f"{curve} ({better} is better)")
         axes.legend(frameon=False, title="area", fontsize=9)
         sns.despine(ax=axes)
     places[0].set_ylabel("probability of the label")
-    best = {curve: areas.loc[areas[curve].agg(pick)] for curve, pick in (("deletion", "idxmin"), ("insertion", "idxmax"))}
-    said = {curve: f"{Key(row['method'], row['layer'])} ({row[curve]:.2f})" for curve, row in best.items()}
-    figure.suptitle(f"Deletion follows {said['deletion']} best, insertion {said['insertion']}")
+    own = areas[~areas["method"].isin(attention.BASELINES)]
+    random = areas[areas["method"] == "random"].iloc[0]
+    best = own.loc[own["deletion"].idxmin()], own.loc[own["insertion"].idxmax()]
+    said = [
+        f"{curve} best by {Key(one['method'], one['layer'])} ({one[curve]:.2f}, random {random[curve]:.2f})"
+        for curve, one in zip(("deletion", "insertion"), best, strict=True)
+    ]
+    figure.suptitle("; ".join(said).capitalize(), fontsize=13)
     plt.close(figure)
     return figure
 
 
-def grouped_graph(counts: np.ndarray, totals: np.ndarray, assignment: np.ndarray, labels: Sequence[str], threshold: float) -> Figure:
+def knowledge(subject: Subject, cooccurrence: tuple[np.ndarray, np.ndarray]) -> dict[str, Figure]:
+    """What the model knows of its labels: {"label-graph", "embeddings", "similarities": their figures}.
+
+    cooccurrence: counts [C, C] and totals [C] of the training images.
+    """
+    model, labels = subject.model, subject.labels
+    before, after = attention.embeddings(model)
+    shares = attention.assignment(model)
+    threshold = getattr(model.options, "graph_threshold", 0.4)  # MSRN's own; its default for the others
+    return {
+        "label-graph": grouped_graph(*cooccurrence, shares, labels, threshold),
+        "embeddings": embeddings(before, after, labels, shares.argmax(1) if shares.shape[1] else None),
+        "similarities": similarities(*cooccurrence, after, labels),
+    }
+
+
+def grouped_graph(
+    counts: np.ndarray, totals: np.ndarray, assignment: np.ndarray, labels: Sequence[str], threshold: float
+) -> Figure:
     """Labels, joined where P(j|i) reaches the threshold either way, in the colour and with the number of their group.
 
     counts [C, C], totals [C]: co-occurrence; assignment [C, G]: MSRN's soft assignment, G may be 0.
     """
     shares = counts / np.maximum(totals, 1)[:, None]
-    joined = np.triu((shares >= threshold) | (shares.T >= threshold), 1)
+    joined = np.triu(np.maximum(shares, shares.T) >= threshold, 1)
     group = assignment.argmax(1) if assignment.shape[1] else np.zeros(len(labels), int)
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(labels)))
@@ -186,25 +267,32 @@ def grouped_graph(counts: np.ndarray, totals: np.ndarray, assignment: np.ndarray
             node_shape="osD^vphd"[number % 8], label=f"group {number}: {len(nodes)} labels{share}",
         )  # fmt: skip
     for node, (x, y) in spot.items():
-        axes.annotate(labels[node], (x, y), (0, 13), textcoords="offset points", ha="center", fontsize=11)
+        text = axes.annotate(labels[node], (x, y), (0, 13), textcoords="offset points", ha="center", fontsize=11)
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
     if assignment.shape[1]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="mean share of membership in brackets")
+        axes.legend(
+            loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.5, title="mean share in brackets"
+        )
     same = (group[:, None] == group)[joined]
     pairs = np.triu(np.ones_like(joined), 1).astype(bool)
     chance = (group[:, None] == group)[pairs].mean()
     used = len(np.unique(group))
-    axes.set_title(
-        f"{100 * same.mean():.0f}% of edges join labels of one group, {100 * chance:.0f}% by chance ({used} of {assignment.shape[1]} groups used)"
-        if assignment.shape[1] and joined.any()
-        else f"The label graph has {int(joined.sum())} edges and no groups"
-    )
+    if assignment.shape[1] and joined.any():
+        axes.set_title(
+            f"{100 * same.mean():.0f}% of edges join labels of one group, {100 * chance:.0f}% by chance "
+            f"({used} of {assignment.shape[1]} groups used)"
+        )
+    else:
+        axes.set_title(f"The label graph has {int(joined.sum())} edges, and the model no groups")
     axes.axis("off")
     axes.margins(0.1)
     plt.close(figure)
     return figure
 
 
-def embeddings(before: np.ndarray | None, after: np.ndarray, labels: Sequence[str], group: np.ndarray | None = None) -> Figure:
+def embeddings(
+    before: np.ndarray | None, after: np.ndarray, labels: Sequence[str], group: np.ndarray | None = None
+) -> Figure:
     """t-SNE (cosine, seeded) of the labels' vectors before [C, V] and after learning [C, D], coloured by group [C]."""
     shown = {"as learnt": after} if before is None else {"before: label vectors": before, "after: as learnt": after}
     figure, places = plt.subplots(1, len(shown), figsize=(6.2 * len(shown), 5.6), squeeze=False, layout="constrained")
@@ -219,18 +307,20 @@ def embeddings(before: np.ndarray | None, after: np.ndarray, labels: Sequence[st
         axes.margins(0.1)
         sns.despine(ax=axes, left=True, bottom=True)
     if before is not None:
-        near = [np.argsort(-attention.similarity(v) + 9 * np.eye(len(labels)), axis=1, kind="stable")[:, :3] for v in (before, after)]
-        kept = np.mean([len(set(a) & set(b)) / 3 for a, b in zip(*near, strict=True)])
-        figure.suptitle(f"Learning keeps {100 * kept:.0f}% of each label's three nearest labels ({300 / (len(labels) - 1):.0f}% by chance)")
+        near = [np.argsort(9 * np.eye(len(labels)) - attention.similarity(v), 1)[:, :3] for v in (before, after)]
+        kept = 100 * np.mean([len(set(a) & set(b)) / 3 for a, b in zip(*near, strict=True)])
+        chance = 300 / (len(labels) - 1)
+        figure.suptitle(f"Learning keeps {kept:.0f}% of each label's three nearest labels ({chance:.0f}% by chance)")
     plt.close(figure)
     return figure
 
 
 def similarities(counts: np.ndarray, totals: np.ndarray, vectors: np.ndarray, labels: Sequence[str]) -> Figure:
-    """P(column | row) in the training images beside the cosine similarity of the learnt vectors [C, D], in one order."""
+    """P(column | row) in the training images beside the cosine similarity of the vectors [C, D], in one order."""
     shares = counts / np.maximum(totals, 1)[:, None]
     learnt = attention.similarity(vectors)
-    order = leaves_list(linkage(shares + shares.T, method="average", optimal_ordering=True))
+    apart = squareform(2 - shares - shares.T, checks=False)
+    order = leaves_list(linkage(apart, method="average", optimal_ordering=True))
     off = ~np.eye(len(labels), dtype=bool)
     rank = spearmanr((shares + shares.T)[off], learnt[off]).statistic
     side = max(5.2, 0.24 * len(labels) + 1.5)
@@ -270,9 +360,15 @@ def _interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
 
 def _overlay(axes: Axes, image: Image.Image, map: Tensor) -> None:
     grey = np.asarray(image.convert("L"))
-    axes.imshow(grey, cmap="gray", vmin=-120, vmax=400)
+    axes.imshow(grey, cmap="gray", vmin=-80, vmax=330)
     extent = (-0.5, grey.shape[1] - 0.5, grey.shape[0] - 0.5, -0.5)
-    axes.imshow(np.squeeze(map.numpy()), cmap="viridis", alpha=0.62, extent=extent, interpolation="bilinear")
+    axes.imshow(map.numpy(), cmap="viridis", alpha=0.5, extent=extent, interpolation="bilinear")
+
+
+def _draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
+    for left, top, right, bottom in boxes:
+        for colour, width in (("black", 3.5), ("white", 1.5)):
+            axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))
 
 
 def _said(text: str) -> Figure:

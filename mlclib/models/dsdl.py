@@ -79,14 +79,14 @@ class DSDL(Classifier):
             return dictionary, F.leaky_relu(dictionary @ self.w2.T, 0.2) @ self.w1.T
 
     def classify(self, maps: Mapping[int, Tensor]) -> DSDLOutput:
-        feature = maps[4].amax((2, 3)).float()  # [B, F]
+        feature = maps[4].amax((2, 3)).to(self.w1.dtype)  # [B, F], float32 whatever autocast made of the maps
         dictionary, reconstruction = self.dictionary()
         if self.options.coefficients == "learnt":
             scores = self.coefficients(feature).float()
         else:
             with float32(feature):
                 gram = dictionary @ dictionary.T  # [C, C]
-                gram = gram + self.options.alpha * torch.eye(len(gram), device=gram.device)
+                gram = gram + self.options.alpha * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
                 scores = torch.cholesky_solve(dictionary @ feature.T, torch.linalg.cholesky(gram)).T  # [B, C]
         return DSDLOutput(scores, feature, dictionary, reconstruction)
 

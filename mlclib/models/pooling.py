@@ -3,7 +3,8 @@
 For a node n (a label or group embedding), a channel d and the locations i of a map p:
 w_i = softmax_i(p_id n_d) and r_d = sum_i w_i p_id. With g the gradient of r, both gradients follow from w alone:
 dp_i = sum over nodes of g w_i (1 + n (p_i - r)) and dn = g sum_i w_i (p_i - r)^2, the variance of p under w.
-So only the inputs, r and the logarithm of the softmax's denominator are kept; w is made again, a few channels at a time.
+So only the inputs, r and the logarithm of the softmax's denominator are kept, and w is made again, a few channels at
+a time.
 """
 
 import torch
@@ -37,7 +38,8 @@ def semantic_weights(features: Tensor, nodes: Tensor) -> Tensor:
 class _SemanticPooling(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: Tensor, nodes: Tensor) -> Tensor:
-        pooled, logsum = _kernels(features, nodes).forward(features, nodes)
+        with torch.autocast(features.device.type, enabled=False):
+            pooled, logsum = _kernels(features, nodes).forward(features, nodes)
         ctx.save_for_backward(features, nodes, pooled, logsum)
         return pooled.to(torch.promote_types(features.dtype, nodes.dtype))
 
@@ -45,7 +47,8 @@ class _SemanticPooling(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
         features, nodes, pooled, logsum = ctx.saved_tensors
-        return _kernels(features, nodes).backward(features, nodes, pooled, logsum, grad.to(pooled.dtype))
+        with torch.autocast(features.device.type, enabled=False):
+            return _kernels(features, nodes).backward(features, nodes, pooled, logsum, grad.to(pooled.dtype))
 
 
 def _kernels(features: Tensor, nodes: Tensor):

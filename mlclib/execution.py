@@ -1,0 +1,49 @@
+"""Notebooks run headless: parameters checked, the executed copy kept, a failure in one sentence."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mlclib.errors import UserError, unknown
+
+
+def declared(path: Path) -> dict[str, Any]:
+    """The parameters that a notebook's cell tagged `parameters` declares, with their defaults."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            values: dict[str, Any] = {}
+            exec(cell.source, {}, values)
+            return values
+    raise UserError(f"{path} has no cell tagged 'parameters'")
+
+
+def check(path: Path, parameters: dict[str, Any]) -> None:
+    """Raise UserError for a parameter that the notebook does not declare, naming those it does."""
+    known = declared(path)
+    for key in parameters:
+        if key not in known:
+            raise unknown("parameter", key, known, where=f"notebook {path.stem}")
+
+
+def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
+    """Run the notebook with papermill; its executed copy stays at `copy`, also when a cell fails.
+
+    Raises UserError naming an unknown parameter, or the failed cell, its error and the copy that shows it.
+    """
+    if not path.is_file():
+        raise unknown("notebook", path, Path("notebooks").glob("*.ipynb"))
+    check(path, parameters)
+    import papermill  # after the checks, which need not wait for it
+
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(path, copy, parameters, progress_bar=False, log_output=True, autosave_cell_every=0)
+    except papermill.exceptions.PapermillExecutionError as error:
+        last = error.evalue.strip().splitlines()[-1] if error.evalue.strip() else ""
+        raise UserError(
+            f"notebook {path.stem} failed in cell [{error.exec_count}] with {error.ename}: {last} -- "
+            f"its executed copy with the whole error is {copy}"
+        ) from None

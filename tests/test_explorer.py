@@ -1,0 +1,64 @@
+"""The explorer draws what its widgets ask for, and is one picture where nobody watches."""
+
+import datetime
+import io
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mlclib import explorer, progress, runs
+from mlclib.errors import UserError
+
+
+@pytest.fixture
+def live(tiny_study):
+    return explorer.Explorer(tiny_study, "msrn")
+
+
+def test_where_nobody_watches_it_is_a_figure(tiny_study, monkeypatch):
+    monkeypatch.setattr(progress, "live", lambda: False)
+    assert isinstance(explorer.explore(tiny_study, "msrn"), Figure)
+    monkeypatch.setattr(progress, "live", lambda: True)
+    assert explorer.explore(tiny_study, "msrn").children[-1].value[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(("widget", "value"), [("image", 5), ("label", "boat"), ("map", "grad-cam, layer 2")])
+def test_every_choice_changes_the_picture(live, widget, value):
+    before = live.picture.value
+    getattr(live, widget).value = value
+    assert live.picture.value != before
+
+
+def test_another_model_offers_its_own_maps(live):
+    assert "weighted, layer 3" in live.map.options
+    live.model.value = "gmp"
+    assert live.map.options == ("grad-cam, layer 4",) and live.map.value == "grad-cam, layer 4"
+
+
+def uploaded(name: str, content: bytes) -> tuple:
+    """What FileUpload holds after the user chose a file."""
+    then = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    return ({"name": name, "content": memoryview(content), "size": len(content), "type": "", "last_modified": then},)
+
+
+def test_an_uploaded_image_is_shown_until_the_slider_moves(live):
+    before, file = live.picture.value, io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(file, "png")
+    live.upload.value = uploaded("own.png", file.getvalue())
+    assert live.picture.value != before and "own.png" in live.note.value
+    live.image.value = 3
+    assert live.own is None and live.note.value == ""
+
+
+def test_an_upload_that_is_no_image_is_named_and_the_picture_stays(live):
+    before = live.picture.value
+    live.upload.value = uploaded("<b>.txt", b"text")
+    assert live.picture.value == before and "&lt;b&gt;.txt cannot be read" in live.note.value
+
+
+def test_a_model_that_is_not_trained_is_named(tiny_study, tmp_path):
+    empty = runs.Study(tiny_study.experiment, results=tmp_path)
+    with pytest.raises(UserError, match="unknown model 'msrn' in the finished runs.*known: none"):
+        explorer.explore(empty, "msrn")

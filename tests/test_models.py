@@ -1,0 +1,359 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mlclib import models
+from mlclib.errors import UserError
+from mlclib.models.backbones import Backbone
+from mlclib.models.base import soft_margin
+
+LABELS, WIDTH = 10, 16
+
+
+def knowledge(labels=LABELS, size=50):
+    rng = np.random.default_rng(0)
+    shown = rng.uniform(size=(60, labels)) < rng.uniform(0.1, 0.6, labels)
+    counts = shown.astype(int).T @ shown
+    totals = counts.diagonal().copy()
+    np.fill_diagonal(counts, 0)
+    return {"label_vectors": 0.4 * rng.standard_normal((labels, size)), "cooccurrence": (counts, totals)}
+
+
+def build(name, seed=0, **options):
+    torch.manual_seed(seed)
+    if name == "msrn":
+        options = {"width": WIDTH, **options}
+    return models.build(name, **{"labels": LABELS, "backbone": "resnet18", **knowledge(), **options})
+
+
+def some_maps(batch=4, size=128, seed=0):
+    """Maps as a resnet18 gives them, non-negative and sparse."""
+    torch.manual_seed(seed)
+    return {k: torch.randn(batch, c, size // s, size // s).relu() for k, c, s in ((2, 128, 8), (3, 256, 16), (4, 512, 32))}
+
+
+def some_targets(batch=4, labels=LABELS):
+    return torch.as_tensor(np.random.default_rng(1).choice([-1, 0, 1], (batch, labels), p=[0.6, 0.1, 0.3]).astype(np.int8))
+
+
+VARIANTS = [
+    ("gmp", {}),
+    ("gmp", {"difficult": "ignore"}),
+    ("msrn", {}),
+    ("msrn", {"layers": [4]}),
+    ("msrn", {"layers": [3, 2]}),
+    ("msrn", {"head": "elementwise"}),
+    ("msrn", {"head": "elementwise", "group_ratio": 0}),
+    ("msrn", {"group_ratio": 0}),
+    ("msrn", {"graph": "identity"}),
+    ("msrn", {"graph": "random"}),
+    ("msrn", {"graph": "none"}),
+    ("msrn", {"learn_vectors": True}),
+    ("dsdl", {}),
+    ("dsdl", {"alpha": 0.1, "lambd": 0.1, "beta": 1e-6}),
+    ("dsdl", {"coefficients": "learnt"}),
+    ("dsdl", {"reconstruction": False, "sparsity": False}),
+    ("dsdl", {"learn_vectors": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_every_variant_gives_float32_logits_and_a_gradient_to_each_of_its_parameters(name, options):
+    model = build(name, **options)
+    output = model.classify(some_maps())
+    assert output.logits.shape == (4, LABELS) and output.logits.dtype == torch.float32
+    loss = model.loss(output, some_targets())
+    assert loss.isfinite() and 0.1 < loss < 10
+    loss.backward()
+    head = [(key, p) for key, p in model.named_parameters() if not key.startswith("backbone.")]
+    assert head
+    for key, parameter in head:
+        if options.get("graph") == "identity" and key.endswith(".a"):
+            continue  # the softmax of one energy is 1 whatever it is
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, key
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_every_variant_learns_on_fixed_maps(name, options):
+    model, maps, targets = build(name, **options), some_maps(16, 64), some_targets(16).sign()
+    optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.1))
+    start = soft_margin(model.classify(maps).logits, targets, "present").item()
+    for _ in range(40):
+        optimizer.zero_grad()
+        model.loss(model.classify(maps), targets).backward()
+        optimizer.step()
+    assert soft_margin(model.classify(maps).logits, targets, "present").item() < 0.5 * start
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (224, 224)])
+def test_any_input_size_will_do(name, size):
+    model = build(name).eval()
+    with torch.no_grad():
+        assert model(torch.randn(1, 3, *size)).logits.isfinite().all()
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_cached_maps_give_what_images_give(name):
+    model = build(name, frozen=True).train()
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(model.classify(model.backbone(images)).logits, model(images).logits)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(name):
+    first, again, other = (build(name, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first if not key.startswith("backbone."))
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_a_state_dict_read_back_gives_the_same_logits(name):
+    model, other = build(name, seed=1).eval(), build(name, seed=2).eval()
+    other.load_state_dict(model.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model(images).logits, other(images).logits)
+
+
+@pytest.mark.parametrize("name", models.NAMES)
+def test_parameter_groups_hold_each_learnt_parameter_once(name):
+    model = build(name)
+    head, backbone = model.parameter_groups(0.5, 0.1)
+    assert (head["lr"], backbone["lr"]) == (0.5, 0.05)
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in model.backbone.parameters()}
+    together = [id(p) for group in (head, backbone) for p in group["params"]]
+    assert len(together) == len(set(together)) and set(together) == {id(p) for p in model.parameters()}
+    model.backbone.freeze()
+    assert [{id(p) for p in group["params"]} for group in model.parameter_groups(0.5, 0.1)] == [
+        {id(p) for p in head["params"]}
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", models.NAMES)
+def test_half_precision_changes_logits_and_loss_by_no_more_than_its_rounding(name, dtype):
+    model, maps, targets = build(name), some_maps(), some_targets()
+    with torch.autocast("cpu", dtype=dtype):
+        output = model.classify({layer: map.to(dtype) for layer, map in maps.items()})
+        loss = model.loss(output, targets)
+    exact = model.classify(maps)
+    assert output.logits.dtype == torch.float32 and loss.dtype == torch.float32
+    tolerance = 10 * torch.finfo(dtype).eps
+    assert (output.logits - exact.logits).abs().max() < tolerance * exact.logits.abs().max()
+    torch.testing.assert_close(loss, model.loss(exact, targets), rtol=tolerance, atol=0)
+
+
+# Loss and targets
+
+
+def test_the_soft_margin_is_torch_s_with_difficult_labels_present():
+    logits, targets = torch.randn(6, LABELS), some_targets(6)
+    expected = nn.functional.multilabel_soft_margin_loss(logits, (targets >= 0).float())
+    torch.testing.assert_close(soft_margin(logits, targets, "present"), expected)
+
+
+def test_ignored_difficult_labels_have_no_part_in_loss_and_gradient():
+    logits, targets = torch.randn(6, LABELS, requires_grad=True), some_targets(6)
+    loss = soft_margin(logits, targets, "ignore")
+    known = targets != 0
+    expected = nn.functional.binary_cross_entropy_with_logits(logits[known], (targets[known] > 0).float())
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert torch.equal(logits.grad == 0, ~known)
+    assert soft_margin(logits, torch.zeros_like(targets), "ignore") == 0
+
+
+# GMP
+
+
+def test_gmp_is_a_linear_layer_of_each_channel_s_maximum():
+    model, maps = build("gmp"), some_maps()
+    features = maps[4].flatten(2).max(2).values
+    expected = features @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(model.classify(maps).logits, expected)
+
+
+# MSRN
+
+
+def test_graph_attention_equals_its_formula_written_out():
+    torch.manual_seed(0)
+    layer = models.msrn.GraphAttention(5, 7, attends=True)
+    nodes, edges = torch.randn(4, 5), torch.rand(4, 4) > 0.4
+    edges.fill_diagonal_(True)
+    h = nodes @ layer.W
+    expected = torch.empty(4, 7)
+    for i in range(4):
+        js = [j for j in range(4) if edges[i, j]]
+        energies = torch.stack([nn.functional.leaky_relu(torch.cat((h[i], h[j])) @ layer.a[:, 0], 0.2) for j in js])
+        expected[i] = nn.functional.elu(energies.softmax(0) @ h[js] + h[i])
+    torch.testing.assert_close(layer(nodes, edges), expected)
+
+
+def test_the_group_loss_is_each_label_s_distance_to_the_group_it_belongs_to_most():
+    model = build("msrn", group_ratio=0.3, group_loss_weight=0.25)
+    output = model.classify(some_maps())
+    assert output.groups.shape == (3, WIDTH) and output.assignment.shape == (LABELS, 3)
+    expected = 0.25 * sum(
+        math.dist(label.tolist(), output.groups[weights.argmax()].tolist())
+        for label, weights in zip(output.labels, output.assignment, strict=True)
+    )
+    assert model.group_loss(output).item() == pytest.approx(expected, rel=1e-5)
+    extra = model.loss(output, some_targets()) - soft_margin(output.logits, some_targets(), "present")
+    assert extra.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_elementwise_head_joins_each_label_with_its_share_of_the_groups():
+    model = build("msrn", head="elementwise", layers=[4])
+    maps = some_maps(1)
+    output = model.classify(maps)
+    map = model.projected(maps)[4][0].flatten(1)  # [D, N]
+    pooled = [((map * node[:, None]).softmax(1) * map).sum(1) for node in torch.cat((output.labels, output.groups))]
+    for c in range(LABELS):
+        shared = sum(s * group for s, group in zip(output.assignment[c], pooled[LABELS:], strict=True))
+        expected = torch.cat((pooled[c], shared)).tanh() @ model.head.W[c] + model.head.B[c]
+        torch.testing.assert_close(output.logits[0, c], expected)
+
+
+def test_the_random_graph_has_as_many_edges_and_is_always_the_same():
+    torch.manual_seed(1)
+    kinds = {graph: build("msrn", graph=graph).adjacency > 0 for graph in ("cooccurrence", "random", "identity")}
+    assert kinds["random"].sum() == kinds["cooccurrence"].sum() > LABELS
+    assert not torch.equal(kinds["random"], kinds["cooccurrence"])
+    assert torch.equal(kinds["random"], build("msrn", seed=7, graph="random").adjacency > 0)
+    assert torch.equal(kinds["identity"], torch.eye(LABELS, dtype=torch.bool))
+
+
+def test_without_a_graph_no_label_s_embedding_depends_on_another():
+    def change(graph):
+        model = build("msrn", graph=graph)
+        before = model.nodes()[0]
+        model.label_vectors[0] += 1
+        return (model.nodes()[0] - before).abs().amax(1) > 1e-6
+
+    assert change("none").tolist() == [True] + [False] * (LABELS - 1)
+    assert change("identity").tolist() == [True] + [False] * (LABELS - 1)
+    assert change("cooccurrence").sum() > 1
+
+
+def test_a_label_that_no_image_shows_has_no_edge_and_spoils_nothing():
+    counts, totals = (x.copy() for x in knowledge()["cooccurrence"])
+    counts[3], counts[:, 3], totals[3] = 0, 0, 0
+    model = build("msrn", cooccurrence=(counts, totals))
+    assert model.adjacency.isfinite().all()
+    assert (model.adjacency[3] > 0).nonzero().tolist() == [[3]]
+    assert model.classify(some_maps()).logits.isfinite().all()
+
+
+def test_the_threshold_decides_which_labels_attend():
+    edges = [int((build("msrn", graph_threshold=t).adjacency > 0).sum()) for t in (0.01, 0.4, 1.1)]
+    assert edges[0] > edges[1] > edges[2] == LABELS
+
+
+# DSDL
+
+
+def test_dsdl_s_scores_are_the_ridge_solution_in_float64():
+    model, maps = build("dsdl", alpha=0.1), some_maps()
+    output = model.classify(maps)
+    v, w1, w2 = (x.detach().double().numpy() for x in (model.label_vectors, model.w1, model.w2))
+    leaky = lambda x: np.where(x > 0, x, 0.2 * x)  # noqa: E731
+    dictionary = leaky(v @ w1) @ w2
+    f = maps[4].amax((2, 3)).double().numpy()
+    scores = np.linalg.solve(dictionary @ dictionary.T + 0.1 * np.eye(LABELS), dictionary @ f.T).T
+    np.testing.assert_allclose(output.logits.detach(), scores, rtol=0, atol=1e-4 * np.abs(scores).max())
+    reconstruction = leaky(dictionary @ w2.T) @ w1.T
+    np.testing.assert_allclose(output.reconstruction.detach(), reconstruction, rtol=0, atol=1e-5)
+
+
+def test_dsdl_s_loss_is_its_formula_and_each_term_can_be_left_out():
+    maps, targets = some_maps(), some_targets()
+
+    def parts(**options):
+        model = build("dsdl", alpha=2.0, lambd=3.0, beta=0.01, **options)
+        output = model.classify(maps)
+        code = (output.logits @ output.dictionary - output.feature).pow(2).sum().sqrt()
+        cosine = nn.functional.cosine_similarity(model.label_vectors, output.reconstruction, dim=1).mean()
+        margin = soft_margin(output.logits, targets, "present")
+        return model.loss(output, targets), margin, code, output.logits.pow(2).sum().sqrt(), cosine
+
+    loss, margin, code, size, cosine = parts()
+    torch.testing.assert_close(loss, (margin + 0.01 * (code + 3 * size)) / cosine)
+    loss, margin, code, size, cosine = parts(sparsity=False)
+    torch.testing.assert_close(loss, (margin + 0.01 * code) / cosine)
+    loss, margin, code, size, cosine = parts(reconstruction=False)
+    torch.testing.assert_close(loss, margin + 0.01 * (code + 3 * size))
+
+
+def test_dsdl_s_gradient_goes_through_the_solve():
+    model, maps = build("dsdl").double(), {k: v.double() for k, v in some_maps(1, 64).items()}
+    model.classify(maps).logits[0, 0].backward()
+    direction, sides = torch.randn_like(model.w2), []
+    for step in (1e-6, -1e-6):
+        moved = copy.deepcopy(model)
+        moved.w2.data += step * direction
+        sides.append(moved.classify(maps).logits[0, 0].item())
+    assert (sides[0] - sides[1]) / 2e-6 == pytest.approx((model.w2.grad * direction).sum().item(), rel=1e-5)
+
+
+# Options and inputs
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("resnet", {}, "gmp, msrn"),
+        ("msrn", {"group_ration": 0.2}, "group_ratio"),
+        ("dsdl", {"layers": [4]}, "known: alpha, beta"),
+        ("msrn", {"layers": [1, 2]}, "layers is"),
+        ("msrn", {"layers": []}, "layers is"),
+        ("msrn", {"layers": [4, 4]}, "layers is"),
+        ("msrn", {"layers": 4}, "'layers'"),
+        ("msrn", {"head": "linear"}, "elementwise, mlp"),
+        ("msrn", {"graph": "star"}, "cooccurrence, identity, none, random"),
+        ("msrn", {"group_ratio": 0.05}, "makes no group"),
+        ("msrn", {"group_ratio": "0.2"}, "give a float"),
+        ("msrn", {"learn_vectors": 1}, "give a bool"),
+        ("msrn", {"width": True}, "give a int"),
+        ("msrn", {"label_vectors": None}, "needs label_vectors"),
+        ("msrn", {"label_vectors": np.ones((3, 50))}, r"shape \[3, 50\] where model msrn needs \[10, V\]"),
+        ("msrn", {"cooccurrence": None}, "needs co-occurrence"),
+        ("msrn", {"cooccurrence": (np.ones((10, 10)), np.ones(9))}, r"totals have shape \[9\]"),
+        ("dsdl", {"label_vectors": np.full((10, 50), np.nan)}, "not finite"),
+        ("dsdl", {"alpha": 0}, "positive"),
+        ("dsdl", {"coefficients": "closed"}, "closed-form, learnt"),
+        ("gmp", {"difficult": "absent"}, "ignore, present"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_says_what_is_known(name, options, said):
+    with pytest.raises(UserError, match=said):
+        build(name, **options)
+
+
+def test_options_of_a_model_are_its_defaults_in_plain_values():
+    assert models.options_of("gmp") == {"difficult": "present"}
+    assert models.options_of("msrn")["layers"] == (2, 3, 4)
+    assert models.check_options("dsdl", {"alpha": 1}).alpha == 1.0
+    with pytest.raises(UserError, match="did you mean 'dsdl'"):
+        models.options_of("dsdI")
+
+
+def test_labels_may_be_names_and_inputs_tensors():
+    given = knowledge()
+    tensors = {
+        "label_vectors": torch.as_tensor(given["label_vectors"]),
+        "cooccurrence": tuple(torch.as_tensor(x) for x in given["cooccurrence"]),
+    }
+    arrays = build("msrn", labels=[f"thing {i}" for i in range(LABELS)]).state_dict()
+    assert all(torch.equal(value, arrays[key]) for key, value in build("msrn", **tensors).state_dict().items())
+
+
+def test_msrn_builds_no_stage_that_its_layers_do_not_need():
+    model = build("msrn", layers=[2])
+    assert isinstance(model.backbone, Backbone) and model.backbone.layers == (2,)
+    assert set(model.project) == {"2"}

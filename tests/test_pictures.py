@@ -1,0 +1,128 @@
+"""Figures show what they were given, and their titles state what the numbers say."""
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from mlclib import attention, pictures, predict
+from mlclib.attention import Key
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_study):
+    return predict.subject(tiny_study, "msrn")
+
+
+@pytest.fixture(scope="module")
+def shown(subject):
+    return attention.examples(subject, [0, 1])
+
+
+def png(figure: Figure) -> np.ndarray:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=60)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def scores(best: dict[str, str]) -> pd.DataFrame:
+    """Localisation scores in which layer best[size] finds things of that size."""
+    rows = [
+        (row, size, method, layer, *[0.9 if best[size] == layer and method == "weighted" else 0.2] * 3)
+        for row in range(4)
+        for size in best
+        for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
+    ]
+    return pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES])
+
+
+def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):
+    figure = pictures.examples(shown, subject.split, subject.labels)
+    assert len(figure.axes) == len(shown) * 5  # the image, layers 2, 3, 4 and Grad-CAM
+    assert figure.axes[0].get_title().startswith(f"{subject.labels[shown[0].label]}: {shown[0].probability:.2f}")
+    assert [axes.get_title() for axes in figure.axes[1:5]] == [
+        "weighted, layer 2", "weighted, layer 3", "weighted, layer 4", "grad-cam, all layers",
+    ]  # fmt: skip
+    assert len(figure.axes[0].patches) == 2 * len(shown[0].boxes)
+    right = sum((one.probability >= 0.5) == (one.target == 1) for one in shown)
+    assert figure.get_suptitle().startswith(f"{right} of {len(shown)} labels recognised")
+
+
+def test_a_map_is_bright_where_it_is_high():
+    import torch
+
+    map = torch.zeros(112, 112)
+    map[:56] = 1
+    figure = pictures.grid([Image.new("RGB", (64, 64))], ["x"], [{Key("grad-cam", "4"): map}])
+    box = figure.axes[1].get_window_extent()
+    drawn = png(figure)
+    scale = 60 / figure.dpi
+    x, height = int(scale * (box.x0 + box.x1) / 2), drawn.shape[0]
+    top, bottom = drawn[height - int(scale * (box.y1 - 20)), x], drawn[height - int(scale * (box.y0 + 20)), x]
+    assert top.astype(int).sum() > bottom.astype(int).sum() + 100
+
+
+@pytest.mark.parametrize(
+    ("best", "small"),
+    [
+        ({"small": "2", "large": "4"}, "small things best in layer 2 (0.90, random 0.20)"),
+        ({"small": "none", "large": "4"}, "small things no better than at random (0.20, random 0.20)"),
+    ],
+)
+def test_the_localisation_title_states_the_finding(best, small):
+    title = pictures.localisation(scores(best)).get_suptitle()
+    assert title == f"Weighted maps find {small}, large things best in layer 4 (0.90, random 0.20)"
+
+
+def test_intervals_hold_the_mean_and_come_from_images_not_labels():
+    frame = pd.DataFrame({"row": [0] * 50 + [1], "curve": [1.0] * 50 + [0.0]})
+    mean, low, high = pictures._interval(frame, "curve")
+    assert mean == pytest.approx(50 / 51) and low == 0 and high == 1  # two images: all or nothing
+
+
+def test_without_boxes_the_figure_says_so():
+    figure = pictures.localisation(pd.DataFrame(columns=["row", "size", "method", "layer", *attention.SCORES]))
+    assert "No boxes are known" in figure.axes[0].texts[0].get_text()
+
+
+def test_faithfulness_names_the_best_maps_and_the_random_one(subject, shown):
+    frame = attention.faithfulness(subject, shown[:2], steps=2)
+    areas = attention.curve_areas(frame).set_index(["method", "layer"])
+    own = areas.drop(index=["centre", "random"], level=0)
+    title = pictures.curves(frame).get_suptitle()
+    assert title.startswith(f"Deletion best by {own['deletion'].idxmin()[0]}")
+    assert f"random {areas.loc['random', 'insertion'].item():.2f}" in title
+
+
+def test_the_graph_counts_edges_within_groups():
+    counts, totals = np.array([[0, 9, 0, 0], [9, 0, 0, 0], [0, 0, 0, 9], [0, 0, 9, 0]]), np.full(4, 10)
+    assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
+    title = pictures.grouped_graph(counts, totals, assignment, list("abcd"), 0.4).axes[0].get_title()
+    assert title == "100% of edges join labels of one group, 33% by chance (2 of 2 groups used)"
+    none = pictures.grouped_graph(counts, totals, np.zeros((4, 0)), list("abcd"), 0.4)
+    assert none.axes[0].get_title() == "The label graph has 2 edges, and the model no groups"
+
+
+def test_learning_that_changes_nothing_keeps_every_neighbour():
+    vectors = np.random.default_rng(0).normal(size=(12, 5))
+    title = pictures.embeddings(vectors, 3 * vectors, [str(i) for i in range(12)]).get_suptitle()
+    assert title == "Learning keeps 100% of each label's three nearest labels (27% by chance)"
+
+
+def test_figures_are_the_same_each_time(tiny_study, subject):
+    first, second = (pictures.knowledge(subject, tiny_study.cooccurrence) for _ in range(2))
+    assert list(first) == ["label-graph", "embeddings", "similarities"]
+    for name in first:
+        assert np.array_equal(png(first[name]), png(second[name])), name
+
+
+@pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
+def test_bars_show_the_highest_scores_and_what_is_present(tiny_study, model):
+    figure = pictures.bars(predict.subject(tiny_study, model), [0, 1])
+    lengths = [patch.get_width() for patch in figure.axes[2].patches]
+    assert lengths == sorted(lengths) and len(lengths) == 8
+    run = tiny_study.train(tiny_study.experiment.run(model))[0]
+    assert lengths[-1] == pytest.approx(run.logits["last"][0].max(), abs=1e-5)

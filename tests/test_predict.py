@@ -1,0 +1,89 @@
+"""A run folder alone labels images, and says which it could not read."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mlclib import predict
+from mlclib.datasets.images import open_rgb
+from mlclib.errors import UserError
+from mlclib.inputs import batches
+
+
+def folder_of(study, model):
+    return study.run_folder(study.experiment.run(model), 0)
+
+
+@pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
+def test_a_model_from_its_folder_gives_the_runs_own_logits(tiny_study, model):
+    run = tiny_study.train(tiny_study.experiment.run(model))[0]
+    loaded = predict.load_model(run.folder)
+    inputs = tiny_study.inputs(tiny_study.experiment.run(model), "test")
+    keys = list(batches(np.arange(len(inputs)), tiny_study.experiment.training.batch_size))  # as the run was scored
+    with torch.no_grad():
+        logits = torch.cat([loaded.classify(inputs.__getitems__(batch)[0]).logits for batch in keys])
+    np.testing.assert_allclose(logits.numpy(), run.logits["last"], atol=1e-6)
+
+
+def test_images_folders_and_unreadable_files(tiny_study, tmp_path):
+    paths = tiny_study.dataset.splits["test"].paths[:2]
+    (tmp_path / "deep").mkdir()
+    for number, path in enumerate(paths):
+        open_rgb(path).save(tmp_path / "deep" / f"{number}.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    found = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path, tmp_path / "gone.png"])
+    assert list(found.probabilities.index) == [str(tmp_path / "deep" / f"{n}.png") for n in (0, 1)]
+    assert list(found.probabilities.columns) == list(tiny_study.dataset.labels)
+    assert sorted(found.unreadable) == [str(tmp_path / "broken.jpg"), str(tmp_path / "gone.png")]
+    assert "no such file" in found.unreadable[str(tmp_path / "gone.png")]
+
+
+def test_probabilities_are_those_of_the_run_up_to_the_caches_half_precision(tiny_study):
+    """The run saw maps that were computed in bfloat16 and kept in float16; a new image is seen in float32."""
+    run, test = tiny_study.train(tiny_study.experiment.run("msrn"))[0], tiny_study.dataset.splits["test"]
+    found = predict.predict(run.folder, test.paths).probabilities.to_numpy()
+    np.testing.assert_allclose(found, torch.tensor(run.logits["last"]).sigmoid(), atol=0.02)
+
+
+def test_every_form_prints_the_same_probabilities_and_the_exit_code_tells_of_unreadable_images(tiny_study, capsys):
+    folder, path = folder_of(tiny_study, "dsdl"), tiny_study.dataset.splits["test"].paths[0]
+    wanted = predict.predict(folder, [path]).probabilities.iloc[0]
+    assert predict.show(folder, [path], "json") == 0
+    [entry] = json.loads(capsys.readouterr().out)
+    assert entry["image"] == str(path) and entry["labels"] == pytest.approx(wanted.to_dict(), abs=1e-6)
+    assert list(entry["labels"].values()) == sorted(entry["labels"].values(), reverse=True)
+    assert predict.show(folder, [path], "csv") == 0
+    header, row = capsys.readouterr().out.strip().splitlines()
+    assert header.split(",") == ["image", *wanted.index]
+    assert [float(x) for x in row.split(",")[1:]] == pytest.approx(list(wanted), abs=1e-6)
+    assert predict.show(folder, [path, "gone.jpg"]) == 1
+    printed = capsys.readouterr()
+    assert f"{wanted.idxmax()} {wanted.max():.2f}" in printed.out
+    assert "cannot read the image gone.jpg" in printed.err
+    with pytest.raises(UserError, match="unknown form 'yaml'"):
+        predict.show(folder, [path], "yaml")
+
+
+def test_maps_are_written_for_each_label_present_and_names_do_not_clash(tiny_study, tmp_path):
+    path = tiny_study.dataset.splits["test"].paths[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        open_rgb(path).save(tmp_path / folder / "dog.png")
+    found = predict.predict(folder_of(tiny_study, "msrn"), [tmp_path / "a", tmp_path / "b"], tmp_path / "maps")
+    row = found.probabilities.iloc[0]
+    present = [label for label in row.index if row[label] >= 0.5] or [row.idxmax()]
+    written = {file.name for file in (tmp_path / "maps").iterdir()}
+    assert written == {f"dog.png{again}-{label}.png" for again in ("", "-2") for label in present}
+    with Image.open(tmp_path / "maps" / f"dog.png-{present[0]}.png") as image:
+        assert image.width > image.height > 100
+
+
+def test_a_folder_without_images_or_without_a_run_is_named(tiny_study, tmp_path):
+    found = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path])
+    assert found.probabilities.empty and "holds no images" in found.unreadable[str(tmp_path)]
+    with pytest.raises(UserError, match="holds no finished run"):
+        predict.predict(tmp_path, [])

@@ -1,0 +1,116 @@
+"""A run folder proves itself whole, says how it was made, and is never trained twice."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from mlclib import config, metrics, runs
+from mlclib.errors import UserError
+from mlclib.training import load_trained_state
+
+
+def copied(run, tmp_path):
+    folder = tmp_path / "seed-0"
+    shutil.copytree(run.folder, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", runs.FILES)
+def test_a_run_is_finished_only_while_each_of_its_files_is_whole(tiny_study, tmp_path, name):
+    folder = copied(tiny_study.finished("gmp")[0], tmp_path)
+    assert runs.finished(folder)
+    data = bytearray((folder / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / name).write_bytes(data)
+    assert not runs.finished(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match="holds no finished run"):
+        runs.read(folder)
+
+
+def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
+    before = {run.folder: os.stat(run.folder / "manifest.json").st_mtime_ns for run in tiny_study.finished("msrn")}
+    again = tiny_study.train(tiny_study.experiment.run("msrn"))
+    assert {run.folder: os.stat(run.folder / "manifest.json").st_mtime_ns for run in again} == before
+
+
+def test_a_run_folder_holds_what_the_design_names_and_no_checkpoint(tiny_study):
+    (run,) = tiny_study.finished("dsdl")
+    assert sorted(path.name for path in run.folder.iterdir()) == sorted([*runs.FILES, "manifest.json"])
+    assert run.folder.name == "seed-0" and run.folder.parent.name.startswith("dsdl-")
+    assert len(run.history) == tiny_study.experiment.training.epochs
+    assert run.names == tiny_study.dataset.splits["test"].names
+    assert np.array_equal(run.targets, tiny_study.dataset.splits["test"].targets)
+
+
+def test_provenance_says_how_a_run_was_made(tiny_study):
+    (run,) = tiny_study.finished("msrn")
+    about = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
+    assert about["seed"] == 0 and about["data"]["checksum"] == tiny_study.dataset.checksum()
+    assert about["configuration"]["options"]["graph_threshold"] == 0.4  # defaults are written out
+    assert torch.__version__.startswith(about["versions"]["torch"])
+    assert about["started"] <= about["ended"] and len(about["commit"]) >= 7
+
+
+def test_metrics_are_those_of_the_predictions(tiny_study):
+    for model in tiny_study.experiment.models:
+        (run,) = tiny_study.finished(model)
+        kept = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        fresh = metrics.evaluate(run.logits["last"], run.targets)
+        assert kept["last"]["OF1"] == pytest.approx(fresh["OF1"]) and kept["last"]["mAP"] == pytest.approx(fresh["mAP"])
+
+
+def test_a_frozen_backbone_is_not_stored_and_the_weights_give_the_predictions(tiny_study):
+    run_config = tiny_study.experiment.run("msrn")
+    (run,) = tiny_study.finished("msrn")
+    assert not any(key.startswith("backbone.") for key in load_file(run.folder / "weights.safetensors"))
+    model = runs.restore(tiny_study, run_config, run)
+    maps, _ = tiny_study.inputs(run_config, "test").__getitems__([(0, row) for row in range(len(run.names))])
+    with torch.inference_mode():
+        assert np.allclose(model(maps).logits.numpy(), run.logits["last"], atol=1e-5)
+
+
+def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
+    model = tiny_study.build(tiny_study.experiment.run("gmp"))
+    with pytest.raises(UserError, match=r"missing \['head.weight', 'head.bias'\], left over \['else'\]"):
+        load_trained_state(model, {"else": torch.zeros(1)})
+
+
+def test_another_configuration_or_other_data_makes_another_folder(tiny_study, tiny_yaml, tmp_path):
+    run = tiny_study.experiment.run("msrn")
+    folder = tiny_study.run_folder(run, 0)
+    assert tiny_study.run_folder(run.with_options(width=17), 0).parent != folder.parent
+    assert tiny_study.run_folder(run, 1).parent == folder.parent
+    fewer = runs.Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)
+    assert fewer.run_folder(fewer.experiment.run("msrn"), 0).parent.name != folder.parent.name
+
+
+def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again(tiny_study, tmp_path):
+    study = runs.Study(tiny_study.experiment, tiny_study.root, tmp_path)
+    run = study.experiment.run("gmp")
+    maps, targets = study.inputs(run, "test").__getitems__([(0, 3), (0, 1)])
+    images = study.inputs(replace(run, backbone=replace(run.backbone, frozen=False)), "test")
+    pixels, same_targets = images.__getitems__([(0, 3), (0, 1)])
+    assert torch.equal(targets, same_targets)
+    with torch.inference_mode():
+        direct = study.build(run).backbone(pixels)
+    for layer in direct:  # the cache is computed in bfloat16 and kept in float16
+        assert torch.nn.functional.cosine_similarity(maps[layer].flatten(), direct[layer].flatten(), dim=0) > 0.995
+    (file,) = tmp_path.rglob("test/layer4.npy")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    study.inputs(run, "test")
+    assert file.read_bytes() == whole
+
+
+def test_a_missing_data_folder_is_named(tiny_yaml):
+    study = runs.Study(config.load("voc2007"), "no/such/folder")
+    with pytest.raises(UserError, match="no/such/folder"):
+        study.dataset  # noqa: B018

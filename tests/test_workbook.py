@@ -1,0 +1,141 @@
+"""The whole workbook on a tiny experiment: Snakemake, papermill, every notebook, every table and figure."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mlclib import execution, notebook
+from mlclib.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+
+
+def mlclib(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "mlclib", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "stages").iterdir()}
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    return {name for name in after if before.get(name) != after[name]}
+
+
+@pytest.fixture(scope="module")
+def reproduced(tiny_yaml, tiny_study):
+    """The tiny experiment rebuilt by one command; its runs are those that `tiny_study` trained."""
+    done = mlclib("reproduce", tiny_yaml, "--results", tiny_study.results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return tiny_study.folder
+
+
+def test_one_command_rebuilds_every_table_and_figure(reproduced):
+    for name in ("scores", "per_class", "ablation_msrn_layers", "protocols"):
+        for kind in ("csv", "md", "html"):
+            assert (reproduced / "tables" / f"{name}.{kind}").stat().st_size > 100, name
+    for name in ("label_frequencies", "cooccurrence", "samples", "label_graph", "curves_msrn", "ablation_msrn_layers"):
+        assert (reproduced / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    page = (reproduced / "README.md").read_text(encoding="utf-8")
+    for path in re.findall(r"\]\(([^)#]+)\)", page):
+        if "://" not in path:
+            assert (reproduced / path).exists(), path
+    for path in (reproduced / "notebooks").glob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            assert not any(output.output_type == "error" for output in cell.get("outputs", [])), path
+
+
+def test_with_nothing_changed_it_does_nothing_and_says_so(reproduced, tiny_yaml):
+    before = times(reproduced)
+    done = mlclib("reproduce", tiny_yaml, "--results", reproduced.parent)
+    assert done.returncode == 0 and done.stdout.startswith("Nothing to do: tiny is up to date"), done.stderr
+    assert times(reproduced) == before
+
+
+def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(reproduced, tiny_yaml):
+    before, text = times(reproduced), tiny_yaml.read_text(encoding="utf-8")
+    try:
+        tiny_yaml.write_text(text.replace("dsdl: {}", "dsdl: {options: {alpha: 5.0}}"), encoding="utf-8")
+        done = mlclib("reproduce", tiny_yaml, "--results", reproduced.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert changed(before, times(reproduced)) == {"02_train-dsdl", "05_tables", "06_protocols", "report"}
+    finally:
+        tiny_yaml.write_text(text, encoding="utf-8")
+
+
+def test_a_failing_notebook_is_named_with_its_cell_and_copy_and_the_others_stay(tiny_study, tmp_path):
+    path = tmp_path / "broken.yaml"
+    text = f"""
+title: One model of two cannot be built
+dataset: {{name: scenes, train: 24, test: 12, root: {tiny_study.root}}}
+input_size: 64
+backbone: {{name: tf_efficientnet_lite0, weights: offline, frozen: true}}
+training: {{epochs: 1, batch_size: 8, threads: 1}}
+models: {{gmp: {{}}, dsdl: {{options: {{alpha: -1.0}}}}}}
+"""
+    path.write_text(text, encoding="utf-8")
+    done = mlclib("reproduce", path, "--results", tmp_path)
+    assert done.returncode == 1
+    copy = tmp_path / "broken" / "notebooks" / "02_train-dsdl.ipynb"
+    sentence = next(line for line in done.stderr.splitlines() if line.startswith("error: notebook 02_train"))
+    assert "failed in cell [" in sentence and "alpha is -1.0" in sentence and str(copy) in sentence
+    errors = [
+        o for c in nbformat.read(copy, as_version=4).cells for o in c.get("outputs", []) if o.output_type == "error"
+    ]
+    assert errors and "alpha is -1.0" in errors[0].evalue
+    assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp"}
+    assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reproduce", "nothing"], "unknown experiment 'nothing'"),
+        (["train", "demo", "--model", "resnet"], "unknown model 'resnet'"),
+        (["train", "demo", "--model", "gmp", "--set", "training.epoch=3"], "unknown key 'epoch'"),
+        (["reproduce", "voc2007", "--data", "no/folder"], "no/folder"),
+        (["execute", "notebooks/02_train.ipynb", "out.ipynb", "--set", "modle=msrn"], "unknown parameter 'modle'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(arguments, words, tmp_path):
+    done = mlclib(*arguments)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_notebook_refuses_a_parameter_it_does_not_declare(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    known = execution.declared(ROOT / "notebooks" / "02_train.ipynb")
+    notebook.begin("02_train", dict(known))
+    assert Path.cwd() == ROOT
+    with pytest.raises(UserError, match="unknown parameter 'expriment' in notebook 02_train.*experiment"):
+        notebook.begin("02_train", {**known, "expriment": "demo"})
+
+
+def test_set_up_ends_with_one_sentence_where_python_is_missing_or_too_old(tmp_path):
+    for path in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / path).write_text((ROOT / path).read_text(encoding="utf-8"), encoding="utf-8")
+    old = tmp_path / "old-python"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n')
+    old.chmod(0o755)
+    for python, words in ((old, "Python 3.9.1 is too old"), ("no-such-python", "No no-such-python was found")):
+        done = subprocess.run(["make", "test", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode != 0 and words in done.stdout
+        assert not (tmp_path / ".venv").exists()
+
+
+def test_set_up_repeats_nothing_when_nothing_changed():
+    if not (ROOT / ".venv" / ".ready").exists():
+        pytest.skip("the tests do not run in the environment that make sets up")
+    before = os.stat(ROOT / ".venv" / ".ready").st_mtime_ns
+    started = time.time()
+    assert subprocess.run(["make", "setup"], cwd=ROOT, capture_output=True).returncode == 0
+    assert os.stat(ROOT / ".venv" / ".ready").st_mtime_ns == before < started * 1e9
