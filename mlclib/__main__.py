@@ -56,6 +56,47 @@ def report(arguments: argparse.Namespace) -> None:
     print(reports.write(Study(config.load(arguments.experiment), results=arguments.results)))
 
 
+def data(arguments: argparse.Namespace) -> int:
+    """Get a data set's archives, verified and unpacked; with --verify, open every image and report."""
+    from mlclib import datasets
+    from mlclib.datasets import download, integrity
+
+    if not arguments.verify:
+        brought = download.get(arguments.name, arguments.root)
+        print(
+            "\n".join(f"there now: {path}" for path in brought) or f"{arguments.name} is complete in {arguments.root}"
+        )
+        return 0
+    report = integrity.verify(datasets.load(arguments.name, arguments.root))
+    print(report)
+    return 0 if report.ok else 1
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Labels with probabilities for images or folders of images, by a finished run."""
+    from mlclib import predict
+
+    return predict.show(arguments.run, arguments.images, arguments.form, arguments.maps)
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a finished run's model as ONNX, checked against PyTorch."""
+    from mlclib import export
+
+    apart = export.export(arguments.run, arguments.path)
+    print(f"{arguments.path}: the logits differ from PyTorch's by at most {apart:.1e}")
+
+
+def submit(arguments: argparse.Namespace) -> None:
+    """Write a VOC 2012 run's test predictions as the archive that the evaluation server takes."""
+    from mlclib import runs
+    from mlclib.datasets import voc
+
+    run = runs.read(arguments.run)
+    voc.write_server_files(arguments.path, run.names, run.logits["last"])
+    print(f"{arguments.path}: the predictions of {len(run.names)} images for the evaluation server")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -95,6 +136,30 @@ def parser() -> argparse.ArgumentParser:
     sub = command(report, "write an experiment's page and the index of all results")
     sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
     sub.add_argument("--results", default="results", help="where the results are (default: results)")
+
+    sub = command(data, "get a data set, or verify it")
+    sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")
+    sub.add_argument("--root", type=Path, required=True, help="the folder that holds it, or will")
+    sub.add_argument(
+        "--verify", action="store_true", help="open every image and report what is wrong; nothing is fetched"
+    )
+
+    sub = command(predict, "labels for your own images")
+    sub.add_argument("run", type=Path, help="a finished run's folder")
+    sub.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
+    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
+    sub.add_argument("--maps", type=Path, help="a folder for attention maps as PNG")
+    sub.set_defaults(form="table")
+
+    sub = command(export, "write a run's model as ONNX")
+    sub.add_argument("run", type=Path, help="a finished run's folder")
+    sub.add_argument("path", type=Path, help="the .onnx file to write")
+
+    sub = command(submit, "pack VOC 2012 test predictions for the evaluation server")
+    sub.add_argument("run", type=Path, help="a finished run's folder")
+    sub.add_argument("path", type=Path, help="the .zip file to write")
     return top
 
 

@@ -86,6 +86,7 @@ class RunConfig:
     input_size: int
     backbone: Backbone
     label_vectors: str
+    cooccurrence: str
     model: str
     options: dict[str, Any]
     training: Training
@@ -105,7 +106,12 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment file, read and checked."""
+    """One experiment file, read and checked.
+
+    label_vectors: a source of labels.vectors, or a *_glove_word2vec.pkl of the authors; cooccurrence: "train" (counted
+    on the training split) or a *_adj.pkl of the authors. exclude: images, by name, that are not used. notes: sentences
+    for the captions.
+    """
 
     name: str
     title: str
@@ -114,6 +120,8 @@ class Experiment:
     input_size: int = 448
     backbone: Backbone = field(default_factory=Backbone)
     label_vectors: str = "table"
+    cooccurrence: str = "train"
+    exclude: tuple[str, ...] = ()
     training: Training = field(default_factory=Training)
     seeds: tuple[int, ...] = (0,)
     ablation: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
@@ -131,6 +139,7 @@ class Experiment:
             input_size=self.input_size,
             backbone=self.backbone,
             label_vectors=own.get("label_vectors", self.label_vectors),
+            cooccurrence=self.cooccurrence,
             model=own.get("model", model),
             options=own.get("options", {}),
             training=training,

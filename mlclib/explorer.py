@@ -48,7 +48,9 @@ class Explorer:
         self.image = widgets.IntSlider(
             first, 0, len(self.split) - 1, description="image", continuous_update=False, layout=wide
         )
-        self.upload = widgets.FileUpload(accept="image/*", description="your own image")
+        self.upload = widgets.FileUpload(
+            accept="image/*", description="your own image", layout=widgets.Layout(width="14em")
+        )
         self.model = widgets.Dropdown(options=finished, value=model, description="model")
         self.label = widgets.Dropdown(
             options=self.labels, value=self.labels[self._first_label(first)], description="label"

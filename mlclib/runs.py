@@ -6,6 +6,7 @@ manifest verifies; until then checkpoints in the same folder let it go on where 
 """
 
 import datetime
+import glob
 import json
 import os
 import platform
@@ -23,8 +24,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from mlclib import config, datasets, labels, metrics, models, transforms
+from mlclib import authors, config, datasets, labels, metrics, models, transforms
 from mlclib.config import Experiment, RunConfig
+from mlclib.datasets import integrity
 from mlclib.datasets.base import Dataset
 from mlclib.errors import UserError
 from mlclib.features import cached_maps
@@ -79,7 +81,8 @@ class Study:
     @cached_property
     def dataset(self) -> Dataset:
         options = {key: value for key, value in self.experiment.dataset.items() if key not in ("name", "root")}
-        return datasets.load(self.experiment.dataset["name"], self.root, **options)
+        whole = datasets.load(self.experiment.dataset["name"], self.root, **options)
+        return integrity.exclude(whole, self.experiment.exclude)
 
     @cached_property
     def cooccurrence(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,17 +91,27 @@ class Study:
 
     def build(self, run: RunConfig) -> Classifier:
         """The run's model with fresh weights; draws from torch's global generator."""
-        backbone = run.backbone
-        return models.build(
+        backbone, names, graph = run.backbone, self.dataset.labels, self.cooccurrence
+        published = run.label_vectors.endswith(".pkl")
+        vectors = (
+            authors.read_label_vectors(run.label_vectors, names)
+            if published
+            else labels.vectors(names, run.label_vectors)
+        )
+        if run.cooccurrence != "train":
+            graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
+        model = models.build(
             run.model,
-            labels=self.dataset.labels,
-            label_vectors=labels.vectors(self.dataset.labels, run.label_vectors),
-            cooccurrence=self.cooccurrence,
+            labels=names,
+            label_vectors=vectors,
+            cooccurrence=graph,
             backbone=backbone.name,
             weights=backbone.weights,
             frozen=backbone.frozen,
             **run.options,
         )
+        model.label_loss = run.training.loss
+        return model
 
     def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""
@@ -111,9 +124,11 @@ class Study:
         )
         return Images(self.dataset.splits[part], transform, seed)
 
-    def run_folder(self, run: RunConfig, seed: int) -> Path:
-        """results/runs/<data set>/<model>-<8 hex of its configuration and data>/seed-<k>."""
-        identity = {**self._identity(run), "data": self.dataset.checksum()}
+    def run_folder(self, run: RunConfig, seed: int, **more: str) -> Path:
+        """results/runs/<data set>/<model>-<8 hex of its configuration, data and `more`>/seed-<k>."""
+        identity = {**self._identity(run), "data": self.dataset.checksum(), **more}
+        if run.training.init:
+            identity["init"] = sha256(_start(run.training.init) / "manifest.json")
         return self.results / "runs" / self.dataset.name / f"{run.model}-{config.digest(identity)}" / f"seed-{seed}"
 
     def train(self, run: RunConfig, seeds: tuple[int, ...] | None = None, name: str = "") -> list[Run]:
@@ -134,6 +149,7 @@ class Study:
 
     def prepare(self) -> str:
         """Compute what every run starts from: a frozen backbone's layer maps. Says what there is."""
+        self.check_images()
         setting = self.experiment
         if not setting.backbone.frozen:
             return f"{setting.backbone.name} learns: its maps are computed anew in every step, nothing is cached"
@@ -163,7 +179,8 @@ class Study:
         torch.manual_seed(seed)
         model = self.build(run)
         if run.training.init:
-            model.backbone.load_state_dict(_backbone_of(Path(run.training.init)))
+            model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
+        self.check_images()
         data = [self.inputs(run, part, seed) for part in ("train", "test")]
         trainer = Trainer(
             model, *data, run.training, seed, folder, Progress(f"{name} seed {seed}", run.training.epochs)
@@ -174,6 +191,36 @@ class Study:
             self._finish(folder, about, model, state)
         trainer.accelerator.wait_for_everyone()
         return read(folder)
+
+    def evaluate(self, run: RunConfig, checkpoint: str | Path) -> Run:
+        """Score a checkpoint of the authors on the test split: a run folder without training.
+
+        Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
+        """
+        folder, started = self.run_folder(run, 0, checkpoint=sha256(checkpoint)), _now()
+        if not finished(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            model = self.build(run)
+            models.load_authors(model, authors.read_checkpoint(checkpoint))
+            self.check_images()
+            test = self.inputs(run, "test")
+            trainer = Trainer(model, test, test, run.training, 0, folder)
+            state = State(logits=trainer.evaluate(test))
+            state.best_logits = state.logits
+            self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, model, state)
+        return read(folder)
+
+    def check_images(self) -> None:
+        """Open every image once for each state of the data set. Raises UserError with the report of the bad ones."""
+        seal = self.results / "verified" / f"{self.dataset.name}-{self.dataset.checksum()[:16]}"
+        if seal.exists():
+            return
+        report = integrity.verify(self.dataset)
+        if report.bad_images:
+            raise UserError(
+                f"{report}\nget these images anew, or name them under `exclude` in experiment {self.experiment.name}"
+            )
+        write_text(seal, str(report))
 
     def _finish(self, folder: Path, about: dict[str, Any], model: Classifier, state: State) -> None:
         test = self.dataset.splits["test"]
@@ -262,6 +309,16 @@ def restore(study: Study, run_config: RunConfig, run: Run) -> Classifier:
     model = study.build(run_config)
     load_trained_state(model, load_file(run.folder / "weights.safetensors"))
     return model.eval()
+
+
+def _start(pattern: str) -> Path:
+    """The one finished run that training.init names, as a folder or a pattern."""
+    found = [Path(path) for path in sorted(glob.glob(pattern)) if finished(Path(path))]
+    if len(found) != 1:
+        raise UserError(
+            f"training.init {pattern!r} matches {len(found)} finished runs and needs one: train it, or name its folder"
+        )
+    return found[0]
 
 
 def _backbone_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -36,7 +36,8 @@ def scores(best: dict[str, str]) -> pd.DataFrame:
         for size in best
         for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
     ]
-    return pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES])
+    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES])
+    return frame.assign(size=pd.Categorical(frame["size"], list(attention.SIZES)))
 
 
 def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):

@@ -63,6 +63,23 @@ def soft_margin(logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
     return (terms * known).sum() / known.sum().clamp(min=1)
 
 
+def asymmetric(logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
+    """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7) of logits [B, C] against int8 targets [B, C], as a mean.
+
+    Focusing 0 for present and 4 for absent labels, whose probability is first shifted down by 0.05: easy negatives
+    do not count. The authors sum where this takes the mean, so that learning rates are those of `soft_margin`.
+    """
+    present = targets >= 0 if difficult == "present" else targets > 0
+    logits = logits.float()
+    shifted = (logits.sigmoid() - 0.05).clamp(min=0)
+    terms = torch.where(present, -F.logsigmoid(logits), -(shifted**4) * torch.log1p(-shifted))
+    known = torch.ones_like(present) if difficult == "present" else targets != 0
+    return (terms * known).sum() / known.sum().clamp(min=1)
+
+
+LOSSES = {"soft-margin": soft_margin, "asymmetric": asymmetric}
+
+
 class Classifier(nn.Module):
     """A backbone and a head on its maps. Subclasses give `classify`, and `loss` where it has more than the soft margin.
 
@@ -73,6 +90,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.options = options
+        self.label_loss = "soft-margin"  # or another of LOSSES
 
     def forward(self, inputs: Tensor | Mapping[int, Tensor]) -> Output:
         """Images float32 [B, 3, H, W], normalised as `backbones.preprocessing` says, or cached maps -> Output."""
@@ -84,7 +102,11 @@ class Classifier(nn.Module):
 
     def loss(self, output: Output, targets: Tensor) -> Tensor:
         """Training loss (a scalar) of an output against int8 targets [B, C]: 1 present, 0 difficult, -1 absent."""
-        return soft_margin(output.logits, targets, self.options.difficult)
+        return self.label_term(output.logits, targets)
+
+    def label_term(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of logits [B, C] against int8 targets [B, C] that every model's loss starts from."""
+        return LOSSES[self.label_loss](logits, targets, self.options.difficult)
 
     def parameter_groups(self, lr: float, backbone_factor: float) -> list[dict]:
         """Optimizer groups: the head at `lr`, and the backbone, unless it is frozen, at `lr * backbone_factor`."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.errors import UserError
 from mlclib.models.backbones import Backbone
-from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, soft_margin, stored
+from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, stored
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class DSDL(Classifier):
             residual = (output.logits @ output.dictionary - output.feature).norm()
             if options.sparsity:
                 residual = residual + options.lambd * output.logits.norm()
-            loss = soft_margin(output.logits, targets, options.difficult) + options.beta * residual
+            loss = self.label_term(output.logits, targets) + options.beta * residual
             if options.reconstruction:
                 loss = loss / F.cosine_similarity(self.label_vectors, output.reconstruction).mean()
         return loss

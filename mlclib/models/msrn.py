@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.errors import UserError
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, soft_margin, stored
+from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, stored
 from mlclib.models.pooling import semantic_pooling
 
 HEADS = ("mlp", "elementwise")
@@ -167,7 +167,7 @@ class MSRN(Classifier):
 
     def loss(self, output: MSRNOutput, targets: Tensor) -> Tensor:
         """Soft margin + group_loss_weight * sum over labels of the distance to the group each belongs to most."""
-        return soft_margin(output.logits, targets, self.options.difficult) + self.group_loss(output)
+        return self.label_term(output.logits, targets) + self.group_loss(output)
 
     def group_loss(self, output: MSRNOutput) -> Tensor:
         """The weighted sum over labels i of || L_i - groups[argmax_j S_ij] ||_2; 0 without groups."""

@@ -16,6 +16,7 @@ except ImportError:  # torch was installed without Triton
     pooling_triton = None
 
 BLOCK = 2**18  # elements of w at a time
+LEAST = -60.0  # exponent: e^-60 adds nothing to a sum of 1 or more, and processors are slow at what underflows
 
 
 def semantic_pooling(features: Tensor, nodes: Tensor) -> Tensor:
@@ -75,7 +76,7 @@ class _Blocks:
         logsum = torch.empty_like(pooled)
         for image, channels, p, n in cls.each(features, nodes):
             top = torch.where(n > 0, p.amax(2, keepdim=True), p.amin(2, keepdim=True)) * n  # max over i of p_i n
-            w = torch.addcmul(-top, p, n).exp_()
+            w = torch.addcmul(-top, p, n).clamp_(min=LEAST).exp_()
             sums = w @ torch.cat((p, torch.ones_like(p)), 1).mT  # [d, K, 2]: of w p, and of w
             pooled[image, :, channels] = (sums[..., 0] / sums[..., 1]).T
             logsum[image, :, channels] = (top[..., 0] + sums[..., 1].log()).T
@@ -87,7 +88,7 @@ class _Blocks:
         d_nodes = torch.zeros_like(pooled[0])
         for image, channels, p, n in cls.each(features, nodes):
             r, log, g = (x[image, :, channels].T[..., None] for x in (pooled, logsum, grad))  # [d, K, 1]
-            w = torch.addcmul(-log, p, n).exp_()
+            w = torch.addcmul(-log, p, n).clamp_(min=LEAST).exp_()
             away = p - r
             d_p = g.mT @ w  # [d, 1, N]
             d_p += (g * n).mT @ w.mul_(away)
