@@ -18,18 +18,16 @@ from torch import Tensor
 from mlclib import labels
 from mlclib.errors import UserError
 
-_ARRAY = np.empty(0).__reduce__()[0]
-_SCALAR = np.float64(0).__reduce__()[0]
+# How numpy writes an array (up to protocol 4, and in 5), a scalar and a dtype, under its names before and since 2.0.
 _ADMITTED = {
-    f"{module}.{name}": value
-    for core in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for module, name, value in (
-        (core, "_reconstruct", _ARRAY),
-        (core, "scalar", _SCALAR),
-        ("numpy", "ndarray", np.ndarray),
-        ("numpy", "dtype", np.dtype),
+    f"{core}.{name}": value
+    for core in ("numpy.core", "numpy._core")
+    for name, value in (
+        ("multiarray._reconstruct", np.empty(0).__reduce__()[0]),
+        ("numeric._frombuffer", np.empty(0).__reduce_ex__(5)[0]),
+        ("multiarray.scalar", np.float64(0).__reduce__()[0]),
     )
-}
+} | {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
 LIKE = 0.5  # the least correlation with what is known of the labels; another order has about 0
 BETTER = 0.03  # and the most that exchanging two labels may better it
 

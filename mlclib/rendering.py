@@ -121,32 +121,36 @@ def page(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table to \\input; a wide one is scaled to the line's width."""
+    """A booktabs table to \\input: scaled where it is wider than the line, turned where it has many columns."""
     header, rows = cells(table)
     lines = [" & ".join(_tex(name) for name in header) + r" \\", r"\midrule"]
     for row in rows:
-        shown = [
+        texts = [
             _decorated(_tex(c.text), c, r"\textbf{{{}}}", r"\underline{{{}}}", r"{}\textsuperscript{{{}}}", _tex)
             for c in row
         ]
-        lines.append(" & ".join(shown) + r" \\")
-    wide = len(header) > 7
+        lines.append(" & ".join(texts) + r" \\")
+    widths = [max(len(row[at].text) for row in rows) for at in range(len(header))]
+    kinds = ["r" if numeric else "l" for numeric in header.values()]
+    columns = "".join("p{4cm}" if k == "l" and width > 30 else k for k, width in zip(kinds, widths, strict=True))
+    float_ = "sidewaystable" if len(header) > 9 else "table"
     notes = [rf"\par\smallskip\footnotesize\textsuperscript{{{_tex(m)}}} {_tex(n)}" for m, n in table.footnotes.items()]
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
-            r"\begin{table}",
+            r"% needs \usepackage{booktabs,graphicx,rotating}",
+            rf"\begin{{{float_}}}",
             r"\centering",
             rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}",
             rf"\label{{tab:{table.name}}}",
-            *([r"\resizebox{\linewidth}{!}{%"] if wide else []),
-            rf"\begin{{tabular}}{{{''.join('r' if numeric else 'l' for numeric in header.values())}}}",
+            r"\setlength{\tabcolsep}{4pt}",
+            rf"\sbox0{{\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             *lines,
             r"\bottomrule",
-            r"\end{tabular}" + ("}" if wide else ""),
+            r"\end{tabular}}",
+            r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
             *notes,
-            r"\end{table}",
+            rf"\end{{{float_}}}",
             "",
         ]
     )
@@ -238,6 +242,7 @@ def _plain(text: str) -> str:
 TEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     "\\": r"\textbackslash{}",
+    "/": r"/\allowbreak{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

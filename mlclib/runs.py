@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 
 from mlclib import authors, config, datasets, labels, metrics, models, transforms
@@ -180,8 +181,9 @@ class Study:
         model = self.build(run)
         if run.training.init:
             model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
-        self.check_images()
-        data = [self.inputs(run, part, seed) for part in ("train", "test")]
+        with PartialState().main_process_first():  # the others find images checked and layer maps cached
+            self.check_images()
+            data = [self.inputs(run, part, seed) for part in ("train", "test")]
         trainer = Trainer(
             model, *data, run.training, seed, folder, Progress(f"{name} seed {seed}", run.training.epochs)
         )

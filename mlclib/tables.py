@@ -9,6 +9,7 @@ labels; logits_best and logits_ema too, where there are) and, if wanted as a che
 Scores of hidden test labels (VOC 2012's server) are entered in external/<name>.csv: columns label,AP, in percent.
 """
 
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -37,7 +38,7 @@ IMAGES = {
 def models(study: Study) -> Models:
     """The experiment's models that have finished runs, then other people's predictions.
 
-    Raises UserError where no run is finished yet.
+    Raises UserError where no run is finished yet, and where predictions from outside have the name of a model.
     """
     own = {model: runs for model in study.experiment.models if (runs := study.finished(model))}
     if not own:
@@ -45,7 +46,10 @@ def models(study: Study) -> Models:
             f"no run of experiment {study.experiment.name!r} is finished in {study.results}: train its models first, "
             f"with notebooks/02_train.ipynb or `make reproduce EXPERIMENT={study.experiment.name}`"
         )
-    return {**own, **external(study.folder / "external", next(iter(own.values()))[0])}
+    outside = external(study.folder / "external", next(iter(own.values()))[0])
+    if taken := sorted(own.keys() & outside.keys()):
+        raise UserError(f"{study.folder / 'external' / taken[0]}.npz has the name of a model of ours: rename the file")
+    return {**own, **outside}
 
 
 def external(folder: Path, reference: Run) -> Models:
@@ -58,7 +62,7 @@ def external(folder: Path, reference: Run) -> Models:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(f"{path} cannot be read as predictions: {error}") from None
         for key in ("names", "logits_last"):
             if key not in arrays:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -78,6 +79,7 @@ class Trainer:
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+        AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
         self.accelerator = Accelerator(mixed_precision=PRECISION[config.precision])
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self.model = model
@@ -98,6 +100,11 @@ class Trainer:
         self.steps = math.ceil(len(train) / config.batch_size)
         self.state = State()
         self._check_sizes()
+        if model.sums_over_batch and self.world * config.accumulate > 1 and self.accelerator.is_main_process:
+            print(
+                f"{type(model).__name__}'s loss holds norms over a batch: over {self.world} processes and "
+                f"{config.accumulate} accumulated parts they run over each part alone, which is not the same loss"
+            )
 
     def run(self) -> State:
         """Train to the last epoch, from the newest whole checkpoint if there is one; the state at its end.
@@ -105,20 +112,20 @@ class Trainer:
         Raises UserError when the loss is no longer finite, memory or disk do not suffice, or the sizes do not fit;
         Interrupted after SIGTERM and KeyboardInterrupt after Ctrl-C, both with the state saved.
         """
-        if not self._resume():
-            self._rehearse()
-        if self.progress:
-            self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
-        with _stop_asked() as asked:
-            while self.state.epoch < self.config.epochs:
-                try:
+        try:
+            if not self._resume():
+                self._rehearse()
+            if self.progress:
+                self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
+            with _stop_asked() as asked:
+                while self.state.epoch < self.config.epochs:
                     self._epoch(asked)
-                except torch.OutOfMemoryError:
-                    raise UserError(
-                        f"the device's memory does not hold a batch of {self.config.batch_size} images: lower "
-                        "training.batch_size, raise training.accumulate, or set training.precision: bfloat16; "
-                        f"earlier epochs are kept in {self.folder}"
-                    ) from None
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"the device's memory does not hold a batch of {self.config.batch_size} images: lower "
+                "training.batch_size, raise training.accumulate, or set training.precision: bfloat16; "
+                f"earlier epochs are kept in {self.folder}"
+            ) from None
         return self.state
 
     def evaluate(self, data: torch.utils.data.Dataset, model: torch.nn.Module | None = None) -> torch.Tensor:
@@ -218,6 +225,8 @@ class Trainer:
         state.epoch, state.step, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
         if self.accelerator.is_main_process:
             write_history(self.folder, state.history)
+            if self.config.tensorboard:
+                _log(self.folder, row)
             if self.progress:
                 self.progress.epoch(row)
 
@@ -344,6 +353,18 @@ def write_history(folder: Path, history: list[dict[str, float]]) -> None:
     """history.csv, a row an epoch; whole at every moment, so it can be read while the run goes on."""
     with written_whole(Path(folder) / "history.csv") as part:
         pd.DataFrame(history).to_csv(part, index=False)
+
+
+def _log(folder: Path, row: dict[str, float]) -> None:
+    """Add one epoch to the run's TensorBoard log."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("training.tensorboard needs the package tensorboard: install it, or set it to false") from None
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=int(row["epoch"])) as writer:
+        for key, value in row.items():
+            if key != "epoch":
+                writer.add_scalar(key, value, int(row["epoch"]))
 
 
 def _frozen(model: Classifier, key: str) -> bool:

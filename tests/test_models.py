@@ -27,17 +27,20 @@ def build(name, seed=0, **options):
     torch.manual_seed(seed)
     if name == "msrn":
         options = {"width": WIDTH, **options}
-    return models.build(name, **{"labels": LABELS, "backbone": "resnet18", **knowledge(), **options})
+    return models.build(name, **{"labels": LABELS, "backbone": "test_resnet", **knowledge(), **options})
 
 
 def some_maps(batch=4, size=128, seed=0):
-    """Maps as a resnet18 gives them, non-negative and sparse."""
+    """Maps as the backbone gives them, non-negative and sparse."""
     torch.manual_seed(seed)
-    return {k: torch.randn(batch, c, size // s, size // s).relu() for k, c, s in ((2, 128, 8), (3, 256, 16), (4, 512, 32))}
+    shapes = ((2, 48, 8), (3, 192, 16), (4, 96, 32))
+    return {k: torch.randn(batch, c, size // s, size // s).relu() for k, c, s in shapes}
 
 
 def some_targets(batch=4, labels=LABELS):
-    return torch.as_tensor(np.random.default_rng(1).choice([-1, 0, 1], (batch, labels), p=[0.6, 0.1, 0.3]).astype(np.int8))
+    return torch.as_tensor(
+        np.random.default_rng(1).choice([-1, 0, 1], (batch, labels), p=[0.6, 0.1, 0.3]).astype(np.int8)
+    )
 
 
 VARIANTS = [
@@ -78,15 +81,17 @@ def test_every_variant_gives_float32_logits_and_a_gradient_to_each_of_its_parame
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
-def test_every_variant_learns_on_fixed_maps(name, options):
-    model, maps, targets = build(name, **options), some_maps(16, 64), some_targets(16).sign()
+def test_every_variant_learns_labels_that_show_in_the_maps(name, options):
+    model, maps, targets = build(name, **options), some_maps(16, 64), some_targets(16)
+    for map in maps.values():
+        map[:, : 4 * LABELS] += 6 * (targets >= 0).repeat(1, 4)[:, :, None, None]
     optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.1))
     start = soft_margin(model.classify(maps).logits, targets, "present").item()
-    for _ in range(40):
+    for _ in range(25):
         optimizer.zero_grad()
         model.loss(model.classify(maps), targets).backward()
         optimizer.step()
-    assert soft_margin(model.classify(maps).logits, targets, "present").item() < 0.5 * start
+    assert soft_margin(model.classify(maps).logits, targets, "present").item() < 0.6 * start
 
 
 @pytest.mark.parametrize("name", models.NAMES)

@@ -147,7 +147,10 @@ def run_here(code, **environment):
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.dirname(here)])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path, **environment}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
 

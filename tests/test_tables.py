@@ -221,7 +221,7 @@ def outside(folder, run, **changes):
         "targets": run.targets[order],
     }
     arrays.update(changes)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "asl.npz", **{key: value for key, value in arrays.items() if value is not None})
     return folder
 
@@ -253,6 +253,9 @@ def test_predictions_of_other_images_are_refused(models, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             tables.external(outside(tmp_path / "external", run, **changes), run)
+    (tmp_path / "external" / "asl.npz").write_bytes(b"PK\x03\x04 cut short")
+    with pytest.raises(UserError, match="asl.npz cannot be read as predictions"):
+        tables.external(tmp_path / "external", run)
 
 
 def test_models_are_those_with_finished_runs(models, tmp_path):
@@ -263,6 +266,12 @@ def test_models_are_those_with_finished_runs(models, tmp_path):
         results=tmp_path,
     )
     assert list(tables.models(study)) == ["gmp"]
+    outside(tmp_path / "demo" / "external", models["gmp"][0])
+    assert list(tables.models(study)) == ["gmp", "asl"]
+    study.experiment.models = {"gmp": {}, "asl": {}}
+    study.finished = lambda model: models["gmp"]
+    with pytest.raises(UserError, match="asl.npz has the name of a model of ours"):
+        tables.models(study)
     study.finished = lambda model: []
     with pytest.raises(UserError, match="no run of experiment 'demo' is finished"):
         tables.models(study)
@@ -414,7 +423,7 @@ def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, m
     for text in (rendering.latex(awkward), rendering.latex(tables.scores(models))):
         assert text.isascii()
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
-        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])
+        columns = len(re.search(r"\\begin\{tabular\}\{(.+)\}", text)[1].replace("p{4cm}", "p"))
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
@@ -423,12 +432,16 @@ def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, m
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_tex_compiles(awkward, models, tmp_path):
-    tabled = "\n".join(rendering.latex(table) for table in (awkward, tables.scores(models), tables.per_class(models)))
-    document = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}" + tabled + r"\end{document}"
+    some = (awkward, tables.scores(models), tables.per_class(models), *tables.beside_published(voc(tmp_path)))
+    tabled = "\n".join(rendering.latex(table) for table in some)
+    document = (
+        r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}" + tabled + r"\end{document}"
+    )
     (tmp_path / "main.tex").write_text(document)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_the_same_runs_render_the_same_bytes(models, tmp_path):

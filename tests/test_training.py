@@ -43,7 +43,7 @@ class ToyModel(torch.nn.Module):
     def __init__(self, explode_at: int | None = None):
         super().__init__()
         self.backbone = torch.nn.Identity()
-        self.backbone.frozen = False
+        self.backbone.frozen, self.sums_over_batch = False, False
         self.net = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.BatchNorm1d(16), torch.nn.Dropout(0.3))
         self.head = torch.nn.Linear(16, 3)
         self.explode_at, self.calls = explode_at, 0
@@ -223,10 +223,66 @@ def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(tiny_study, t
             break
     subprocess.run(train_command(tiny_yaml, cut, *longer), check=True, capture_output=True)
     assert killed >= 2
-    (one,) = undisturbed.rglob("manifest.json")
-    (other,) = cut.rglob("manifest.json")
+    (one,) = undisturbed.rglob("seed-0/manifest.json")
+    (other,) = cut.rglob("seed-0/manifest.json")
     weights = [load_file(path.parent / "weights.safetensors") for path in (one, other)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert np.array_equal(runs.read(one.parent).logits["last"], runs.read(other.parent).logits["last"])
     columns = ["epoch", "loss", "learning_rate", "mAP"]
     pd.testing.assert_frame_equal(runs.read(one.parent).history[columns], runs.read(other.parent).history[columns])
+
+
+def test_two_processes_give_the_history_of_one_and_score_every_image_once(tiny_study, tiny_yaml, tmp_path):
+    """gloo on CPU: 11 test images over 2 processes, so that they do not divide evenly."""
+    less = ["--set", "dataset.test=11", "--set", "training.batch_size=8", "--data", str(tmp_path / "scenes")]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+    found = []
+    for name, start in (("one", [sys.executable, "-m"]), ("two", launch)):
+        command = [
+            *start,
+            "mlclib",
+            "train",
+            str(tiny_yaml),
+            "--model",
+            "msrn",
+            "--results",
+            str(tmp_path / name),
+            *less,
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(runs.read(next((tmp_path / name).rglob("seed-0/manifest.json")).parent))
+    one, two = found
+    assert one.names == two.names and len(two.logits["last"]) == 11
+    np.testing.assert_allclose(two.history["loss"], one.history["loss"], rtol=1e-4)
+    np.testing.assert_allclose(two.logits["last"], one.logits["last"], rtol=1e-2, atol=1e-3)
+
+
+def test_a_tensorboard_log_holds_a_point_an_epoch(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    trained(tmp_path, replace(RECIPE, tensorboard=True))
+    log = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    assert [point.step for point in log.Scalars("mAP")] == [1, 2, 3]
+
+
+def test_norms_over_a_batch_are_warned_of_when_it_is_taken_in_parts(tmp_path, capsys):
+    torch.manual_seed(0)
+    model = ToyModel()
+    model.sums_over_batch = True
+    Trainer(model, Toy(), Toy(20, 1), replace(RECIPE, accumulate=2), 0, tmp_path)
+    assert "norms over a batch" in capsys.readouterr().out
+
+
+def test_the_asymmetric_loss_is_that_of_its_paper_and_ignores_easy_negatives():
+    from mlclib.models.base import asymmetric
+
+    logits = torch.tensor([[2.0, -0.5, -4.0, 1.0]])
+    targets = torch.tensor([[1, -1, -1, 0]], dtype=torch.int8)
+    p = 1 / (1 + np.exp(-logits[0].double().numpy()))
+    shifted = np.clip(p - 0.05, 0, None)
+    absent = -(shifted**4) * np.log(1 - shifted)
+    assert absent[2] == 0
+    assert float(asymmetric(logits, targets, "ignore")) == pytest.approx((-np.log(p[0]) + absent[1]) / 3, rel=1e-5)
+    whole = (-np.log(p[0]) + absent[1] - np.log(p[3])) / 4
+    assert float(asymmetric(logits, targets, "present")) == pytest.approx(whole, rel=1e-5)

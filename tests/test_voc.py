@@ -60,6 +60,8 @@ def test_the_root_may_be_any_of_three_folders(tmp_path):
     folder = devkit(tmp_path)
     sums = {datasets.load("voc2007", root).checksum() for root in (tmp_path, folder.parent, folder)}
     assert len(sums) == 1
+    with pytest.raises(UserError, match="no VOC 2012 in"):
+        datasets.load("voc2012", folder)
 
 
 def test_a_part_of_the_data_set_says_so(tmp_path):

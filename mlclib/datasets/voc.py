@@ -9,7 +9,6 @@ Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2007 (VOC2
 """
 
 import csv
-import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -71,11 +70,11 @@ def load(
     return Dataset(f"voc{year}", LABELS, splits, tuple(notes))
 
 
-def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray, imageset: str = "test") -> None:
+def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:
     """Write the zip archive that the VOC evaluation server takes for the classification task.
 
     names: N image ids; logits: [N, 20] in the order of LABELS. The archive holds
-    results/VOC2012/Main/comp1_cls_<imageset>_<label>.txt, a line "id confidence" an image.
+    results/VOC2012/Main/comp1_cls_test_<label>.txt, a line "id confidence" an image.
     """
     logits = np.asarray(logits)
     if logits.shape != (len(names), len(LABELS)) or not np.isfinite(logits).all():
@@ -84,15 +83,14 @@ def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarra
         )
     with written_whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for column, label in enumerate(LABELS):
-            lines = io.StringIO()
-            for name, logit in zip(names, logits[:, column], strict=True):
-                lines.write(f"{name} {logit:.6f}\n")
-            archive.writestr(f"results/VOC2012/Main/comp1_cls_{imageset}_{label}.txt", lines.getvalue())
+            lines = [f"{name} {logit:.6f}\n" for name, logit in zip(names, logits[:, column], strict=True)]
+            archive.writestr(f"results/VOC2012/Main/comp1_cls_test_{label}.txt", "".join(lines))
 
 
 def _devkit(root: Path, year: int) -> Path:
+    others = {f"VOC{other}" for other in SIZES if other != year}
     for folder in (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root):
-        if (folder / "ImageSets" / "Main").is_dir():
+        if folder.name not in others and (folder / "ImageSets" / "Main").is_dir():
             return folder
     raise UserError(
         f"no VOC {year} in {root}: expected the folder {root / 'VOCdevkit' / f'VOC{year}' / 'ImageSets' / 'Main'}; "

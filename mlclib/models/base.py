@@ -84,7 +84,10 @@ class Classifier(nn.Module):
     """A backbone and a head on its maps. Subclasses give `classify`, and `loss` where it has more than the soft margin.
 
     A frozen backbone's maps may be cached and fed to `classify` without it.
+    sums_over_batch: whether the loss holds more than a mean over images, so that parts of a batch do not add up to it.
     """
+
+    sums_over_batch = False
 
     def __init__(self, backbone: Backbone, options: Any):
         super().__init__()

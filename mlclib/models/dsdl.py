@@ -60,6 +60,7 @@ class DSDL(Classifier):
     """
 
     layers = (4,)
+    sums_over_batch = True  # Frobenius norms
 
     def __init__(self, backbone: Backbone, vectors: Tensor, options: Options):
         super().__init__(backbone, options)
