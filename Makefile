@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
 
-.PHONY: setup reproduce test lab bench clean
+.PHONY: setup reproduce test test-lab lab bench clean
 
 setup: $(READY)
 
@@ -27,6 +27,12 @@ reproduce: $(READY)
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+
+test-lab: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m lab tests/lab
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.input scenes data/scenes
 
 lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb

@@ -1,6 +1,6 @@
 """How fast images reach a model: decoders against one another, and the whole pipeline by worker processes.
 
-    python benchmarks/input.py DATASET ROOT        e.g. voc2007 data
+    python -m benchmarks.input DATASET ROOT        e.g. voc2007 data
 
 `rows` gives one dict a measurement; images per second are the median of three passes over the same images.
 """
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2 import functional as F
 
+from benchmarks import report
 from mlclib import datasets, transforms
 from mlclib.datasets.images import open_rgb
 from mlclib.inputs import Images, as_is, batches
@@ -130,7 +130,18 @@ def rows(name: str, root: str | Path, count: int = 192) -> list[dict[str, object
     return found + [pipeline(split, workers, model) for workers in (0, 1, 2)]
 
 
+def reported(row: dict[str, object]) -> list[dict[str, object]]:
+    """A measurement as rows of the device's table."""
+    what = f"{row['benchmark']}, {row['what']}"
+    apart = f"differs from Pillow by at most {row['largest_difference']} of 255" if "largest_difference" in row else ""
+    found = [{"name": what, "value": row["images_per_second"], "unit": "images/s", "detail": apart or "loading alone"}]
+    if "waiting_share" in row:
+        waits = {"name": f"{what}: waiting", "value": 100 * row["waiting_share"], "unit": "% of the time"}
+        found.append({**waits, "detail": "that a tf_efficientnet_lite0 forward pass waits for images"})
+    return found
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
-    print(pd.DataFrame(rows(sys.argv[1], sys.argv[2])).round(3).to_string(index=False))
+    print(report.write([entry for row in rows(sys.argv[1], sys.argv[2]) for entry in reported(row)]))

@@ -45,14 +45,8 @@ def write(rows: list[dict[str, object]]) -> Path:
         table.writeheader()
         table.writerows(kept.values())
     with written_whole(path.with_suffix(".md")) as part:
-        lines = [
-            f"# {device_name()}",
-            "",
-            f"torch {torch.__version__}",
-            "",
-            f"| {' | '.join(COLUMNS)} |",
-            "|---|---|---|---|",
-        ]
+        lines = [f"# {device_name()}", "", f"torch {torch.__version__}", "", f"| {' | '.join(COLUMNS)} |"]
+        lines += ["|" + " --- |" * len(COLUMNS)]
         lines += [f"| {' | '.join(row[column] for column in COLUMNS)} |" for row in kept.values()]
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -162,6 +162,6 @@ def _check_order(theirs: np.ndarray, ours: np.ndarray, names: Sequence[str], pat
     if like < LIKE or gains[i, j] > BETTER:
         raise UserError(
             f"{path} is not in the data set's order of labels: its {what} correlates {like:.2f} with the data set's "
-            f"({like + gains[i, j]:.2f} if {names[i]!r} and {names[j]!r} were exchanged); give the data set's labels in "
-            "the order that the authors used"
+            f"({like + gains[i, j]:.2f} if {names[i]!r} and {names[j]!r} were exchanged); give the data set's labels "
+            "in the order that the authors used"
         )

@@ -16,6 +16,7 @@ from mlclib.files import written_whole
 from mlclib.runs import Study
 
 FOLDER = Path("notebooks")
+plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time
 
 
 def begin(name: str, variables: dict[str, Any]) -> None:
@@ -55,9 +56,11 @@ def overview(dataset: Dataset) -> pd.DataFrame:
 
 
 def save(figure: Figure, study: Study, name: str) -> None:
-    """Save a figure as results/<experiment>/figures/<name>.png, whole or not at all, the same bytes each time."""
-    with written_whole(study.folder / "figures" / f"{name}.png") as part:
-        figure.savefig(part, format="png", dpi=144, bbox_inches="tight", metadata={"Software": None})
+    """Save a figure as results/<experiment>/figures/<name>.png, and .svg if it holds no picture; always the same bytes."""
+    pictures = any(axes.images or axes.collections for axes in figure.axes)
+    for kind, metadata in {"png": {"Software": None}, **({} if pictures else {"svg": {"Date": None}})}.items():
+        with written_whole(study.folder / "figures" / f"{name}.{kind}") as part:
+            figure.savefig(part, format=kind, dpi=144, bbox_inches="tight", metadata=metadata)
 
 
 def shown(figure: Figure, study: Study, name: str) -> Figure:

@@ -36,9 +36,9 @@ from mlclib.inputs import Images, Maps
 from mlclib.models import backbones, msrn
 from mlclib.models.base import Classifier
 from mlclib.progress import Progress
-from mlclib.training import State, Trainer, load_trained_state, trained_state
+from mlclib.training import Trainer, load_trained_state, trained_state
 
-FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "metrics.json")
+FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "validation.npz", "metrics.json")
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
@@ -188,10 +188,7 @@ class Study:
             model, *data, run.training, seed, folder, Progress(f"{name} seed {seed}", run.training.epochs)
         )
         state = trainer.run()
-        if trainer.accelerator.is_main_process:
-            about = {**self._about(run, seed, started), "best_epoch": state.best_epoch}
-            self._finish(folder, about, model, state)
-        trainer.accelerator.wait_for_everyone()
+        self._finish(folder, {**self._about(run, seed, started), "best_epoch": state.best_epoch}, run, trainer)
         return read(folder)
 
     def evaluate(self, run: RunConfig, checkpoint: str | Path) -> Run:
@@ -207,9 +204,8 @@ class Study:
             self.check_images()
             test = self.inputs(run, "test")
             trainer = Trainer(model, test, test, run.training, 0, folder)
-            state = State(logits=trainer.evaluate(test))
-            state.best_logits = state.logits
-            self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, model, state)
+            trainer.state.logits = trainer.evaluate(test)
+            self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return read(folder)
 
     def check_images(self) -> None:
@@ -224,14 +220,20 @@ class Study:
             )
         write_text(seal, str(report))
 
-    def _finish(self, folder: Path, about: dict[str, Any], model: Classifier, state: State) -> None:
-        test = self.dataset.splits["test"]
-        logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}
-        logits = {key: value.numpy() for key, value in logits.items() if value is not None}
-        with written_whole(folder / "weights.safetensors") as part:
-            save_file({key: value.cpu().contiguous() for key, value in trained_state(model).items()}, part)
-        write_predictions(folder / "predictions.npz", test.names, test.targets, **logits)
-        write_run(folder, about, {key: score(value, test.targets) for key, value in logits.items()})
+    def _finish(self, folder: Path, about: dict[str, Any], run: RunConfig, trainer: Trainer) -> None:
+        """Write the run folder's files, by the main process; all of them score the validation split, if there is one."""
+        state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
+        seen = trainer.evaluate(self.inputs(run, "val")) if val else None
+        if trainer.accelerator.is_main_process:
+            logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}
+            logits = {key: value.numpy() for key, value in logits.items() if value is not None}
+            with written_whole(folder / "weights.safetensors") as part:
+                save_file({key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}, part)
+            write_predictions(folder / "predictions.npz", test.names, test.targets, **logits)
+            if val:  # what a threshold may be chosen on
+                write_predictions(folder / "validation.npz", val.names, val.targets, last=seen.numpy())
+            write_run(folder, about, {key: score(value, test.targets) for key, value in logits.items()})
+        trainer.accelerator.wait_for_everyone()
 
     def _identity(self, run: RunConfig) -> dict[str, Any]:
         plain = run.identity()

@@ -27,7 +27,8 @@ ORDER = [
         "transforms",
     ),
     *("authors", "models", "inputs", "features", "training", "runs", "captions", "rendering", "protocols", "tables"),
-    *("reports", "attention", "pictures", "plots", "predict", "explorer", "export", "execution", "notebook", "__main__"),
+    *("reports", "attention", "pictures", "plots", "predict", "explorer", "export", "execution"),
+    *("notebook", "__main__"),
 ]
 
 

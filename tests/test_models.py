@@ -38,9 +38,8 @@ def some_maps(batch=4, size=128, seed=0):
 
 
 def some_targets(batch=4, labels=LABELS):
-    return torch.as_tensor(
-        np.random.default_rng(1).choice([-1, 0, 1], (batch, labels), p=[0.6, 0.1, 0.3]).astype(np.int8)
-    )
+    drawn = np.random.default_rng(1).choice([-1, 0, 1], (batch, labels), p=[0.6, 0.1, 0.3])
+    return torch.as_tensor(drawn.astype(np.int8))
 
 
 VARIANTS = [

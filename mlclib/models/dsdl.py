@@ -59,7 +59,6 @@ class DSDL(Classifier):
     448 px, cannot run below it, and between 448 and 896 px would see the upper left 14 x 14 cells only.
     """
 
-    layers = (4,)
     sums_over_batch = True  # Frobenius norms
 
     def __init__(self, backbone: Backbone, vectors: Tensor, options: Options):

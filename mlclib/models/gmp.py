@@ -22,8 +22,6 @@ class Options:
 class GMP(Classifier):
     """Global max pool of layer 4, then Linear(channels -> labels). Loss: multi-label soft margin."""
 
-    layers = (4,)
-
     def __init__(self, backbone: Backbone, labels: int, options: Options):
         super().__init__(backbone, options)
         self.head = nn.Linear(backbone.channels[4], labels)
