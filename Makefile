@@ -18,7 +18,7 @@ $(READY): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || [ $$(df -Pk . | awk 'NR==2 {print int($$4 / 1048576)}') -ge $(DISK_GB) ] || { echo "The environment needs $(DISK_GB) GB and this disk has less free: free some, or clone the project to a larger disk."; exit 1; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)."; exit 1; }
 	@echo "Installing the packages of requirements.lock into .venv (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . || { echo "The packages could not be installed, the reason stands above: mend it (a network? disk space?) and run the same command again."; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && echo "$(CURDIR)" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/mlclib.pth" || { echo "The packages could not be installed, the reason stands above: mend it (a network? disk space?) and run the same command again."; exit 1; }
 	@touch $@
 
 # Snakemake decides what is stale; papermill executes the notebooks; see Snakefile.

@@ -211,7 +211,7 @@ def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     return groups[list(SCORES)].mean().assign(count=groups.size()).reset_index()
 
 
-def faithfulness(subject: Subject, shown: Sequence[Example], steps: int = 10) -> pd.DataFrame:
+def faithfulness(subject: Subject, shown: Sequence[Example], steps: int = 7) -> pd.DataFrame:
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
     Each method's map over all its layers is tried. BLOCKS x BLOCKS blocks of the picture are taken in the order of the

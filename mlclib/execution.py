@@ -1,6 +1,7 @@
 """Notebooks run headless: parameters checked, the executed copy kept, a failure in one sentence."""
 
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,16 @@ def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
         raise unknown("notebook", path, Path("notebooks").glob("*.ipynb"))
     check(path, parameters)
     import papermill  # after the checks, which need not wait for it
+    from traitlets.config import Config
 
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     copy.parent.mkdir(parents=True, exist_ok=True)
+    options = {"progress_bar": False, "log_output": True, "autosave_cell_every": 0, "start_timeout": 300}
     try:
-        papermill.execute_notebook(path, copy, parameters, progress_bar=False, log_output=True, autosave_cell_every=0)
+        # Sockets in a folder of its own: over TCP, the default, a kernel warns that others may listen.
+        with tempfile.TemporaryDirectory() as sockets:
+            manager = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+            papermill.execute_notebook(path, copy, parameters, **options, config=Config(KernelManager=manager))
     except papermill.exceptions.PapermillExecutionError as error:
         last = error.evalue.strip().splitlines()[-1] if error.evalue.strip() else ""
         raise UserError(

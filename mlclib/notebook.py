@@ -56,7 +56,7 @@ def overview(dataset: Dataset) -> pd.DataFrame:
 
 
 def save(figure: Figure, study: Study, name: str) -> None:
-    """Save a figure as results/<experiment>/figures/<name>.png, and .svg if it holds no picture; always the same bytes."""
+    """Save it in results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always."""
     pictures = any(axes.images or axes.collections for axes in figure.axes)
     for kind, metadata in {"png": {"Software": None}, **({} if pictures else {"svg": {"Date": None}})}.items():
         with written_whole(study.folder / "figures" / f"{name}.{kind}") as part:

@@ -221,7 +221,7 @@ class Study:
         write_text(seal, str(report))
 
     def _finish(self, folder: Path, about: dict[str, Any], run: RunConfig, trainer: Trainer) -> None:
-        """Write the run folder's files, by the main process; all of them score the validation split, if there is one."""
+        """Write the run folder's files, by the main process; all processes score a validation split."""
         state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
         seen = trainer.evaluate(self.inputs(run, "val")) if val else None
         if trainer.accelerator.is_main_process:

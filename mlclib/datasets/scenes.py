@@ -825,4 +825,4 @@ def load(root: Path, *, train: int = 600, test: int = 400, seed: int = 0) -> Dat
     for path in (p for split in splits.values() for p in split.paths):
         if path.name not in there:
             raise UserError(f"{path} is missing from the scenes: delete the folder {root}, and they are drawn again")
-    return Dataset("scenes", LABELS, splits)
+    return Dataset("scenes", LABELS, splits, version=str(VERSION))
