@@ -2,11 +2,13 @@
 
     python -m benchmarks.models
 
-Ratios are of the best of a few runs that alternate, in one process, after the results were compared.
+Ratios are of the best of a few runs that take turns, in one process, after the results were compared. On a CPU
+they are of processor seconds on one thread, which other work on the machine spoils least.
 """
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,8 +23,8 @@ DEVICE = report.device()
 CUDA = DEVICE.type == "cuda"
 SIZES = {"VOC": (20, 0.2), "COCO": (80, 0.05)}  # labels and groups a label: 24 and 84 nodes
 INPUT = 448
-BATCH = 16 if CUDA else 4
-REPEATS = 10 if CUDA else 3
+BATCH = 16 if CUDA else 8
+REPEATS = 10 if CUDA else 1
 
 
 def published_pooling(features: Tensor, nodes: Tensor) -> Tensor:
@@ -35,14 +37,15 @@ def published_pooling(features: Tensor, nodes: Tensor) -> Tensor:
 def timed(*runs: Callable[[], object], repeats: int = REPEATS) -> list[float]:
     """Seconds of the best of `repeats` calls of each of the runs, which take turns, after one call to warm up."""
     best = [float("inf")] * len(runs)
+    clock = time.perf_counter if CUDA else time.process_time
     for repeat in range(repeats + 1):
         for i, run in enumerate(runs):
-            start = time.perf_counter()
+            start = clock()
             run()
             if CUDA:
                 torch.cuda.synchronize()
             if repeat:
-                best[i] = min(best[i], time.perf_counter() - start)
+                best[i] = min(best[i], clock() - start)
     return best
 
 
@@ -63,8 +66,18 @@ def peak(run: Callable[[], object]) -> int:
     return most
 
 
+def pool_forward(features: Tensor, nodes: Tensor, pool: Callable) -> Tensor:
+    with torch.no_grad():
+        return pool(features, nodes)
+
+
+def pool_both(features: Tensor, nodes: Tensor, given: Tensor, pool: Callable) -> tuple[Tensor, ...]:
+    pooled = pool(features, nodes)
+    return pooled, *torch.autograd.grad(pooled, (features, nodes), given)
+
+
 def pooling_rows() -> list[dict[str, object]]:
-    """Semantic pooling of a stride-16 map at 448 px, or of a stride-8 map after its 2 x 2 max pool, both 784 cells."""
+    """Semantic pooling of the stride-8 map of 448 px, 28 x 28 cells after its max pool, against its published form."""
     rows = []
     for name, (labels, ratio) in SIZES.items():
         count, batch = labels + int(ratio * labels), 16 if CUDA else 2
@@ -73,20 +86,13 @@ def pooling_rows() -> list[dict[str, object]]:
         nodes = torch.randn(count, 512, device=DEVICE, requires_grad=True)
         given = torch.randn(batch, count, 512, device=DEVICE)
 
-        def forward(pool, features=features, nodes=nodes):
-            with torch.no_grad():
-                return pool(features, nodes)
-
-        def both(pool, features=features, nodes=nodes, given=given):
-            pooled = pool(features, nodes)
-            return pooled, *torch.autograd.grad(pooled, (features, nodes), given)
-
+        forward, both = partial(pool_forward, features, nodes), partial(pool_both, features, nodes, given)
         for ours, plain in zip(both(semantic_pooling), both(published_pooling), strict=True):
             error = ((ours - plain).norm() / plain.norm()).item()
             if not error < 1e-4:
                 raise AssertionError(f"semantic pooling at {shape} is off by {error:.1e}")
         for what, run in (("forward", forward), ("forward + backward", both)):
-            ours, plain = timed(lambda run=run: run(semantic_pooling), lambda run=run: run(published_pooling))
+            ours, plain = timed(partial(run, semantic_pooling), partial(run, published_pooling), repeats=5)
             rows.append(
                 {
                     "name": f"semantic pooling, {name}, {what}",
@@ -95,7 +101,7 @@ def pooling_rows() -> list[dict[str, object]]:
                     "detail": f"{shape}: {1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms",
                 }
             )
-        ours, plain = (peak(lambda pool=pool, both=both: both(pool)) for pool in (semantic_pooling, published_pooling))
+        ours, plain = (peak(partial(both, pool)) for pool in (semantic_pooling, published_pooling))
         rows.append(
             {
                 "name": f"semantic pooling, {name}, peak memory",
@@ -115,11 +121,14 @@ def build(name: str, labels: int, ratio: float) -> models.Classifier:
     return model.to(DEVICE, memory_format=torch.channels_last)
 
 
+def loss_of(model: models.Classifier, images: Tensor, targets: Tensor) -> Tensor:
+    return model.loss(model(images), targets)
+
+
 def step_rows() -> list[dict[str, object]]:
     """The part of a training step (forward, loss, backward, SGD) that a head adds to ResNet-101's own."""
     images = torch.randn(BATCH, 3, INPUT, INPUT, device=DEVICE).to(memory_format=torch.channels_last)
     bare = Backbone("resnet101").to(DEVICE, memory_format=torch.channels_last)
-    rows = []
 
     def stepper(module, loss):
         optimizer = torch.optim.SGD(module.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
@@ -133,24 +142,29 @@ def step_rows() -> list[dict[str, object]]:
 
         return step
 
+    steps = {"bare": stepper(bare, lambda: sum(map.float().mean() for map in bare(images).values()))}
     for name, size in (("msrn", "VOC"), ("msrn", "COCO"), ("dsdl", "COCO")):
-        labels, ratio = SIZES[size]
-        model = build(name, labels, ratio)
-        targets = torch.where(torch.rand(BATCH, labels, device=DEVICE) > 0.9, 1, -1).to(torch.int8)
-        alone = stepper(bare, lambda: sum(map.float().mean() for map in bare(images).values()))
-        whole = stepper(model, lambda model=model, targets=targets: model.loss(model(images), targets))
-        a, b = timed(alone, whole, repeats=REPEATS if CUDA else 2)
-        rows.append(
-            {
-                "name": f"training step, {name} at {size} size, share of the head",
-                "value": 100 * (b - a) / b,
-                "unit": "% of the step",
-                "detail": f"ResNet-101, {INPUT} px, batch {BATCH}, {'bfloat16' if CUDA else 'float32'}: "
-                f"{b:.3g} s, of which the backbone {a:.3g} s",
-            }
-        )
-        del model, alone, whole
-    return rows
+        model = build(name, *SIZES[size])
+        targets = torch.where(torch.rand(BATCH, SIZES[size][0], device=DEVICE) > 0.9, 1, -1).to(torch.int8)
+        steps[f"{name} at {size} size"] = stepper(model, partial(loss_of, model, images, targets))
+    backbone, *wholes = timed(*steps.values())
+    return [
+        {
+            "name": f"training step, {name}, share of the head",
+            "value": 100 * (whole - backbone) / whole,
+            "unit": "% of the step",
+            "detail": f"ResNet-101, {INPUT} px, batch {BATCH}, {'bfloat16' if CUDA else 'float32'}: "
+            f"{whole:.3g} s, of which the backbone {backbone:.3g} s",
+        }
+        for name, whole in zip(list(steps)[1:], wholes, strict=True)
+    ]
+
+
+def infer(model: models.Classifier, images: Tensor, fast: bool) -> Tensor:
+    layout = torch.channels_last if fast else torch.contiguous_format
+    model.to(memory_format=layout)
+    with torch.inference_mode(), torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=fast):
+        return model(images.to(memory_format=layout)).logits
 
 
 def inference_rows() -> list[dict[str, object]]:
@@ -160,14 +174,8 @@ def inference_rows() -> list[dict[str, object]]:
     for name in models.NAMES:
         model = build(name, *SIZES["COCO"]).eval()
 
-        def run(fast, model=model):
-            layout = torch.channels_last if fast else torch.contiguous_format
-            model.to(memory_format=layout)
-            with torch.inference_mode(), torch.autocast(DEVICE.type, dtype=torch.bfloat16, enabled=fast):
-                return model(images.to(memory_format=layout)).logits
-
         for fast, what in ((False, "float32"), (True, "channels_last and bfloat16")):
-            seconds = timed(lambda fast=fast, run=run: run(fast), repeats=REPEATS if CUDA else 2)[0]
+            seconds = timed(partial(infer, model, images, fast))[0]
             rows.append(
                 {
                     "name": f"inference, {name} at COCO size, {what}",
@@ -191,4 +199,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
+    if not CUDA:
+        torch.set_num_threads(1)
     main()

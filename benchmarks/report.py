@@ -19,14 +19,13 @@ def device() -> torch.device:
 
 
 def device_name() -> str:
-    """The name of the GPU, or of the processor and the number of threads used."""
+    """The name of the GPU, or of the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:
-        cpu = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
+        return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):
-        cpu = platform.processor() or platform.machine()
-    return f"{cpu}, {torch.get_num_threads()} threads"
+        return platform.processor() or platform.machine()
 
 
 def write(rows: list[dict[str, object]]) -> Path:

@@ -180,8 +180,9 @@ def localisation(subject: Subject, rows: Sequence[int]) -> pd.DataFrame:
     """Every map of every label that an image of `rows` shows, scored against its boxes.
 
     One row a map, with the columns row, image, label, share (of the image's side: the square root of the area of the
-    label's largest box over the image's), size (a key of SIZES), method, layer, and SCORES. Empty where no boxes are
-    known.
+    label's largest box over the image's), size (a key of SIZES), method, layer, SCORES, and specific: the curve area
+    less the one that the map of another label shown in the same image has in these boxes (NaN where the batch holds
+    none). A map that is not specific shows where things are, not where this label is. Empty where no boxes are known.
     """
     pairs, frames = [pair for row in rows for pair in _boxed(subject.split, row)], []
     for start in range(0, len(pairs), 32):
@@ -195,10 +196,16 @@ def localisation(subject: Subject, rows: Sequence[int]) -> pd.DataFrame:
         maps = explain(subject.model, subject.maps(places), columns, subject.transform.size) | baselines(
             places, columns
         )
+        others = [_other(places, one) for one in range(len(places))]
         for key, map in maps.items():
             scores = compare(map, torch.stack(masks))
+            swapped = [
+                np.nan if other is None else _curve_area(map[other].numpy().ravel(), mask.numpy().ravel())
+                for other, mask in zip(others, masks, strict=True)
+            ]
+            scores["specific"] = scores["curve"] - swapped
             frames.append(pd.DataFrame({**about, "method": key.method, "layer": key.layer, **scores}))
-    columns = ["row", "image", "label", "share", "method", "layer", *SCORES]
+    columns = ["row", "image", "label", "share", "method", "layer", *SCORES, "specific"]
     scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
     edges = [0, *SIZES.values()]
     scores.insert(4, "size", pd.cut(scores["share"].astype(float), edges, right=False, labels=list(SIZES)))
@@ -208,7 +215,7 @@ def localisation(subject: Subject, rows: Sequence[int]) -> pd.DataFrame:
 def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Mean scores of `localisation` by method, layer and the columns `by`, and of how many labels in images."""
     groups = scores.groupby([*by, "method", "layer"], sort=False, observed=True)
-    return groups[list(SCORES)].mean().assign(count=groups.size()).reset_index()
+    return groups[[*SCORES, "specific"]].mean().assign(count=groups.size()).reset_index()
 
 
 def faithfulness(subject: Subject, shown: Sequence[Example], steps: int = 7) -> pd.DataFrame:
@@ -259,12 +266,13 @@ def tables(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
         return []
     caption = (
         f"{about} In percent. Pointing: the highest cell lies in a box of the label; energy: share of the map inside; "
-        "curve: area under the precision-recall curve of the cells. Small things take less than 1/8 of the image's "
-        "side (square root of the area), large ones 1/4 or more. Centre and random are maps that saw no image."
+        "curve: area under the precision-recall curve of the cells; specific: by how much it exceeds that of the map "
+        "of another label which the image shows (0: the map is not the label's). Small things take less than 1/8 of "
+        "the image's side (square root of the area), large ones 1/4 or more. Centre and random saw no image."
     )
     by_size = summary(scores, ["size"]).pivot(index=["method", "layer"], columns="size", values="curve")
     every = summary(scores).set_index(["method", "layer"])
-    by_size = every[list(SCORES)].join(by_size.add_prefix("curve, ")).mul(100).reset_index()
+    by_size = every[[*SCORES, "specific"]].join(by_size.add_prefix("curve, ")).mul(100).reset_index()
     counts = scores.drop_duplicates(["row", "label"])
     sizes = ", ".join(f"{count} {size}" for size, count in counts["size"].value_counts(sort=False).items())
     last = {method: layers.iloc[-1] for method, layers in every.reset_index().groupby("method", sort=False)["layer"]}
@@ -420,6 +428,12 @@ def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
         if len(layers) > 1:
             result[Key(method, "all")] = torch.stack(list(layers.values())).mean(0)
     return result
+
+
+def _other(rows: Sequence[int], one: int) -> int | None:
+    """The next place (then from the start again) that has the same row as place `one`; None where there is none."""
+    turned = [*range(one + 1, len(rows)), *range(one)]
+    return next((other for other in turned if rows[other] == rows[one]), None)
 
 
 def _boxed(split: Split, row: int) -> list[tuple[int, int, float, Tensor]]:

@@ -43,7 +43,8 @@ def made(models: Models, selection: str = "") -> str:
     data = every[0]["data"]
     images = " and ".join(f"{count:,} {part}" for part, count in data["images"].items())
     sizes = {model: f"{setting['input_size']} px" for model, setting in settings.items()}
-    epochs = {model: f"{setting['training']['epochs']} epochs" for model, setting in settings.items()}
+    epochs = {model: _trained(about) for model, about in first.items()}
+    notes = dict.fromkeys(note for about in every for note in about.get("notes", []))
     backbones = {model: _backbone(about) for model, about in first.items()}
     folders = dict.fromkeys(run.folder.parent.name for runs in models.values() if own(runs) for run in runs)
     days = sorted({about["ended"][:10] for about in every})
@@ -54,6 +55,7 @@ def made(models: Models, selection: str = "") -> str:
         f"Run folders {', '.join(folders)}, trained {' to '.join(dict.fromkeys((days[0], days[-1])))}, "
         f"commit {', '.join(dict.fromkeys(_commit(about['commit']) for about in every))}.",
     ]
+    sentences += notes
     if selection:
         sentences.insert(0, f"Scored are the float32 logits of {SELECTIONS[selection]}.")
     return " ".join(sentences)
@@ -126,6 +128,12 @@ def weights(about: dict[str, Any]) -> str:
 def _backbone(about: dict[str, Any]) -> str:
     backbone = about["configuration"]["backbone"]
     return f"{backbone['name']} from {weights(about)}, {'frozen' if backbone['frozen'] else 'trained along'}"
+
+
+def _trained(about: dict[str, Any]) -> str:
+    if "checkpoint" in about:
+        return f"the authors' checkpoint {Path(about['checkpoint']).name}, not trained here"
+    return f"{about['configuration']['training']['epochs']} epochs"
 
 
 def _each(texts: dict[str, str]) -> str:

@@ -35,28 +35,28 @@ def grid(
     boxes: Sequence[np.ndarray] = (),
     keys: Sequence[Key] = (),
 ) -> Figure:
-    """A row an image: the input, then the map of each key over the greyed image, all with the boxes [K, 4].
+    """Each input, then the map of each key over the greyed image, all with the boxes [K, 4] in pixels.
 
-    titles: what each row is about, in a line or two. maps: {key: [GRID, GRID]}; keys: which of them (default:
-    `main_keys`). boxes: in pixels. Yellow is where the map is highest, each map on a scale of its own.
+    titles: what each image is about, in a line or two. maps: {key: [GRID, GRID]}; keys: which of them (default:
+    `main_keys`). Yellow is where the map is highest, each map on a scale of its own.
     """
     keys = list(keys) or main_keys(maps[0])
+    width = 1 + len(keys)
+    across = min(len(images), max(1, 6 // width))
+    rows = -(-len(images) // across)
     figure, places = plt.subplots(
-        len(images),
-        1 + len(keys),
-        figsize=(2.3 * (1 + len(keys)), 2.55 * len(images)),
-        squeeze=False,
-        layout="constrained",
+        rows, across * width, figsize=(2.3 * across * width, 2.55 * rows), squeeze=False, layout="constrained"
     )
-    for row, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
-        first = places[row, 0]
+    cells = places.reshape(rows * across, width)
+    for at, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
+        first, *others = cells[at]
         first.imshow(image)
         first.set_title(title, fontsize=11)
-        for axes, key in zip(places[row, 1:], keys, strict=True):
+        for axes, key in zip(others, keys, strict=True):
             _overlay(axes, image, shown[key])
-            axes.set_title(str(key), fontsize=11)
-        for axes in places[row]:
-            _draw_boxes(axes, boxes[row] if len(boxes) else ())
+            axes.set_title(str(key) if at < across else "", fontsize=11)
+        for axes in cells[at]:
+            _draw_boxes(axes, boxes[at] if len(boxes) else ())
     for axes in places.flat:
         axes.axis("off")
     plt.close(figure)
@@ -164,17 +164,17 @@ def localisation(scores: pd.DataFrame) -> Figure:
                 axes.errorbar(where, mean, (mean - low, high - mean), fmt="o-", color=colour, label=label, ms=5, lw=1.8)
             axes.set_xticks(range(len(sizes)), sizes)
             axes.set_xlim(-0.35, len(sizes) - 0.65)
-            axes.set_ylim(0, None)
             sns.despine(ax=axes)
         places[0, column].set_title(method)
         places[-1, column].set_xlabel("things")
     for axes, name in zip(places[:, 0], SCORES.values(), strict=True):
         axes.set_ylabel(name)
+        axes.set_ylim(bottom=0)
     handles = {
         label: handle for axes in places[0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle(layer_finding(scores), fontsize=13)
+    figure.suptitle(f"{layer_finding(scores)}\n{label_finding(scores)}", fontsize=13)
     plt.close(figure)
     return figure
 
@@ -193,6 +193,14 @@ def layer_finding(scores: pd.DataFrame) -> str:
         else:
             parts.append(f"{size} things no better than at random ({best.max():.2f}, random {random[size]:.2f})")
     return f"{method.capitalize()} maps find " + ", ".join(parts)
+
+
+def label_finding(scores: pd.DataFrame) -> str:
+    """In a sentence: how much better a label's own map lies in its boxes than the map of another label shown."""
+    own = scores[~scores["method"].isin(attention.BASELINES)].groupby(["method", "layer"], sort=False)
+    gains = own["specific"].mean().groupby("method", sort=False).last()
+    said = ", ".join(f"{method} {gain:+.2f}" for method, gain in gains.items())
+    return f"A label's own map exceeds the map of another label in the image by: {said} (curve area)"
 
 
 def curves(frame: pd.DataFrame) -> Figure:

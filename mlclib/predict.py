@@ -164,4 +164,4 @@ def _write_maps(
             [image], [f"{predictor.labels[label]}: {row[label]:.2f}"], [{k: m[0] for k, m in maps.items()}]
         )
         with written_whole(folder / f"{stem}-{predictor.labels[label]}.png") as part:
-            figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+            figure.savefig(part, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})

@@ -36,7 +36,7 @@ from mlclib.inputs import Images, Maps
 from mlclib.models import backbones, msrn
 from mlclib.models.base import Classifier
 from mlclib.progress import Progress
-from mlclib.training import Trainer, load_trained_state, trained_state
+from mlclib.training import Trainer, trained_state
 
 FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "validation.npz", "metrics.json")
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
@@ -150,10 +150,10 @@ class Study:
 
     def prepare(self) -> str:
         """Compute what every run starts from: a frozen backbone's layer maps. Says what there is."""
-        self.check_images()
         setting = self.experiment
         if not setting.backbone.frozen:
             return f"{setting.backbone.name} learns: its maps are computed anew in every step, nothing is cached"
+        self.check_images()
         for part in self.dataset.splits:
             cached_maps(self.dataset, part, setting.backbone, setting.input_size, self.results)
         images = sum(map(len, self.dataset.splits.values()))
@@ -245,6 +245,7 @@ class Study:
             "experiment": self.experiment.name,
             "configuration": self._identity(run),
             "seed": seed,
+            "notes": list(self.experiment.notes),
             "labels": list(self.dataset.labels),
             "data": {
                 "name": self.dataset.name,
@@ -308,13 +309,6 @@ def score(logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     return {**plain(metrics.evaluate(logits, targets)), "top3": plain(metrics.evaluate(logits, targets, top=3))}
 
 
-def restore(study: Study, run_config: RunConfig, run: Run) -> Classifier:
-    """The model of a finished run with its weights, in evaluation mode."""
-    model = study.build(run_config)
-    load_trained_state(model, load_file(run.folder / "weights.safetensors"))
-    return model.eval()
-
-
 def _start(pattern: str) -> Path:
     """The one finished run that training.init names, as a folder or a pattern."""
     found = [Path(path) for path in sorted(glob.glob(pattern)) if finished(Path(path))]
@@ -340,7 +334,8 @@ def _commit() -> str:
     if not git:
         return "unknown"
     commit = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changes = subprocess.run([git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    tracked = [git, "status", "--porcelain", "-uno", "--", ".", ":!results"]  # the results change as they are made
+    changes = subprocess.run(tracked, capture_output=True, text=True)
     return (
         (commit.stdout.strip() + ("+changes" if changes.stdout.strip() else ""))
         if commit.returncode == 0

@@ -162,8 +162,21 @@ def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
     by_size = attention.summary(scores, ["size"])
     assert by_size["count"].sum() == len(scores)
     first = scores[(scores["method"] == "weighted") & (scores["layer"] == "2")]
+    assert scores["specific"].notna().sum() > len(scores) / 2
     row = attention.summary(scores).set_index(["method", "layer"]).loc[("weighted", "2")]
     assert row["curve"] == pytest.approx(first["curve"].mean())
+
+
+def test_a_map_is_specific_by_what_it_exceeds_the_other_labels_map_in_its_own_boxes(subject):
+    row = next(row for row in range(12) if len(np.unique(subject.split.boxes[row][:, 0])) >= 2)
+    (_, first, _, mask), (_, second, _, _), *_ = attention._boxed(subject.split, row)
+    scores = attention.localisation(subject, [row])
+    found = scores[(scores["method"] == "mean") & (scores["label"] == subject.labels[first])].iloc[0]
+    map = attention.explain(subject.model, subject.maps([row]), [second], subject.transform.size)[Key("mean", "2")]
+    other = attention.compare(map, mask[None])["curve"][0]
+    assert found["specific"] == pytest.approx(found["curve"] - other, abs=1e-4)
+    centre = scores[scores["method"] == "centre"]
+    assert (centre["specific"] == 0).all()
 
 
 def test_without_boxes_there_are_examples_and_no_scores(subject):

@@ -31,12 +31,12 @@ def png(figure: Figure) -> np.ndarray:
 def scores(best: dict[str, str]) -> pd.DataFrame:
     """Localisation scores in which layer best[size] finds things of that size."""
     rows = [
-        (row, size, method, layer, *[0.9 if best[size] == layer and method == "weighted" else 0.2] * 3)
+        (row, size, method, layer, *[0.9 if best[size] == layer and method == "weighted" else 0.2] * 3, 0.1)
         for row in range(4)
         for size in best
         for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
     ]
-    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES])
+    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES, "specific"])
     return frame.assign(size=pd.Categorical(frame["size"], list(attention.SIZES)))
 
 
@@ -74,8 +74,9 @@ def test_a_map_is_bright_where_it_is_high():
     ],
 )
 def test_the_localisation_title_states_the_finding(best, small):
-    title = pictures.localisation(scores(best)).get_suptitle()
-    assert title == f"Weighted maps find {small}, large things best in layer 4 (0.90, random 0.20)"
+    first, second = pictures.localisation(scores(best)).get_suptitle().splitlines()
+    assert first == f"Weighted maps find {small}, large things best in layer 4 (0.90, random 0.20)"
+    assert second == "A label's own map exceeds the map of another label in the image by: weighted +0.10 (curve area)"
 
 
 def test_intervals_hold_the_mean_and_come_from_images_not_labels():

@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mlclib import config, metrics, runs
+from mlclib import config, metrics, predict, runs
 from mlclib.errors import UserError
 from mlclib.training import load_trained_state
 
@@ -73,7 +73,7 @@ def test_a_frozen_backbone_is_not_stored_and_the_weights_give_the_predictions(ti
     run_config = tiny_study.experiment.run("msrn")
     (run,) = tiny_study.finished("msrn")
     assert not any(key.startswith("backbone.") for key in load_file(run.folder / "weights.safetensors"))
-    model = runs.restore(tiny_study, run_config, run)
+    model = predict.load_model(run.folder)
     maps, _ = tiny_study.inputs(run_config, "test").__getitems__([(0, row) for row in range(len(run.names))])
     with torch.inference_mode():
         assert np.allclose(model(maps).logits.numpy(), run.logits["last"], atol=1e-5)

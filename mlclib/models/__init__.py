@@ -42,7 +42,9 @@ def build(
     frozen: bool = False,
     **options: Any,
 ) -> Classifier:
-    """The model `name` for C labels, its head drawn from torch's global generator.
+    """The model `name` for C labels, its head drawn from torch's global generator: Xavier uniform for graph attention
+    (gain 2^0.5) and DSDL's dictionary, +-1/fan_in^0.5 for the elementwise head, torch's own for linear layers and
+    convolutions.
 
     labels: the C label names, or C. label_vectors: float [C, V] (msrn, dsdl). cooccurrence: counts [C, C] with a zero
     diagonal and totals [C] (msrn). Arrays or tensors. backbone, weights: see backbones.Backbone; frozen: the backbone

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import logging
+import logging
 from pathlib import Path
 
 import safetensors.torch
@@ -123,6 +124,7 @@ def _known(name: str):
 
 
 def _features(name: str, **options) -> nn.Module:
+    logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it warns of the layers that maps do not need
     try:
         return timm.create_model(name, **options)
     except TypeError:  # a fixed input size, but none that can be lifted
