@@ -4,7 +4,6 @@ import difflib
 import importlib
 import inspect
 import logging
-import logging
 from pathlib import Path
 
 import safetensors.torch
