@@ -29,7 +29,7 @@ test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
 
 test-lab: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m lab tests/lab
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 0 -m lab tests/lab
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.input scenes data/scenes

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share the cores, a worker each
 
 TINY = """
 title: A tiny study for tests
