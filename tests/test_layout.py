@@ -105,3 +105,21 @@ def test_the_code_is_clean():
     for arguments in (["check"], ["format", "--check"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *arguments, "."], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout
+
+
+def test_the_readme_shows_the_table_that_the_demo_computed():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- results:begin -->")[1].split("<!-- results:end -->")[0]
+    computed = (ROOT / "results" / "demo" / "tables" / "scores.md").read_text(encoding="utf-8")
+    rows = [line for line in computed.splitlines() if line.startswith("|")]
+    for line in (line for line in shown.splitlines() if line.startswith("|")):
+        assert any(row.startswith(line.rstrip("|")) for row in rows), line
+
+
+def test_the_readme_names_no_file_or_make_target_that_is_not_there():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z-]+)", readme):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for path in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (ROOT / path).exists(), path
