@@ -82,8 +82,8 @@ def paired(
     """Whether model a scores otherwise than model b on the same images: paired bootstrap.
 
     Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
-    p is the 1 - level at which the interval comes to touch 0, and with finitely many draws never 0. The rest is as in
-    `bootstrap`.
+    p is the 1 - level at which the interval comes to touch 0; where no draw reaches 0, at most 2 / (draws + 1), and with
+    finitely many draws never 0. The rest is as in `bootstrap`.
     """
     a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
     differences = a - b
@@ -91,7 +91,10 @@ def paired(
     if not drawn.size:
         return Difference(plain, np.nan, np.nan, np.nan)
     side = _standing(drawn, 0.0) - 2 * _standing(drawn, plain)
-    return Difference(plain, *_interval(differences, level), 2 * _NORMAL.cdf(-abs(side)))
+    p = 2 * _NORMAL.cdf(-abs(side))
+    if (drawn > 0).all() or (drawn < 0).all():  # where 0 stands is then a bound, which the bias would carry into p
+        p = min(p, 2 / (drawn.size + 1))
+    return Difference(plain, *_interval(differences, level), p)
 
 
 _NORMAL = NormalDist()
