@@ -82,8 +82,8 @@ def paired(
     """Whether model a scores otherwise than model b on the same images: paired bootstrap.
 
     Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
-    p is the 1 - level at which the interval comes to touch 0; where no draw reaches 0, at most 2 / (draws + 1), and with
-    finitely many draws never 0. The rest is as in `bootstrap`.
+    p is the 1 - level at which the interval comes to touch 0; where no draw reaches 0, at most 2 / (draws + 1), and
+    with finitely many draws never 0. The rest is as in `bootstrap`.
     """
     a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
     differences = a - b

@@ -319,6 +319,9 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Take up the newest checkpoint that is whole; name each damaged one that is passed over."""
+        if self.accelerator.is_main_process:
+            for part in self.folder.glob(".checkpoint-*.part"):  # what a process killed while writing left
+                part.unlink()
         for path in reversed(self._checkpoints()):
             seal = path.with_suffix(".sha256")
             if not seal.exists() or sha256(path) != seal.read_text(encoding="utf-8"):

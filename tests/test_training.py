@@ -286,3 +286,31 @@ def test_the_asymmetric_loss_is_that_of_its_paper_and_ignores_easy_negatives():
     assert float(asymmetric(logits, targets, "ignore")) == pytest.approx((-np.log(p[0]) + absent[1]) / 3, rel=1e-5)
     whole = (-np.log(p[0]) + absent[1] - np.log(p[3])) / 4
     assert float(asymmetric(logits, targets, "present")) == pytest.approx(whole, rel=1e-5)
+
+
+def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_an_undisturbed_one(tiny_study, tiny_yaml, tmp_path):
+    """SIGKILL of a real process inside the write, with half of the file on the disk."""
+    killing = """
+import os, signal, sys, torch
+from mlclib import __main__ as line
+whole, calls = torch.save, []
+def save(plain, path):
+    calls.append(path)
+    if len(calls) == int(sys.argv[1]):
+        whole(plain, path)
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(plain, path)
+torch.save = save
+line.main(sys.argv[2:])
+"""
+    arguments = train_command(tiny_yaml, tmp_path)[3:]
+    for write in ("1", "2"):
+        done = subprocess.run([sys.executable, "-c", killing, write, *arguments], cwd=ROOT, capture_output=True)
+        assert done.returncode == -signal.SIGKILL
+    subprocess.run([sys.executable, "-m", "mlclib", *arguments], cwd=ROOT, check=True, capture_output=True)
+    again = runs.read(next(tmp_path.rglob("seed-0/manifest.json")).parent)
+    (undisturbed,) = tiny_study.finished("dsdl")
+    assert again.folder.parent.name == undisturbed.folder.parent.name
+    assert np.array_equal(again.logits["last"], undisturbed.logits["last"])
+    assert not list(again.folder.glob(".*.part"))
