@@ -16,6 +16,8 @@ from mlclib.files import written_whole
 from mlclib.runs import Study
 
 FOLDER = Path("notebooks")
+# Figures that show images of the data set: kept out of git, in photographs/, unless the project drew the images itself.
+PHOTOGRAPHS = ("samples", "attention", "scores")
 plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time
 
 
@@ -58,8 +60,10 @@ def overview(dataset: Dataset) -> pd.DataFrame:
 def save(figure: Figure, study: Study, name: str) -> None:
     """Save it in results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always."""
     pictures = any(axes.images or axes.collections for axes in figure.axes)
+    ours = study.dataset.version or name.split("-")[0] not in PHOTOGRAPHS
+    folder = study.folder / ("figures" if ours else "photographs")
     for kind, metadata in {"png": {"Software": None}, **({} if pictures else {"svg": {"Date": None}})}.items():
-        with written_whole(study.folder / "figures" / f"{name}.{kind}") as part:
+        with written_whole(folder / f"{name}.{kind}") as part:
             figure.savefig(part, format=kind, dpi=144, bbox_inches="tight", metadata=metadata)
 
 
