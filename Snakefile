@@ -11,7 +11,7 @@ RESULTS = config.get("results") or "results"
 experiment = experiments.load(NAME)
 FOLDER = f"{RESULTS}/{experiment.name}"
 AXES = [(model, axis) for model, axes in experiment.ablation.items() for axis in axes]
-ATTENTION = [model for model in experiment.models if experiment.run(model).model == "msrn"]
+ATTENTION = experiment.models if experiment.attention.models is None else experiment.attention.models
 # One-thread runs go side by side; a run that is free to use all cores has them alone.
 THREADS = experiment.training.threads or workflow.cores
 DATA_PARAMS = [str(experiment.dataset), experiment.input_size, str(experiment.backbone), DATA]

@@ -135,7 +135,8 @@ class Step:
     def __init__(self, model: models.Classifier):
         self.model = model
         head, backbone = model.parameter_groups(1e-4, 0.1)
-        self.head, self.backbone = (torch.optim.SGD([g], momentum=0.9, weight_decay=1e-4) for g in (head, backbone))
+        settings = {"momentum": 0.9, "weight_decay": 1e-4, "fused": True}
+        self.head, self.backbone = (torch.optim.SGD([group], **settings) for group in (head, backbone))
 
     def __call__(self, images: Tensor, targets: Tensor) -> tuple[float, float]:
         self.head.zero_grad()

@@ -8,6 +8,7 @@ sentence that names the file and the keys that are known.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -72,8 +73,11 @@ NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
 
 @dataclass(frozen=True)
 class Attention:
-    """What 04_attention shows: test images by row, and how many images are scored against their boxes."""
+    """What 04_attention shows: of which models (null: all of the experiment's), test images by row, and how many images
+    are scored against their boxes.
+    """
 
+    models: tuple[str, ...] | None = None
     images: tuple[int, ...] = (0, 1, 2, 3)
     scored: int = 200
 
@@ -98,10 +102,6 @@ class RunConfig:
         for key in NOT_IN_IDENTITY:
             del plain["training"][key]
         return json.loads(json.dumps(plain))
-
-    def with_options(self, **options: Any) -> "RunConfig":
-        """The same run with some of the model's options changed (a variant of an ablation)."""
-        return dataclasses.replace(self, options={**self.options, **options})
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,28 @@ class Experiment:
         return [axis] if axis else list(known)
 
     def variants(self, model: str, axis: str) -> dict[str, RunConfig]:
-        """The runs of one ablation axis: value as text -> configuration."""
-        full = self.run(model)
-        values = self.ablation[model][axis]
-        if axis == "label_vectors":
-            return {_text(v): dataclasses.replace(full, label_vectors=v) for v in values}
-        return {_text(v): full.with_options(**{axis: v}) for v in values}
+        """The runs of one ablation axis: value as text -> configuration.
+
+        An axis of several names, "layers+group_ratio", has a list of values for each and crosses them all; its values
+        read as "layers 4; group_ratio 0.2". Raises UserError where it has another number of lists.
+        """
+        names, values = axis.split("+"), self.ablation[model][axis]
+        if len(names) == 1:
+            return {_text(value): self._variant(model, {axis: value}) for value in values}
+        if len(values) != len(names) or not all(isinstance(one, list) for one in values):
+            raise UserError(
+                f"ablation.{model}.{axis} of experiment {self.name!r} crosses {len(names)} axes and must hold "
+                f"{len(names)} lists of values, one for each of {', '.join(names)}"
+            )
+        crossed = [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
+        return {"; ".join(f"{k} {_text(v)}" for k, v in one.items()): self._variant(model, one) for one in crossed}
+
+    def _variant(self, model: str, changes: dict[str, Any]) -> RunConfig:
+        """The run of `model` with some of its options, or its label vectors, changed."""
+        run = self.run(model)
+        options = {**run.options, **changes}
+        vectors = options.pop("label_vectors", run.label_vectors)
+        return dataclasses.replace(run, label_vectors=vectors, options=options)
 
 
 def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -182,8 +198,11 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     raw["dataset"] = {"root": f"data/{raw['dataset']['name']}", **raw["dataset"]}
     raw["models"] = {model: _model(model, own or {}, path) for model, own in raw["models"].items()}
     experiment = Experiment(name=path.stem, **_typed(Experiment, raw, str(path)))
-    for model in experiment.ablation:
+    for model in experiment.attention.models or ():
         experiment.run(model)
+    for model, axes in experiment.ablation.items():
+        for axis in axes:
+            experiment.variants(model, axis)
     if experiment.backbone.frozen and experiment.training.augmentation != "none":
         raise UserError(
             f"training.augmentation is {experiment.training.augmentation!r} in {path}, but the backbone is frozen and "

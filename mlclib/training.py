@@ -87,9 +87,9 @@ class Trainer:
         for group in groups:
             group["initial_lr"] = group["lr"]
         optimizer = (
-            torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+            torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
             if config.optimizer == "sgd"
-            else torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+            else torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         )
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = (

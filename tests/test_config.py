@@ -22,6 +22,8 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "training: {learning_rate: fast}\n", ["learning_rate", "float", "'fast'"]),
         (PLAIN + "seeds: 3\n", ["seeds", "list"]),
         (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
+        (PLAIN + "ablation: {msrn: {head+width: [[mlp]]}}\n", ["ablation.msrn.head+width", "2 lists", "head, width"]),
+        (PLAIN + "attention: {models: [dsdl]}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         ("title: t\ndataset: {name: scenes}\n", ["models", "lacks"]),
         ("title: t\nmodels: {gmp: {}}\ndataset: {root: x}\n", ["dataset.name"]),
         (PLAIN + "title: [\n", ["line", "not valid YAML"]),
@@ -80,6 +82,19 @@ def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_e
         assert config.load(path, {key: value}).run("msrn").identity() == identity, key
     for key, value in other.items():
         assert config.load(path, {key: value}).run("msrn").identity() != identity, key
+
+
+def test_axes_run_apart_from_each_other_and_crossed(tmp_path):
+    axes = "{width: [4, 8], layers+label_vectors: [[[4], [2, 4]], [table, one-hot]]}"
+    experiment = config.load(written(tmp_path, PLAIN + f"ablation: {{msrn: {axes}}}\n"))
+    full, apart = experiment.run("msrn"), experiment.variants("msrn", "width")
+    crossed = experiment.variants("msrn", "layers+label_vectors")
+    assert {value: run.options for value, run in apart.items()} == {"4": {"width": 4}, "8": {"width": 8}}
+    assert apart["8"] == full
+    assert list(crossed)[:2] == ["layers 4; label_vectors table", "layers 4; label_vectors one-hot"]
+    assert len(crossed) == 4
+    last = crossed["layers 2, 4; label_vectors one-hot"]
+    assert (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")
 
 
 def test_every_experiment_of_the_project_is_valid():

@@ -88,7 +88,8 @@ def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
 def test_another_configuration_or_other_data_makes_another_folder(tiny_study, tiny_yaml, tmp_path):
     run = tiny_study.experiment.run("msrn")
     folder = tiny_study.run_folder(run, 0)
-    assert tiny_study.run_folder(run.with_options(width=17), 0).parent != folder.parent
+    wider = replace(run, options={**run.options, "width": 17})
+    assert tiny_study.run_folder(wider, 0).parent != folder.parent
     assert tiny_study.run_folder(run, 1).parent == folder.parent
     fewer = runs.Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)
     assert fewer.run_folder(fewer.experiment.run("msrn"), 0).parent.name != folder.parent.name

@@ -57,43 +57,46 @@ def _kernels(features: Tensor, nodes: Tensor):
 
 
 class _Blocks:
-    """The operation on any device: blocks of channels, whose weights [d, K, N] stay in the cache."""
+    """The operation on any device: blocks of channels, of one image or several, whose weights stay in the cache."""
 
     @staticmethod
     def each(features: Tensor, nodes: Tensor):
-        """Yield (image, channels, p [d, 1, N], n [d, K, 1]) in the dtype of the sums."""
-        wide, locations = _wide(features, nodes), features.shape[1]
+        """Yield (images, channels, p [I, d, 1, N], n [d, K, 1]) in the dtype of the sums; weights are [I, d, K, N]."""
+        wide, (batch, locations, width) = _wide(features, nodes), features.shape
         columns = nodes.to(wide).T[..., None]
-        step = max(1, BLOCK // max(1, locations * len(nodes)))
-        for start in range(0, features.shape[2], step):
-            channels = slice(start, start + step)
-            for image, map in enumerate(features.mT):
-                yield image, channels, map[channels].to(wide).contiguous()[:, None], columns[channels]
+        step = max(1, BLOCK // max(1, locations * len(nodes)))  # maps of one channel
+        many = max(1, step // max(1, width))
+        for first in range(0, width, step):
+            channels = slice(first, first + step)
+            for start in range(0, batch, many):
+                images = slice(start, start + many)
+                maps = features.mT[images, channels].to(wide).contiguous()
+                yield images, channels, maps[:, :, None], columns[channels]
 
     @classmethod
     def forward(cls, features: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
         pooled = features.new_empty((len(features), *nodes.shape), dtype=_wide(features, nodes))
         logsum = torch.empty_like(pooled)
-        for image, channels, p, n in cls.each(features, nodes):
-            top = torch.where(n > 0, p.amax(2, keepdim=True), p.amin(2, keepdim=True)) * n  # max over i of p_i n
+        for images, channels, p, n in cls.each(features, nodes):
+            top = torch.where(n > 0, p.amax(3, keepdim=True), p.amin(3, keepdim=True)) * n  # max over i of p_i n
             w = torch.addcmul(-top, p, n).clamp_(min=LEAST).exp_()
-            sums = w @ torch.cat((p, torch.ones_like(p)), 1).mT  # [d, K, 2]: of w p, and of w
-            pooled[image, :, channels] = (sums[..., 0] / sums[..., 1]).T
-            logsum[image, :, channels] = (top[..., 0] + sums[..., 1].log()).T
+            sums = w @ torch.cat((p, torch.ones_like(p)), 2).mT  # [I, d, K, 2]: of w p, and of w
+            pooled[images, :, channels] = (sums[..., 0] / sums[..., 1]).mT
+            logsum[images, :, channels] = (top[..., 0] + sums[..., 1].log()).mT
         return pooled, logsum
 
     @classmethod
     def backward(cls, features: Tensor, nodes: Tensor, pooled: Tensor, logsum: Tensor, grad: Tensor):
         d_features = torch.empty_like(features)
         d_nodes = torch.zeros_like(pooled[0])
-        for image, channels, p, n in cls.each(features, nodes):
-            r, log, g = (x[image, :, channels].T[..., None] for x in (pooled, logsum, grad))  # [d, K, 1]
+        for images, channels, p, n in cls.each(features, nodes):
+            r, log, g = (x[images, :, channels].mT[..., None] for x in (pooled, logsum, grad))  # [I, d, K, 1]
             w = torch.addcmul(-log, p, n).clamp_(min=LEAST).exp_()
             away = p - r
-            d_p = g.mT @ w  # [d, 1, N]
+            d_p = g.mT @ w  # [I, d, 1, N]
             d_p += (g * n).mT @ w.mul_(away)
-            d_features[image, :, channels] = d_p[:, 0].T.to(features.dtype)
-            d_nodes[:, channels] += (g[..., 0] * torch.linalg.vecdot(w, away)).T
+            d_features[images, :, channels] = d_p[:, :, 0].mT.to(features.dtype)
+            d_nodes[:, channels] += (g[..., 0] * torch.linalg.vecdot(w, away)).sum(0).T
         return d_features, d_nodes.to(nodes.dtype)
 
 
