@@ -73,13 +73,14 @@ NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
 
 @dataclass(frozen=True)
 class Attention:
-    """What 04_attention shows: of which models (null: all of the experiment's), test images by row, and how many images
-    are scored against their boxes.
+    """What 04_attention shows: of which models (null: all of the experiment's), test images by row, how many images are
+    scored against their boxes, and on how many maps are tried by deletion and insertion.
     """
 
     models: tuple[str, ...] | None = None
     images: tuple[int, ...] = (0, 1, 2, 3)
     scored: int = 200
+    tried: int = 16
 
 
 @dataclass(frozen=True)

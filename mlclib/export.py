@@ -54,11 +54,7 @@ class Pooled(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         maps = [map.flatten(2) for map in self.model.projected(self.model.backbone(images)).values()]  # [B, D, N] each
         pooled = [torch.stack([(torch.softmax(p * n, 2) * p).sum(2) for n in self.nodes], 1) for p in maps]
-        pooled = torch.cat(pooled, 2)  # [B, C + G, layers * D]
-        if self.model.options.head == "elementwise" and self.assignment.shape[1]:
-            own, shared = pooled.split(self.assignment.shape, 1)
-            pooled = torch.cat((own, self.assignment @ shared), 2)
-        return self.model.head(pooled.tanh())
+        return self.model.head(self.model.shared(torch.cat(pooled, 2), self.assignment).tanh())
 
 
 def export(run: str | Path, path: str | Path) -> float:

@@ -16,8 +16,6 @@ from mlclib.files import written_whole
 from mlclib.runs import Study
 
 FOLDER = Path("notebooks")
-# Figures that show images of the data set: kept out of git, in photographs/, unless the project drew the images itself.
-PHOTOGRAPHS = ("samples", "attention", "scores")
 plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time
 
 
@@ -57,18 +55,17 @@ def overview(dataset: Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis(f"{dataset.name} {dataset.checksum()[:8]}")
 
 
-def save(figure: Figure, study: Study, name: str) -> None:
-    """Save it in results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always."""
-    pictures = any(axes.images or axes.collections for axes in figure.axes)
-    ours = study.dataset.version or name.split("-")[0] not in PHOTOGRAPHS
-    folder = study.folder / ("figures" if ours else "photographs")
-    for kind, metadata in {"png": {"Software": None}, **({} if pictures else {"svg": {"Date": None}})}.items():
+def shown(figure: Figure, study: Study, name: str, photographs: bool = False) -> Figure:
+    """Save a figure, and hand it back as a cell's last value, closed so that Jupyter shows it once.
+
+    It goes to results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always. A figure
+    with `photographs`, images of the data set that the project did not draw itself, goes to results/<experiment>/
+    photographs, which git ignores.
+    """
+    drawn = any(axes.images or axes.collections for axes in figure.axes)
+    folder = study.folder / ("photographs" if photographs and not study.dataset.version else "figures")
+    for kind, metadata in {"png": {"Software": None}, **({} if drawn else {"svg": {"Date": None}})}.items():
         with written_whole(folder / f"{name}.{kind}") as part:
             figure.savefig(part, format=kind, dpi=144, bbox_inches="tight", metadata=metadata)
-
-
-def shown(figure: Figure, study: Study, name: str) -> Figure:
-    """Save a figure and hand it back as a cell's last value, closed so that Jupyter shows it once."""
-    save(figure, study, name)
     plt.close(figure)
     return figure

@@ -180,76 +180,102 @@ def localisation(scores: pd.DataFrame) -> Figure:
 
 
 def layer_finding(scores: pd.DataFrame) -> str:
-    """In a sentence: whether small things are found in another layer than large ones, by the area under the curve."""
-    method = next(m for m in ("weighted", "grad-cam") if (scores["method"] == m).any())
-    single = scores[(scores["method"] == method) & (scores["layer"] != "all")]
-    table = single.groupby(["size", "layer"], observed=True)["curve"].mean().unstack()
+    """A sentence a method: whether small things are found in another layer than large ones, by the curve area."""
     random = scores[scores["method"] == "random"].groupby("size", observed=True)["curve"].mean()
-    parts = []
-    for size in dict.fromkeys((table.index[0], table.index[-1])):
-        best = table.loc[size]
-        if best.max() > random[size]:
-            parts.append(f"{size} things best in layer {best.idxmax()} ({best.max():.2f}, random {random[size]:.2f})")
-        else:
-            parts.append(f"{size} things no better than at random ({best.max():.2f}, random {random[size]:.2f})")
-    return f"{method.capitalize()} maps find " + ", ".join(parts)
+    single = scores[scores["layer"].isin(list("234"))]
+    sentences = []
+    for method, rows in single[single["method"] != "mean"].groupby("method", sort=False):
+        table, parts = rows.groupby(["size", "layer"], observed=True)["curve"].mean().unstack(), []
+        for size in dict.fromkeys((table.index[0], table.index[-1])):
+            best = table.loc[size]
+            found = f"best in layer {best.idxmax()}" if best.max() > random[size] else "no better than at random"
+            parts.append(f"{size} things {found} ({best.max():.2f}, random {random[size]:.2f})")
+        sentences.append(f"{method.capitalize()} maps find {', '.join(parts)}")
+    return "\n".join(sentences)
 
 
 def label_finding(scores: pd.DataFrame) -> str:
     """In a sentence: how much better a label's own map lies in its boxes than the map of another label shown."""
-    own = scores[~scores["method"].isin(attention.BASELINES)].groupby(["method", "layer"], sort=False)
-    gains = own["specific"].mean().groupby("method", sort=False).last()
-    said = ", ".join(f"{method} {gain:+.2f}" for method, gain in gains.items())
-    return f"A label's own map exceeds the map of another label in the image by: {said} (curve area)"
+    own = scores[~scores["method"].isin(attention.BASELINES)].dropna(subset="specific")
+    last = own.groupby("method", sort=False)["layer"].last()
+    kept = own[own["layer"] == own["method"].map(last)].groupby("method", sort=False)
+    said = ", ".join(f"{method} {_said_interval(rows, 'specific')}" for method, rows in kept)
+    return f"The label's own map lies better in its boxes than another label's map, by curve area:\n{said}"
 
 
 def curves(frame: pd.DataFrame) -> Figure:
-    """Deletion and insertion curves of `attention.faithfulness`, means over the examples, with their areas."""
+    """Deletion and insertion curves of `attention.faithfulness`, means over the examples, with their areas.
+
+    The title says by how much the best map beats the random one, with its 95 % interval over DRAWS resamples of images.
+    """
     areas = attention.curve_areas(frame)
-    figure, places = plt.subplots(1, 2, figsize=(10, 4.6), sharey=True, layout="constrained")
-    marks = "osD^vP*X"
-    for axes, curve, better in zip(places, ("deletion", "insertion"), ("lower", "higher"), strict=True):
-        for at, one in enumerate(areas.itertuples()):
-            key = Key(one.method, one.layer)
-            rows = frame[(frame["method"] == key.method) & (frame["layer"] == key.layer) & (frame["curve"] == curve)]
+    means = areas.groupby(["method", "layer"], sort=False)[["deletion", "insertion"]].mean()
+    random = areas[areas["method"] == "random"].set_index("example")
+    figure, places = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, layout="constrained")
+    marks, said = "osD^vP*X", []
+    for axes, curve in zip(places, ("deletion", "insertion"), strict=True):
+        for at, ((method, layer), area) in enumerate(means[curve].items()):
+            rows = frame[(frame["method"] == method) & (frame["layer"] == layer) & (frame["curve"] == curve)]
             mean = rows.groupby("share")["probability"].mean()
-            baseline = key.method in attention.BASELINES
-            colour = "0.45" if baseline else COLOURS[at % len(COLOURS)]
-            label = f"{key}: {getattr(one, curve):.2f}"
+            baseline = method in attention.BASELINES
             axes.plot(
-                mean.index, mean, color=colour, ls=":" if baseline else "-", marker=marks[at % 8], ms=5, label=label
-            )
+                mean.index, mean, color="0.45" if baseline else COLOURS[at % len(COLOURS)], ls=":" if baseline else "-",
+                marker=marks[at % 8], ms=5, label=f"{Key(method, layer)}: {area:.2f}",
+            )  # fmt: skip
+        own = means[curve].drop(index=list(attention.BASELINES), level=0)
+        better, best = ("lower", own.idxmin()) if curve == "deletion" else ("higher", own.idxmax())
+        gain = areas.set_index(["method", "layer"]).loc[[best]].set_index("example")
+        gain = gain.assign(**{curve: gain[curve] - random[curve]})
+        said.append(
+            f"{curve.capitalize()}: {Key(*best)} is {_said_interval(gain, curve)} from random, {better} is better"
+        )
         axes.set(xlabel=f"share of the picture {'hidden' if curve == 'deletion' else 'shown'}", ylim=(0, 1))
         axes.set_title(f"{curve} ({better} is better)")
         axes.legend(frameon=False, title="area", fontsize=9)
         sns.despine(ax=axes)
     places[0].set_ylabel("probability of the label")
-    own = areas[~areas["method"].isin(attention.BASELINES)]
-    random = areas[areas["method"] == "random"].iloc[0]
-    best = own.loc[own["deletion"].idxmin()], own.loc[own["insertion"].idxmax()]
-    said = [
-        f"{curve} best by {Key(one['method'], one['layer'])} ({one[curve]:.2f}, random {random[curve]:.2f})"
-        for curve, one in zip(("deletion", "insertion"), best, strict=True)
-    ]
-    figure.suptitle("; ".join(said).capitalize(), fontsize=13)
+    figure.suptitle("\n".join(said), fontsize=13)
     plt.close(figure)
     return figure
 
 
+def groups(subject: Subject, rows: Sequence[int]) -> Figure | None:
+    """Where MSRN's groups look: images under each group's mean map over all layers. None for a model without groups."""
+    shares, seen = attention.assignment(subject.model), subject.maps(rows)
+    if not shares.shape[1]:
+        return None
+    maps, any_label = {}, [0] * len(rows)  # a mean map is no label's
+    for number in range(shares.shape[1]):
+        members = [subject.labels[i] for i in np.argsort(-shares[:, number]) if shares[i].argmax() == number]
+        named = ", ".join(members[:2]) + ", ..." * (len(members) > 2) or "no label's first"
+        of_group = attention.explain(subject.model, seen, any_label, subject.transform.size, number)
+        maps[Key(f"group {number}\n{named}", "")] = [map for key, map in of_group.items() if key.method == "mean"][-1]
+    by_image = [{key: map[at] for key, map in maps.items()} for at in range(len(rows))]
+    shown = [[subject.labels[i] for i in np.flatnonzero(subject.split.targets[row] == 1)] for row in rows]
+    titles = [", ".join(labels[:2]) + (",\n" + ", ".join(labels[2:4]) if labels[2:] else "") for labels in shown]
+    figure = grid([open_rgb(subject.split.paths[row]) for row in rows], titles, by_image, keys=list(maps))
+    if len(maps) > 1:
+        alike = np.mean([np.corrcoef([m.numpy().ravel() for m in one.values()]).min() for one in by_image])
+        figure.suptitle(f"The two groups' maps of an image that differ most correlate by {alike:+.2f} (mean of these)")
+    return figure
+
+
 def knowledge(subject: Subject, cooccurrence: tuple[np.ndarray, np.ndarray]) -> dict[str, Figure]:
-    """What the model knows of its labels: {"label-graph", "embeddings", "similarities": their figures}.
+    """What the model knows of its labels: {"embeddings", "similarities" and, where it has groups, "label-graph"}.
 
     cooccurrence: counts [C, C] and totals [C] of the training images.
     """
     model, labels = subject.model, subject.labels
     before, after = attention.embeddings(model)
     shares = attention.assignment(model)
-    threshold = getattr(model.options, "graph_threshold", 0.4)  # MSRN's own; its default for the others
-    return {
-        "label-graph": grouped_graph(*cooccurrence, shares, labels, threshold),
-        "embeddings": embeddings(before, after, labels, shares.argmax(1) if shares.shape[1] else None),
+    grouped = shares.shape[1] > 0
+    figures = {
+        "embeddings": embeddings(before, after, labels, shares.argmax(1) if grouped else None),
         "similarities": similarities(*cooccurrence, after, labels),
     }
+    if grouped:
+        figures["label-graph"] = grouped_graph(*cooccurrence, shares, labels, model.options.graph_threshold)
+    return figures
 
 
 def grouped_graph(
@@ -257,11 +283,11 @@ def grouped_graph(
 ) -> Figure:
     """Labels, joined where P(j|i) reaches the threshold either way, in the colour and with the number of their group.
 
-    counts [C, C], totals [C]: co-occurrence; assignment [C, G]: MSRN's soft assignment, G may be 0.
+    counts [C, C], totals [C]: co-occurrence; assignment [C, G]: MSRN's soft assignment.
     """
     shares = counts / np.maximum(totals, 1)[:, None]
     joined = np.triu(np.maximum(shares, shares.T) >= threshold, 1)
-    group = assignment.argmax(1) if assignment.shape[1] else np.zeros(len(labels), int)
+    group = assignment.argmax(1)
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(labels)))
     spot = nx.spring_layout(graph, seed=0, k=2.6 / np.sqrt(len(labels)), iterations=300)
@@ -269,29 +295,21 @@ def grouped_graph(
     nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
     for number in np.unique(group):
         nodes = np.flatnonzero(group == number).tolist()
-        share = f" ({assignment[nodes, number].mean():.2f})" if assignment.shape[1] else ""
+        share = assignment[nodes, number].mean()
         nx.draw_networkx_nodes(
             graph, spot, nodes, ax=axes, node_size=520, node_color=[COLOURS[number % len(COLOURS)]], edgecolors="0.3",
-            node_shape="osD^vphd"[number % 8], label=f"group {number}: {len(nodes)} labels{share}",
+            node_shape="osD^vphd"[number % 8], label=f"group {number}: {len(nodes)} labels ({share:.2f})",
         )  # fmt: skip
     for node, (x, y) in spot.items():
         text = axes.annotate(labels[node], (x, y), (0, 13), textcoords="offset points", ha="center", fontsize=11)
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-    if assignment.shape[1]:
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.5, title="mean share in brackets"
-        )
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.5, title="mean share in brackets")
     same = (group[:, None] == group)[joined]
     pairs = np.triu(np.ones_like(joined), 1).astype(bool)
     chance = (group[:, None] == group)[pairs].mean()
-    used = len(np.unique(group))
-    if assignment.shape[1] and joined.any():
-        axes.set_title(
-            f"{100 * same.mean():.0f}% of edges join labels of one group, {100 * chance:.0f}% by chance "
-            f"({used} of {assignment.shape[1]} groups used)"
-        )
-    else:
-        axes.set_title(f"The label graph has {int(joined.sum())} edges, and the model no groups")
+    within = f"{100 * same.mean():.0f}% of edges join labels of one group" if joined.any() else "The graph has no edges"
+    used = f"{len(np.unique(group))} of {assignment.shape[1]} groups used"
+    axes.set_title(f"{within}, {100 * chance:.0f}% of all pairs do ({used})")
     axes.axis("off")
     axes.margins(0.1)
     plt.close(figure)
@@ -302,7 +320,9 @@ def embeddings(
     before: np.ndarray | None, after: np.ndarray, labels: Sequence[str], group: np.ndarray | None = None
 ) -> Figure:
     """t-SNE (cosine, seeded) of the labels' vectors before [C, V] and after learning [C, D], coloured by group [C]."""
-    shown = {"as learnt": after} if before is None else {"before: label vectors": before, "after: as learnt": after}
+    shown = {"before: label vectors": before, "after: as learnt": after}
+    if before is None:
+        shown = {"as learnt, from no label vectors": after}
     figure, places = plt.subplots(1, len(shown), figsize=(6.2 * len(shown), 5.6), squeeze=False, layout="constrained")
     colours = ["0.35"] * len(labels) if group is None else [COLOURS[number % len(COLOURS)] for number in group]
     for axes, (name, vectors) in zip(places[0], shown.items(), strict=True):
@@ -336,7 +356,7 @@ def similarities(counts: np.ndarray, totals: np.ndarray, vectors: np.ndarray, la
     masked = np.where(off, learnt, np.nan)
     for axes, values, title, bar in (
         (places[0], np.where(off, shares, np.nan), "together in images", "P(column | row)"),
-        (places[1], masked, "as learnt", "cosine similarity"),
+        (places[1], masked, f"as learnt (mean {learnt[off].mean():.2f})", "cosine similarity"),
     ):
         frame = pd.DataFrame(values[np.ix_(order, order)], [labels[i] for i in order], [labels[i] for i in order])
         sns.heatmap(
@@ -364,6 +384,11 @@ def _interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     drawn = sums[np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))].sum(1)
     return rows[score].mean(), *np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+
+
+def _said_interval(rows: pd.DataFrame, score: str) -> str:
+    mean, low, high = _interval(rows, score)
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _overlay(axes: Axes, image: Image.Image, map: Tensor) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mlclib import metrics
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset, Split
+from mlclib.rendering import Table
 from mlclib.runs import Run
 
 COLOURS = sns.color_palette("colorblind")
@@ -117,26 +118,35 @@ def curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     return figure
 
 
-def ablation(axis: str, variants: Mapping[str, Sequence[Run]], full: Sequence[Run]) -> Figure:
-    """Dot plot of one ablation axis: each variant's test mAP (%) per seed, their mean, and the full model as a line."""
-    scores = {name: [mean_ap(run) for run in runs] for name, runs in variants.items()}
-    whole, means = np.mean([mean_ap(run) for run in full]), {name: np.mean(values) for name, values in scores.items()}
-    figure, axes = plt.subplots(figsize=(7, 0.5 * len(scores) + 1.6))
-    axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
-    for row, (name, values) in enumerate(scores.items()):
-        colour = COLOURS[1] if variants[name][0].folder == full[0].folder else COLOURS[0]
-        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.45, ms=6)
-        axes.plot(means[name], row, "D", color=colour, ms=8)
-    best = max(means, key=means.get)
-    axes.set_yticks(range(len(scores)), list(scores))
+def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence[Run]) -> Figure:
+    """Dot plot of one ablation axis, from its `tables.ablation`: test mAP (%) of each seed (dots) and their mean.
+
+    The full model is the dashed line; a bar is the 95 % interval of the difference to it, set off from that line, so
+    that a bar which crosses the line is a difference that may be chance. Without a full model there are no bars.
+    """
+    frame, names = table.frame, table.frame.iloc[:, 0]
+    is_full, reach = names.str.contains("full model"), frame[["Δ low", "Δ high"]].to_numpy()
+    figure, axes = plt.subplots(figsize=(7.5, 0.5 * len(frame) + 1.8))
+    if full:
+        whole = frame.loc[is_full, "mAP"].item()
+        axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
+        axes.hlines(range(len(frame)), *(whole + reach.T), color="0.6", lw=5, alpha=0.5, label="difference, 95 %")
+    for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
+        colour = COLOURS[1] if is_full[row] else COLOURS[0]
+        seeds = [mean_ap(run) for run in variants.get(name, full)]
+        axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
+        axes.plot(mean, row, "D", color=colour, ms=8)
+    apart = int(((frame["Δ low"] > 0) | (frame["Δ high"] < 0)).sum())
+    said = f"{apart} of {len(frame) - 1} differ from the full model beyond chance" if full else "no full model"
+    axes.set_yticks(range(len(frame)), names)
     axes.invert_yaxis()
     axes.margins(y=0.1)
-    axes.legend()
-    axes.set(
-        xlabel="test mAP (%)",
-        ylabel=axis,
-        title=f"{axis}: {best} is best with {means[best]:.1f}% (diamond: mean of seeds)",
+    axes.set(xlabel="test mAP (%)", ylabel=names.name)
+    axes.set_title(
+        f"{names.name}: {said}; best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)", loc="right"
     )
+    if full:
+        axes.legend(fontsize=9)
     figure.tight_layout()
     return figure
 

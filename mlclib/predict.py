@@ -80,10 +80,18 @@ def load_model(folder: str | Path) -> Classifier:
     return model.eval()
 
 
-def subject(study: Study, model: str) -> Subject:
-    """A model of the experiment, of its run with the first seed (trained now if it is not), and the test split."""
+def subjects(study: Study, model: str) -> dict[int, Subject]:
+    """A model of the experiment on the test split, as each seed trained it (now, where it is not yet), by seed."""
+    return {seed: subject(study, model, seed) for seed in study.experiment.seeds}
+
+
+def subject(study: Study, model: str, seed: int | None = None) -> Subject:
+    """The same of one seed, the experiment's first where none is named."""
     run = study.experiment.run(model)
-    folder = study.train(run, study.experiment.seeds[:1], model)[0].folder
+    seed = study.experiment.seeds[0] if seed is None else seed
+    folder = study.train(run, (seed,), model)[0].folder
+    if run.training.threads:  # as in training: notebooks that run side by side do not take each other's cores
+        torch.set_num_threads(run.training.threads)
     transform = transforms.evaluation(run.input_size, *backbones.preprocessing(run.backbone.name))
     test = study.dataset.splits["test"]
     return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)

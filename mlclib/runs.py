@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 import yaml
 from accelerate import PartialState
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from mlclib import authors, config, datasets, labels, metrics, models, transforms
 from mlclib.config import Experiment, RunConfig
@@ -228,7 +228,8 @@ class Study:
             logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}
             logits = {key: value.numpy() for key, value in logits.items() if value is not None}
             with written_whole(folder / "weights.safetensors") as part:
-                save_file({key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}, part)
+                state_dict = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
+                part.write_bytes(save(state_dict))  # save_file would make a file that its owner alone may read
             write_predictions(folder / "predictions.npz", test.names, test.targets, **logits)
             if val:  # what a threshold may be chosen on
                 write_predictions(folder / "validation.npz", val.names, val.targets, last=seen.numpy())

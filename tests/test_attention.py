@@ -153,12 +153,18 @@ def test_boxes_become_masks_in_the_images_own_scale(tmp_path):
 
 
 def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
-    scores = attention.localisation(subject, range(6))
+    scores = attention.localisation({0: subject}, range(6))
     things = sum(len(np.unique(subject.split.boxes[row][:, 0])) for row in range(6))
     assert len(scores) == things * (3 * 4 + 2)
     assert scores[list(attention.SCORES)].to_numpy().min() >= 0 and scores[list(attention.SCORES)].to_numpy().max() <= 1
-    again = attention.localisation(subject, range(6))
-    assert scores.equals(again)
+    again = attention.localisation({0: subject, 1: subject}, range(6))
+    assert [len(one) for _, one in again.groupby("seed")] == [len(scores)] * 2
+    for seed in (0, 1):
+        assert again[again["seed"] == seed].assign(seed=0).reset_index(drop=True).equals(scores)
+    table = attention.tables(again, "x", "")[0]
+    assert table.spread["curve"].dropna().eq(0).all()  # the same model twice
+    assert table.spread["curve"].isna().sum() == len(attention.BASELINES)
+    assert table.frame["curve"].tolist() == pytest.approx((100 * attention.summary(scores)["curve"]).tolist())
     by_size = attention.summary(scores, ["size"])
     assert by_size["count"].sum() == len(scores)
     first = scores[(scores["method"] == "weighted") & (scores["layer"] == "2")]
@@ -170,7 +176,7 @@ def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
 def test_a_map_is_specific_by_what_it_exceeds_the_other_labels_map_in_its_own_boxes(subject):
     row = next(row for row in range(12) if len(np.unique(subject.split.boxes[row][:, 0])) >= 2)
     (_, first, _, mask), (_, second, _, _), *_ = attention._boxed(subject.split, row)
-    scores = attention.localisation(subject, [row])
+    scores = attention.localisation({0: subject}, [row])
     found = scores[(scores["method"] == "mean") & (scores["label"] == subject.labels[first])].iloc[0]
     map = attention.explain(subject.model, subject.maps([row]), [second], subject.transform.size)[Key("mean", "2")]
     other = attention.compare(map, mask[None])["curve"][0]
@@ -181,8 +187,8 @@ def test_a_map_is_specific_by_what_it_exceeds_the_other_labels_map_in_its_own_bo
 
 def test_without_boxes_there_are_examples_and_no_scores(subject):
     blind = subject._replace(split=Split(subject.split.names, subject.split.paths, subject.split.targets))
-    assert attention.localisation(blind, range(3)).empty
-    assert attention.tables(attention.localisation(blind, range(3)), "x", "") == []
+    assert attention.localisation({0: blind}, range(3)).empty
+    assert attention.tables(attention.localisation({0: blind}, range(3)), "x", "") == []
     shown = attention.examples(blind, [0, 1])
     assert all(one.target == 1 and len(one.boxes) == 0 for one in shown)
 

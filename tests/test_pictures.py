@@ -74,9 +74,9 @@ def test_a_map_is_bright_where_it_is_high():
     ],
 )
 def test_the_localisation_title_states_the_finding(best, small):
-    first, second = pictures.localisation(scores(best)).get_suptitle().splitlines()
+    first, _, own = pictures.localisation(scores(best)).get_suptitle().splitlines()
     assert first == f"Weighted maps find {small}, large things best in layer 4 (0.90, random 0.20)"
-    assert second == "A label's own map exceeds the map of another label in the image by: weighted +0.10 (curve area)"
+    assert own == "weighted +0.10 [+0.10, +0.10]"
 
 
 def test_intervals_hold_the_mean_and_come_from_images_not_labels():
@@ -90,22 +90,33 @@ def test_without_boxes_the_figure_says_so():
     assert "No boxes are known" in figure.axes[0].texts[0].get_text()
 
 
-def test_faithfulness_names_the_best_maps_and_the_random_one(subject, shown):
-    frame = attention.faithfulness(subject, shown[:2], steps=2)
+def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, shown):
+    frame = attention.faithfulness(subject, shown, steps=2)
     areas = attention.curve_areas(frame).set_index(["method", "layer"])
-    own = areas.drop(index=["centre", "random"], level=0)
-    title = pictures.curves(frame).get_suptitle()
-    assert title.startswith(f"Deletion best by {own['deletion'].idxmin()[0]}")
-    assert f"random {areas.loc['random', 'insertion'].item():.2f}" in title
+    deletion, insertion = pictures.curves(frame).get_suptitle().splitlines()
+    for curve, line, best in (("deletion", deletion, "idxmin"), ("insertion", insertion, "idxmax")):
+        means = areas.groupby(level=[0, 1], sort=False)[curve].mean()
+        key = getattr(means.drop(index=["centre", "random"], level=0), best)()
+        gain = means[key] - means["random", ""]
+        assert line.startswith(f"{curve.capitalize()}: {Key(*key)} is {gain:+.2f} [")
+
+
+def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
+    figure = pictures.groups(subject, [0, 1])
+    count = attention.assignment(subject.model).shape[1]
+    assert len(figure.axes) == 2 * (1 + count)
+    titles = [axes.get_title().splitlines() for axes in figure.axes[1 : 1 + count]]
+    assert [title[0] for title in titles] == [f"group {number}" for number in range(count)]
+    assert pictures.groups(predict.subject(tiny_study, "gmp"), [0, 1]) is None
 
 
 def test_the_graph_counts_edges_within_groups():
     counts, totals = np.array([[0, 9, 0, 0], [9, 0, 0, 0], [0, 0, 0, 9], [0, 0, 9, 0]]), np.full(4, 10)
     assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
     title = pictures.grouped_graph(counts, totals, assignment, list("abcd"), 0.4).axes[0].get_title()
-    assert title == "100% of edges join labels of one group, 33% by chance (2 of 2 groups used)"
-    none = pictures.grouped_graph(counts, totals, np.zeros((4, 0)), list("abcd"), 0.4)
-    assert none.axes[0].get_title() == "The label graph has 2 edges, and the model no groups"
+    assert title == "100% of edges join labels of one group, 33% of all pairs do (2 of 2 groups used)"
+    none = pictures.grouped_graph(0 * counts, totals, assignment, list("abcd"), 0.4).axes[0].get_title()
+    assert none == "The graph has no edges, 33% of all pairs do (2 of 2 groups used)"
 
 
 def test_learning_that_changes_nothing_keeps_every_neighbour():
@@ -116,7 +127,7 @@ def test_learning_that_changes_nothing_keeps_every_neighbour():
 
 def test_figures_are_the_same_each_time(tiny_study, subject):
     first, second = (pictures.knowledge(subject, tiny_study.cooccurrence) for _ in range(2))
-    assert list(first) == ["label-graph", "embeddings", "similarities"]
+    assert list(first) == ["embeddings", "similarities", "label-graph"]
     for name in first:
         assert np.array_equal(png(first[name]), png(second[name])), name
 

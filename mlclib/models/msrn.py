@@ -49,8 +49,13 @@ class Options:
 
 @dataclass
 class MSRNOutput(Output):
-    """logits [B, C]; label embeddings [C, D], group embeddings [G, D] and the soft assignment [C, G] of the step."""
+    """logits [B, C]; label embeddings [C, D], group embeddings [G, D] and the soft assignment [C, G] of the step.
 
+    pooled: what the head decides on, before its tanh: [B, C + G, D * layers] ("mlp"), or for each label its own pooled
+    vector and what its groups bring back to it: [B, C, 2 D * layers] ("elementwise"; without groups its own alone).
+    """
+
+    pooled: Tensor
     labels: Tensor
     groups: Tensor
     assignment: Tensor
@@ -159,11 +164,15 @@ class MSRN(Classifier):
         labels, groups, assignment = self.nodes()
         nodes = torch.cat((labels, groups))  # [C + G, D]
         pooled = [semantic_pooling(map.flatten(2).mT, nodes) for map in self.projected(maps).values()]
-        pooled = torch.cat(pooled, 2)  # [B, C + G, D * layers]
-        if self.options.head == "elementwise" and len(groups):
-            own, shared = pooled.split((len(labels), len(groups)), 1)
-            pooled = torch.cat((own, assignment @ shared), 2)
-        return MSRNOutput(self.head(pooled.tanh()).float(), labels, groups, assignment)
+        pooled = self.shared(torch.cat(pooled, 2), assignment)
+        return MSRNOutput(self.head(pooled.tanh()).float(), pooled, labels, groups, assignment)
+
+    def shared(self, pooled: Tensor, assignment: Tensor) -> Tensor:
+        """What the head decides on, from the nodes' vectors [B, C + G, D * layers]: see MSRNOutput.pooled."""
+        if self.options.head == "mlp" or not assignment.shape[1]:
+            return pooled
+        own, groups = pooled.split(assignment.shape, 1)
+        return torch.cat((own, assignment @ groups), 2)
 
     def loss(self, output: MSRNOutput, targets: Tensor) -> Tensor:
         """Soft margin + group_loss_weight * sum over labels of the distance to the group each belongs to most."""
