@@ -126,7 +126,7 @@ def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence
     """
     frame, names = table.frame, table.frame.iloc[:, 0]
     is_full, reach = names.str.contains("full model"), frame[["Δ low", "Δ high"]].to_numpy()
-    figure, axes = plt.subplots(figsize=(7.5, 0.5 * len(frame) + 1.8))
+    figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 1.8))
     if full:
         whole = frame.loc[is_full, "mAP"].item()
         axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")

@@ -17,6 +17,8 @@ from mlclib.files import write_text
 from mlclib.rendering import DASH, PAGE
 from mlclib.runs import Study
 
+# Linked from a README, not shown in it: an experiment may have dozens.
+LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
 # Tables are shown in this order, by the beginning of their names, then by name.
 ORDER = ("scores", "published", "per_class", "ablation", "protocols")
 
@@ -32,8 +34,11 @@ def write(study: Study) -> Path:
         "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, and its caption says "
         "how its numbers were made.",
     ]
-    if tables := _tables(folder):
-        parts += ["## Tables", *(path.with_suffix(".md").read_text(encoding="utf-8").strip() for path in tables)]
+    tables = [path.with_suffix(".md") for path in _tables(folder)]
+    if inline := [path for path in tables if not LONG.match(path.name)]:
+        parts += ["## Tables", *(path.read_text(encoding="utf-8").strip() for path in inline)]
+    if linked := [path for path in tables if LONG.match(path.name)]:
+        parts.append("Further tables:\n\n" + "\n".join(f"- [{_words(path)}](tables/{path.name})" for path in linked))
     if figures := _figures(folder):
         parts += ["## Figures", *(f"![{_words(path)}](figures/{path.name})" for path in figures)]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import false_discovery_control
 
 from mlclib import captions, metrics, published, significance
 from mlclib.captions import Models
@@ -26,6 +27,7 @@ RATES = (*metrics.RATES, *(f"{rate}-3" for rate in metrics.RATES))
 COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
 DELTA = "Δ mAP"
 NOISE = "≈"
+ALL_AXES = "all axes"
 
 # Images that published figures were trained and scored on (mlclib/published); a part of them does not compare.
 IMAGES = {
@@ -188,7 +190,9 @@ def per_class(models: Models, *, selection: str = "last") -> Table:
 def ablation(model: str, axis: str, variants: Models, full: list[Run], *, selection: str = "last") -> Table:
     """One axis: variant -> runs, beside the full model's runs, with the paired difference to it.
 
-    full: empty where it is not trained; then there is no difference to state.
+    full: empty where it is not trained; then there is no difference to state. q are the p of the table's differences
+    after the correction of Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995): a table of 20 differences that are
+    none has one with p < 0.05.
     """
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)
@@ -198,23 +202,26 @@ def ablation(model: str, axis: str, variants: Models, full: list[Run], *, select
     for column, part in {DELTA: "delta", "Δ low": "low", "Δ high": "high"}.items():
         frame[column] = [100 * getattr(differences[v], part) if v in differences else np.nan for v in variants]
     frame["p"] = [differences[v].p if v in differences else np.nan for v in variants]
+    known = frame["p"].notna()
+    frame.loc[known, "q"] = false_discovery_control(frame.loc[known, "p"]) if known.any() else np.nan
     marks = {(row, DELTA): NOISE for row, v in enumerate(variants) if v in differences and differences[v].within_noise}
     sentences = [
         captions.average(variants),
         captions.ap(reference),
         f"{DELTA}: difference to {full_name}, with its 95 % interval and the p of no difference, by "
-        f"{captions.draws(reference):,} paired bootstrap draws of test images and seeds."
+        f"{captions.draws(reference):,} paired bootstrap draws of test images and seeds; q: p corrected for the number "
+        "of rows (Benjamini-Hochberg)."
         if full_name
         else "The full model is not trained, so no difference to it is stated.",
         "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
         captions.made(variants, selection),
     ]
     return Table(
-        name=f"ablation_{model}_{axis}",
+        name=f"ablation_{model}_{axis.replace(' ', '_')}",
         title=f"Ablation of {model}: {axis}, on {captions.data_name(variants)}",
         frame=pd.concat([frame, mean[["CF1", "OF1"]].reset_index(drop=True)], axis=1),
         spread=spread.reset_index(drop=True),
-        formats={DELTA: "+.1f", "Δ low": "+.1f", "Δ high": "+.1f", "p": "p"},
+        formats={DELTA: "+.1f", "Δ low": "+.1f", "Δ high": "+.1f", "p": "p", "q": "p"},
         intervals={"Δ 95 %": ("Δ low", "Δ high")},
         best=("mAP", "CF1", "OF1"),
         marks=marks,
@@ -260,15 +267,47 @@ def ablation_per_class(model: str, axis: str, variants: Models, full: list[Run],
 
 
 def ablations(study: Study, *, selection: str = "last") -> list[Table]:
-    """The table of each of the experiment's ablation axes with finished runs; per class too beside a full model."""
+    """The table of each of the experiment's ablation axes with finished runs; per class too beside a full model.
+
+    A model with several axes has a table of all their variants first.
+    """
     found = []
-    for model, axes in study.experiment.ablation.items():
-        full = study.finished(model)
-        for axis in axes:
-            if variants := {value: runs for value, runs in study.finished_variants(model, axis).items() if runs}:
-                found.append(ablation(model, axis, variants, full, selection=selection))
-                if full:
-                    found.append(ablation_per_class(model, axis, variants, full, selection=selection))
+    for model in study.experiment.ablation:
+        full, axes = study.finished(model), _finished_axes(study, model)
+        if len(axes) > 1:
+            found.append(ablation(model, ALL_AXES, _together(axes, full), full, selection=selection))
+        for axis, variants in axes.items():
+            found.append(ablation(model, axis, variants, full, selection=selection))
+            if full:
+                found.append(ablation_per_class(model, axis, variants, full, selection=selection))
+    return found
+
+
+def all_axes(study: Study) -> dict[str, tuple[Models, list[Run]]]:
+    """Model -> every finished variant of all its ablation axes, "axis value" -> runs, and the full model's runs."""
+    found = {}
+    for model in study.experiment.ablation:
+        full, axes = study.finished(model), _finished_axes(study, model)
+        if len(axes) > 1:
+            found[model] = _together(axes, full), full
+    return found
+
+
+def _finished_axes(study: Study, model: str) -> dict[str, Models]:
+    """The model's ablation axes with finished runs: axis -> value -> runs."""
+    axes = {axis: study.finished_variants(model, axis) for axis in study.experiment.axes(model)}
+    axes = {axis: {value: runs for value, runs in variants.items() if runs} for axis, variants in axes.items()}
+    return {axis: variants for axis, variants in axes.items() if variants}
+
+
+def _together(axes: dict[str, Models], full: list[Run]) -> Models:
+    """The variants of all axes, each once, without the full model."""
+    found, folders = {}, {run.folder.parent for run in full}
+    for axis, variants in axes.items():
+        for value, runs in variants.items():
+            if runs[0].folder.parent not in folders:
+                folders.add(runs[0].folder.parent)
+                found[value if "+" in axis else f"{axis} {value}"] = runs
     return found
 
 

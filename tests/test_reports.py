@@ -41,6 +41,8 @@ def results(tmp_path_factory):
     for name in ("demo", "other"):
         tables.per_class(models).write(results / name / "tables")
         tables.scores(models).write(results / name / "tables")
+    long = tables.ablation_per_class("msrn", "layers", {"2": models["gmp"]}, models["msrn"])
+    long.write(results / "demo" / "tables")
     (results / "demo" / "figures").mkdir()
     (results / "demo" / "figures" / "label_graph.png").write_bytes(b"\x89PNG")
     notebook = nbformat.v4.new_notebook(
@@ -64,6 +66,8 @@ def test_the_readme_shows_tables_figures_notes_and_the_command(results):
     assert text.index("### Scores on scenes") < text.index("### AP per class on scenes") < text.index("## Figures")
     assert "![label graph](figures/label_graph.png)" in text
     assert "| model | mAP |" in text
+    link = "- [ablation msrn layers per class](tables/ablation_msrn_layers_per_class.md)"
+    assert link in text and "### Ablation of msrn: layers" not in text  # linked, as it is long and one of many
 
 
 def test_the_index_leads_to_everything_and_every_link_holds(results):

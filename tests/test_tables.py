@@ -140,14 +140,37 @@ def test_an_ablation_without_the_full_model_states_no_difference(models):
         tables.ablation_per_class("msrn", "layers", {"2": models["gmp"]}, [])
 
 
-def test_only_axes_with_finished_runs_have_tables(models):
-    study = SimpleNamespace(
-        experiment=SimpleNamespace(ablation={"msrn": {"layers": [[2], [3]], "groups": [0.0]}}),
+def study_of(models, axes):
+    """What tables ask of a study: a model "msrn" with these finished axes."""
+    return SimpleNamespace(
+        experiment=SimpleNamespace(ablation={"msrn": axes}, axes=lambda model: list(axes)),
         finished=lambda model: models[model],
-        finished_variants=lambda model, axis: {"2": models["gmp"], "3": []} if axis == "layers" else {"0.0": []},
+        finished_variants=lambda model, axis: axes[axis],
     )
+
+
+def test_only_axes_with_finished_runs_have_tables(models):
+    study = study_of(models, {"layers": {"2": models["gmp"], "3": []}, "groups": {"0.0": []}})
     found = tables.ablations(study)
     assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
+    assert tables.all_axes(study) == {}
+
+
+def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number(models):
+    axes = {
+        "layers": {"2": models["gmp"], "2, 3, 4": models["msrn"]},
+        "width": {"8": models["dsdl"], "64": models["msrn"]},
+        "layers+width": {"layers 2; width 64": models["gmp"]},
+    }
+    table = tables.ablations(study_of(models, axes))[0]
+    assert table.name == "ablation_msrn_all_axes"
+    assert table.frame["all axes"].tolist() == ["full model", "layers 2", "width 8"]
+    p, q = table.frame["p"], table.frame["q"]
+    assert p[1] < p[2]
+    assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
+    assert shown(table, 0, "q").text == "—"
+    variants, full = tables.all_axes(study_of(models, axes))["msrn"]
+    assert (list(variants), full) == (["layers 2", "width 8"], models["msrn"])
 
 
 # Published rows
