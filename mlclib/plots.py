@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from mlclib import metrics
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset, Split
+from mlclib.pictures import placed
 from mlclib.rendering import Table
 from mlclib.runs import Run
 
@@ -87,10 +88,9 @@ def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray
     graph.add_nodes_from(labels)
     size = 150 + 2000 * np.asarray(totals) / max(1, np.max(totals))
     figure, axes = plt.subplots(figsize=(9, 7))
-    place = nx.spring_layout(graph, seed=0, k=2.2 / np.sqrt(len(labels)), iterations=200)
     nx.draw_networkx(
-        graph, place, nodelist=list(labels), node_size=size, node_color=[COLOURS[9]], edge_color="0.55", font_size=9,
-        arrowsize=9, ax=axes,
+        graph, placed(graph), nodelist=list(labels), node_size=size, node_color=[COLOURS[9]], edge_color="0.55",
+        font_size=9, arrowsize=9, ax=axes,
     )  # fmt: skip
     alone = sum(1 for label in labels if graph.degree(label) == 0)
     axes.set_title(
@@ -126,27 +126,25 @@ def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence
     """
     frame, names = table.frame, table.frame.iloc[:, 0]
     is_full, reach = names.str.contains("full model"), frame[["Δ low", "Δ high"]].to_numpy()
-    figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 1.8))
+    figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
     if full:
         whole = frame.loc[is_full, "mAP"].item()
         axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
-        axes.hlines(range(len(frame)), *(whole + reach.T), color="0.6", lw=5, alpha=0.5, label="difference, 95 %")
     for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
         colour = COLOURS[1] if is_full[row] else COLOURS[0]
         seeds = [mean_ap(run) for run in variants.get(name, full)]
+        if full and not is_full[row]:
+            (bar,) = axes.plot(whole + reach[row], [row, row], color="0.8", lw=5, solid_capstyle="butt")
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
         axes.plot(mean, row, "D", color=colour, ms=8)
-    apart = int(((frame["Δ low"] > 0) | (frame["Δ high"] < 0)).sum())
-    said = f"{apart} of {len(frame) - 1} differ from the full model beyond chance" if full else "no full model"
-    axes.set_yticks(range(len(frame)), names)
-    axes.invert_yaxis()
-    axes.margins(y=0.1)
-    axes.set(xlabel="test mAP (%)", ylabel=names.name)
-    axes.set_title(
-        f"{names.name}: {said}; best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)", loc="right"
-    )
+    said = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
     if full:
+        bar.set_label("difference, 95 %")
         axes.legend(fontsize=9)
+        said = f"{(frame['q'] < 0.05).sum()} of {len(frame) - 1} differ from the full model (q < 0.05); {said}"
+    axes.set_yticks(range(len(frame)), names)
+    axes.set(xlabel="test mAP (%)", ylabel=names.name, ylim=(len(frame) - 0.4, -0.6))
+    axes.set_title(f"{table.title}\n{said}", loc="right")
     figure.tight_layout()
     return figure
 

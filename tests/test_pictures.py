@@ -69,13 +69,13 @@ def test_a_map_is_bright_where_it_is_high():
 @pytest.mark.parametrize(
     ("best", "small"),
     [
-        ({"small": "2", "large": "4"}, "small things best in layer 2 (0.90, random 0.20)"),
-        ({"small": "none", "large": "4"}, "small things no better than at random (0.20, random 0.20)"),
+        ({"small": "2", "large": "4"}, "small things best in layer 2 (0.90, centre 0.20)"),
+        ({"small": "none", "large": "4"}, "small things in no layer better than the centre map (0.20, centre 0.20)"),
     ],
 )
 def test_the_localisation_title_states_the_finding(best, small):
     first, _, own = pictures.localisation(scores(best)).get_suptitle().splitlines()
-    assert first == f"Weighted maps find {small}, large things best in layer 4 (0.90, random 0.20)"
+    assert first == f"Weighted maps find {small}, large things best in layer 4 (0.90, centre 0.20)"
     assert own == "weighted +0.10 [+0.10, +0.10]"
 
 
