@@ -60,12 +60,13 @@ def shown(figure: Figure, study: Study, name: str, photographs: bool = False) ->
 
     It goes to results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always. A figure
     with `photographs`, images of the data set that the project did not draw itself, goes to results/<experiment>/
-    photographs, which git ignores.
+    photographs, which git ignores. Images make a file large, so a figure of them has fewer pixels.
     """
     drawn = any(axes.images or axes.collections for axes in figure.axes)
     folder = study.folder / ("photographs" if photographs and not study.dataset.version else "figures")
+    dots = 96 if photographs else 144  # an inch
     for kind, metadata in {"png": {"Software": None}, **({} if drawn else {"svg": {"Date": None}})}.items():
         with written_whole(folder / f"{name}.{kind}") as part:
-            figure.savefig(part, format=kind, dpi=144, bbox_inches="tight", metadata=metadata)
+            figure.savefig(part, format=kind, dpi=dots, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
     return figure
