@@ -31,8 +31,11 @@ test: $(READY)
 test-lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 0 -m lab tests/lab
 
+# Freed memory is kept (glibc): else a step of seconds times how fast the system hands out a gigabyte anew.
+bench: export MALLOC_MMAP_MAX_ = 0
+bench: export MALLOC_TRIM_THRESHOLD_ = 64000000000
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.input scenes data/scenes
+	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.input scenes data/scenes && $(BIN)/python -m benchmarks.explorer
 
 lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
