@@ -42,7 +42,8 @@ def test_one_command_rebuilds_every_table_and_figure(reproduced):
     for name in ("scores", "per_class", "ablation_msrn_layers", "protocols"):
         for kind in ("csv", "md", "html"):
             assert (reproduced / "tables" / f"{name}.{kind}").stat().st_size > 100, name
-    for name in ("label_frequencies", "cooccurrence", "samples", "label_graph", "curves_msrn", "ablation_msrn_layers"):
+    figures = ("label_frequencies", "cooccurrence", "samples", "label_graph", "curves_msrn", "ablation_msrn_layers")
+    for name in (*figures, "attention-gmp", "localisation-dsdl", "groups-msrn"):
         assert (reproduced / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     page = (reproduced / "README.md").read_text(encoding="utf-8")
     for path in re.findall(r"\]\(([^)#]+)\)", page):
@@ -66,7 +67,9 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(reproduc
         tiny_yaml.write_text(text.replace("dsdl: {}", "dsdl: {options: {alpha: 5.0}}"), encoding="utf-8")
         done = mlclib("reproduce", tiny_yaml, "--results", reproduced.parent)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert changed(before, times(reproduced)) == {"02_train-dsdl", "05_tables", "06_protocols", "report"}
+        assert changed(before, times(reproduced)) == {
+            "02_train-dsdl", "04_attention-dsdl", "05_tables", "06_protocols", "report",
+        }  # fmt: skip
     finally:
         tiny_yaml.write_text(text, encoding="utf-8")
 
@@ -91,7 +94,7 @@ models: {{gmp: {{}}, dsdl: {{options: {{alpha: -1.0}}}}}}
         o for c in nbformat.read(copy, as_version=4).cells for o in c.get("outputs", []) if o.output_type == "error"
     ]
     assert errors and "alpha is -1.0" in errors[0].evalue
-    assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp"}
+    assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp", "04_attention-gmp"}
     assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
 
 
