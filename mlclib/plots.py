@@ -127,19 +127,20 @@ def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence
     frame, names = table.frame, table.frame.iloc[:, 0]
     is_full, reach = names.str.contains("full model"), frame[["Δ low", "Δ high"]].to_numpy()
     figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
+    bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
     if full:
         whole = frame.loc[is_full, "mAP"].item()
         axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
+        axes.plot([], [], label="difference, 95 %", **bar)
     for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
         colour = COLOURS[1] if is_full[row] else COLOURS[0]
         seeds = [mean_ap(run) for run in variants.get(name, full)]
         if full and not is_full[row]:
-            (bar,) = axes.plot(whole + reach[row], [row, row], color="0.8", lw=5, solid_capstyle="butt")
+            axes.plot(whole + reach[row], [row, row], **bar)
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
         axes.plot(mean, row, "D", color=colour, ms=8)
     said = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
     if full:
-        bar.set_label("difference, 95 %")
         axes.legend(fontsize=9)
         said = f"{(frame['q'] < 0.05).sum()} of {len(frame) - 1} differ from the full model (q < 0.05); {said}"
     axes.set_yticks(range(len(frame)), names)

@@ -191,8 +191,8 @@ def ablation(model: str, axis: str, variants: Models, full: list[Run], *, select
     """One axis: variant -> runs, beside the full model's runs, with the paired difference to it.
 
     full: empty where it is not trained; then there is no difference to state. q are the p of the table's differences
-    after the correction of Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995): a table of 20 differences that are
-    none has one with p < 0.05.
+    after the correction of Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995): of 20 differences that are
+    none, one has p < 0.05 on average.
     """
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)

@@ -19,7 +19,7 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
     table = tables.ablation("msrn", "layers", variants, models["msrn"])
     axes = plots.ablation(table, variants, models["msrn"]).axes[0]
     full = table.frame["mAP"][2]
-    bars = [line.get_xydata() for line in axes.lines if line.get_linewidth() == 5]
+    bars = [line.get_xydata() for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]
     for row, bar in zip((0, 1), bars, strict=True):  # none for the full model itself
         low, high = (full + table.frame[column][row] for column in ("Δ low", "Δ high"))
         np.testing.assert_allclose(bar, [[low, row], [high, row]])
@@ -29,6 +29,12 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
     apart = (table.frame["q"] < 0.05).sum()
     assert f"\n{apart} of 2 differ from the full model (q < 0.05); best is " in axes.get_title(loc="right")
     assert apart >= 1  # gmp was made far worse
+
+
+def test_an_axis_of_the_full_model_alone_is_drawn_too(models):
+    variants = {"2, 3, 4": models["msrn"]}
+    axes = plots.ablation(tables.ablation("msrn", "layers", variants, models["msrn"]), variants, models["msrn"]).axes[0]
+    assert "0 of 0 differ" in axes.get_title(loc="right")
 
 
 def test_without_a_full_model_there_are_dots_and_no_bars(models):
