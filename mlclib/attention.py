@@ -1,9 +1,7 @@
 """Where a model looks for a label, and whether that is where the label's things are.
 
-Maps come in three methods. "mean" and "weighted" are MSRN's own: semantic pooling gives a label n, in each layer and
-channel d, weights w_id = softmax_i(p_id n_d) over the locations i (arXiv 2106.11596, 3.3). "mean" is their mean over
-the channels; "weighted" is their mean weighted by |d logit / d r_d|, how far the channel's pooled value r_d moves the
-label's logit. "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
+Maps come by method. Some models have attention of their own, which their files explain (`own_maps`): MSRN's is "mean"
+and "weighted". "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
 d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). "centre" and "random" are
 baselines.
 
@@ -28,9 +26,6 @@ from mlclib.errors import UserError, unknown
 from mlclib.inputs import Images, Maps
 from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier
-from mlclib.models.dsdl import DSDL
-from mlclib.models.msrn import MSRN
-from mlclib.models.pooling import semantic_weights
 from mlclib.rendering import Table
 from mlclib.transforms import Transform
 
@@ -96,22 +91,20 @@ def explain(
     """Every map of one label an image: {key: float32 [B, GRID, GRID]}.
 
     maps: of B images of side `input_size`, as `layer_maps` gives them; labels: a label's index an image. With `group`,
-    MSRN's own maps are those of that group's node, "weighted" by how it moves the label's logit.
+    the model's own maps are those of that group, "weighted" by how it moves the label's logit.
     Raises UserError for a group that the model does not have.
     """
     maps = {layer: maps[layer].detach().float().requires_grad_() for layer in model.backbone.layers}
     labels = torch.as_tensor(labels)
-    own = isinstance(model, MSRN)
     with torch.enable_grad():
         output = model.classify(maps)
         chosen = output.logits.gather(1, labels[:, None]).sum()
-        gradients = torch.autograd.grad(chosen, [*maps.values(), *([output.pooled] if own else [])])
-    by_layer = {
-        Key("grad-cam", str(layer)): _on_image(_grad_cam(map, gradient), STRIDES[layer] / input_size)
-        for (layer, map), gradient in zip(maps.items(), gradients, strict=False)
-    }
-    if own:
-        by_layer = _own(model, maps, labels, gradients[-1], input_size, group) | by_layer
+        gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
+        own = model.own_maps(maps, output, labels, group)
+    found = {Key(*key): (map.float(), cell) for key, (map, cell) in own.items()}
+    for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
+        found[Key("grad-cam", str(layer))] = _grad_cam(map, gradient), STRIDES[layer]
+    by_layer = {key: _on_image(map, cell / input_size) for key, (map, cell) in found.items()}
     return _with_all({key: map.detach() for key, map in by_layer.items()})
 
 
@@ -312,16 +305,10 @@ def tables(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
 
 
 def embeddings(model: Classifier) -> tuple[np.ndarray | None, np.ndarray]:
-    """The labels' vectors before training [C, V] (None for GMP, which has none) and as the model has learnt them.
-
-    Learnt: MSRN's label embeddings [C, D], DSDL's dictionary [C, F], the rows of GMP's last layer [C, F].
-    """
+    """The labels' vectors before training [C, V] (None for a model that starts without) and as learnt [C, D]."""
     with torch.no_grad():
-        if isinstance(model, MSRN):
-            return model.label_vectors.numpy(), model.nodes()[0].numpy()
-        if isinstance(model, DSDL):
-            return model.label_vectors.numpy(), model.dictionary()[0].numpy()
-        return None, model.head.weight.numpy()
+        before, after = model.embeddings()
+    return None if before is None else before.detach().numpy(), after.detach().numpy()
 
 
 def similarity(vectors: np.ndarray) -> np.ndarray:
@@ -338,11 +325,9 @@ def nearest(vectors: np.ndarray, labels: Sequence[str], count: int = 3) -> list[
 
 
 def assignment(model: Classifier) -> np.ndarray:
-    """MSRN's soft assignment of labels to groups [C, G]; G is 0 for what has no groups."""
-    if not isinstance(model, MSRN):
-        return np.zeros((len(embeddings(model)[1]), 0), np.float32)
+    """The soft assignment of labels to groups [C, G]; G is 0 for a model without groups."""
     with torch.no_grad():
-        return model.nodes()[2].numpy()
+        return model.assignment().numpy()
 
 
 def learnt(subject: Subject, name: str) -> list[Table]:
@@ -381,35 +366,6 @@ def _by_map(scores: pd.DataFrame) -> pd.DataFrame:
     by_size = summary(scores, ["size"]).pivot(index=["method", "layer"], columns="size", values="curve")
     every = summary(scores).set_index(["method", "layer"])[[*SCORES, "specific"]]
     return 100 * every.join(by_size.add_prefix("curve, "))
-
-
-def _own(
-    model: MSRN, maps: Mapping[int, Tensor], labels: Tensor, moves: Tensor, input_size: int, group: int | None
-) -> dict[Key, Tensor]:
-    """MSRN's maps of its labels' (or a group's) spatial weights, reduced over the channels in both ways."""
-    with torch.no_grad():
-        embedded, grouped, assignment = model.nodes()
-        if group is not None and not 0 <= group < len(grouped):
-            raise UserError(f"there is no group {group}: this model has {len(grouped)} groups, counted from 0")
-        nodes = embedded[labels] if group is None else grouped[group].expand(len(labels), -1)  # [B, D]
-        moved = _moved(model, moves, labels, assignment, group).abs().split(nodes.shape[1], 1)
-        by_layer = {}
-        for (layer, map), strength in zip(model.projected(maps).items(), moved, strict=True):
-            weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
-            strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
-            cell = STRIDES[layer] * min(2, maps[layer].shape[2]) / input_size
-            for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
-                by_layer[Key(method, str(layer))] = _on_image(reduced.view(-1, *map.shape[2:]), cell)
-    return by_layer
-
-
-def _moved(model: MSRN, moves: Tensor, labels: Tensor, assignment: Tensor, group: int | None) -> Tensor:
-    """d logit / d r of the label's own pooled vector r, or the group's: [B, layers * D]."""
-    count, batch = len(assignment), torch.arange(len(labels))
-    if model.options.head == "elementwise" and assignment.shape[1]:
-        own, shared = moves.chunk(2, 2)  # a label's own vector, and what its groups bring back to it
-        return own[batch, labels] if group is None else torch.einsum("bcf,c->bf", shared, assignment[:, group])
-    return moves[batch, labels if group is None else count + group]
 
 
 def _curve_area(map: np.ndarray, inside: np.ndarray) -> float:

@@ -6,55 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from mlclib.errors import UserError
 from mlclib.files import written_whole
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
-from mlclib.models.msrn import MSRN
 from mlclib.predict import load_model
 from mlclib.runs import read
 
 OPSET = 17
 TOLERANCE = 1e-4
-
-
-class Affine(nn.Module):
-    """GMP or DSDL as it is after training: max pool, one matrix, one bias. (ONNX has no Cholesky solve.)"""
-
-    def __init__(self, model: Classifier):
-        super().__init__()
-        self.backbone = model.backbone
-        channels = model.backbone.channels[4]
-        with torch.no_grad():  # the scores are affine in the pooled feature, so unit features give the matrix
-            zero = model.classify({4: torch.zeros(1, channels, 1, 1)}).logits
-            unit = model.classify({4: torch.eye(channels)[:, :, None, None]}).logits
-        self.register_buffer("matrix", unit - zero)
-        self.register_buffer("bias", zero[0])
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.backbone(images)[4].amax((2, 3)) @ self.matrix + self.bias
-
-
-class Pooled(nn.Module):
-    """MSRN as it is after training: the nodes are constants, and semantic pooling is its formula, node by node.
-
-    (The library's own pooling loops over images, which would fix the batch.)
-    """
-
-    def __init__(self, model: MSRN):
-        super().__init__()
-        self.model = model
-        with torch.no_grad():
-            labels, groups, assignment = model.nodes()
-        self.register_buffer("nodes", torch.cat((labels, groups))[..., None])  # [C + G, D, 1]
-        self.register_buffer("assignment", assignment)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = [map.flatten(2) for map in self.model.projected(self.model.backbone(images)).values()]  # [B, D, N] each
-        pooled = [torch.stack([(torch.softmax(p * n, 2) * p).sum(2) for n in self.nodes], 1) for p in maps]
-        return self.model.head(self.model.shared(torch.cat(pooled, 2), self.assignment).tanh())
 
 
 def export(run: str | Path, path: str | Path) -> float:
@@ -74,7 +35,7 @@ def export(run: str | Path, path: str | Path) -> float:
     size = about["configuration"]["input_size"]
     mean, std, interpolation = backbones.preprocessing(about["configuration"]["backbone"]["name"])
     model = load_model(run)
-    whole = (Pooled if isinstance(model, MSRN) else Affine)(model).eval()
+    whole = model.exported().eval()
     facts = {"labels": about["labels"], "input_size": size, "mean": mean, "std": std, "interpolation": interpolation}
     with written_whole(path) as part:
         with warnings.catch_warnings():

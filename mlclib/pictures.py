@@ -245,7 +245,10 @@ def curves(frame: pd.DataFrame) -> Figure:
 
 
 def groups(subject: Subject, rows: Sequence[int]) -> Figure | None:
-    """Where MSRN's groups look: images under each group's mean map over all layers. None for a model without groups."""
+    """Where the model's groups of labels look: images under each group's mean map over all layers.
+
+    None for a model without groups.
+    """
     shares, seen = attention.assignment(subject.model), subject.maps(rows)
     if not shares.shape[1]:
         return None
@@ -279,19 +282,17 @@ def knowledge(subject: Subject, cooccurrence: tuple[np.ndarray, np.ndarray]) -> 
         "similarities": similarities(*cooccurrence, after, labels),
     }
     if grouped:
-        figures["label-graph"] = grouped_graph(*cooccurrence, shares, labels, model.options.graph_threshold)
+        shown = getattr(model, "adjacency", torch.zeros(len(labels), len(labels)))
+        figures["label-graph"] = grouped_graph(shown.numpy(), shares, labels)
     return figures
 
 
-def grouped_graph(
-    counts: np.ndarray, totals: np.ndarray, assignment: np.ndarray, labels: Sequence[str], threshold: float
-) -> Figure:
-    """Labels, joined where P(j|i) reaches the threshold either way, in the colour and with the number of their group.
+def grouped_graph(adjacency: np.ndarray, assignment: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Labels, joined where the model's graph has an edge either way, in the colour and with the number of their group.
 
-    counts [C, C], totals [C]: co-occurrence; assignment [C, G]: MSRN's soft assignment.
+    adjacency: the model's label graph [C, C]; assignment [C, G]: its soft assignment of labels to groups.
     """
-    shares = counts / np.maximum(totals, 1)[:, None]
-    joined = np.triu(np.maximum(shares, shares.T) >= threshold, 1)
+    joined = np.triu((adjacency > 0) | (adjacency.T > 0), 1)
     group = assignment.argmax(1)
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(labels)))

@@ -74,6 +74,7 @@ def load_model(folder: str | Path) -> Classifier:
         backbone=backbone["name"],
         weights=backbone["weights"] if backbone["frozen"] else None,
         frozen=backbone["frozen"],
+        loss=configuration["training"]["loss"],
         **configuration["options"],
     )
     load_trained_state(model, weights)

@@ -101,7 +101,7 @@ class Study:
         )
         if run.cooccurrence != "train":
             graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
-        model = models.build(
+        return models.build(
             run.model,
             labels=names,
             label_vectors=vectors,
@@ -109,10 +109,9 @@ class Study:
             backbone=backbone.name,
             weights=backbone.weights,
             frozen=backbone.frozen,
+            loss=run.training.loss,
             **run.options,
         )
-        model.label_loss = run.training.loss
-        return model
 
     def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""

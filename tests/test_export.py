@@ -33,7 +33,7 @@ def test_both_heads_and_no_groups_are_pooled_as_the_model_does():
         model = msrn(**options)
         images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            np.testing.assert_allclose(export.Pooled(model)(images), model(images).logits, atol=1e-5)
+            np.testing.assert_allclose(model.exported()(images), model(images).logits, atol=1e-5)
 
 
 def test_dsdls_learnt_coefficients_keep_their_bias():
@@ -46,7 +46,7 @@ def test_dsdls_learnt_coefficients_keep_their_bias():
     ).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        np.testing.assert_allclose(export.Affine(model)(images), model(images).logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(model.exported()(images), model(images).logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_model_that_differs_is_not_written(tiny_study, tmp_path, monkeypatch):

@@ -9,9 +9,10 @@ from torch import nn
 from mlclib import models
 from mlclib.errors import UserError
 from mlclib.models.backbones import Backbone
-from mlclib.models.base import soft_margin
+from mlclib.models.losses import NAMED
 
 LABELS, WIDTH = 10, 16
+SOFT_MARGIN = NAMED["soft-margin"]
 
 
 def knowledge(labels=LABELS, size=50):
@@ -85,12 +86,12 @@ def test_every_variant_learns_labels_that_show_in_the_maps(name, options):
     for map in maps.values():
         map[:, : 4 * LABELS] += 6 * (targets >= 0).repeat(1, 4)[:, :, None, None]
     optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.1))
-    start = soft_margin(model.classify(maps).logits, targets, "present").item()
+    start = SOFT_MARGIN(model.classify(maps).logits, targets, "present").item()
     for _ in range(25):
         optimizer.zero_grad()
         model.loss(model.classify(maps), targets).backward()
         optimizer.step()
-    assert soft_margin(model.classify(maps).logits, targets, "present").item() < 0.6 * start
+    assert SOFT_MARGIN(model.classify(maps).logits, targets, "present").item() < 0.6 * start
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -158,18 +159,18 @@ def test_half_precision_changes_logits_and_loss_by_no_more_than_its_rounding(nam
 def test_the_soft_margin_is_torch_s_with_difficult_labels_present():
     logits, targets = torch.randn(6, LABELS), some_targets(6)
     expected = nn.functional.multilabel_soft_margin_loss(logits, (targets >= 0).float())
-    torch.testing.assert_close(soft_margin(logits, targets, "present"), expected)
+    torch.testing.assert_close(SOFT_MARGIN(logits, targets, "present"), expected)
 
 
 def test_ignored_difficult_labels_have_no_part_in_loss_and_gradient():
     logits, targets = torch.randn(6, LABELS, requires_grad=True), some_targets(6)
-    loss = soft_margin(logits, targets, "ignore")
+    loss = SOFT_MARGIN(logits, targets, "ignore")
     known = targets != 0
     expected = nn.functional.binary_cross_entropy_with_logits(logits[known], (targets[known] > 0).float())
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert torch.equal(logits.grad == 0, ~known)
-    assert soft_margin(logits, torch.zeros_like(targets), "ignore") == 0
+    assert SOFT_MARGIN(logits, torch.zeros_like(targets), "ignore") == 0
 
 
 # GMP
@@ -208,7 +209,7 @@ def test_the_group_loss_is_each_label_s_distance_to_the_group_it_belongs_to_most
         for label, weights in zip(output.labels, output.assignment, strict=True)
     )
     assert model.group_loss(output).item() == pytest.approx(expected, rel=1e-5)
-    extra = model.loss(output, some_targets()) - soft_margin(output.logits, some_targets(), "present")
+    extra = model.loss(output, some_targets()) - SOFT_MARGIN(output.logits, some_targets(), "present")
     assert extra.item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -283,7 +284,7 @@ def test_dsdl_s_loss_is_its_formula_and_each_term_can_be_left_out():
         output = model.classify(maps)
         code = (output.logits @ output.dictionary - output.feature).pow(2).sum().sqrt()
         cosine = nn.functional.cosine_similarity(model.label_vectors, output.reconstruction, dim=1).mean()
-        margin = soft_margin(output.logits, targets, "present")
+        margin = SOFT_MARGIN(output.logits, targets, "present")
         return model.loss(output, targets), margin, code, output.logits.pow(2).sum().sqrt(), cosine
 
     loss, margin, code, size, cosine = parts()
@@ -331,7 +332,7 @@ def test_dsdl_s_gradient_goes_through_the_solve():
         ("dsdl", {"label_vectors": np.full((10, 50), np.nan)}, "not finite"),
         ("dsdl", {"alpha": 0}, "positive"),
         ("dsdl", {"coefficients": "closed"}, "closed-form, learnt"),
-        ("gmp", {"difficult": "absent"}, "ignore, present"),
+        ("gmp", {"difficult": "unknown"}, "absent, ignore, present"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_says_what_is_known(name, options, said):

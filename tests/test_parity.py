@@ -140,5 +140,5 @@ def test_a_refused_state_dict_changes_nothing(published):
 
 def test_a_model_without_published_weights_says_so():
     model = models.build("gmp", labels=3, backbone="resnet18")
-    with pytest.raises(UserError, match="msrn and dsdl"):
+    with pytest.raises(UserError, match="GMP has no checkpoint of its authors"):
         models.load_authors(model, {})

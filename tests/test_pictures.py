@@ -111,11 +111,11 @@ def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, 
 
 
 def test_the_graph_counts_edges_within_groups():
-    counts, totals = np.array([[0, 9, 0, 0], [9, 0, 0, 0], [0, 0, 0, 9], [0, 0, 9, 0]]), np.full(4, 10)
+    adjacency = np.array([[1, 0, 0, 0], [0.2, 1, 0, 0], [0, 0, 1, 0.2], [0, 0, 0.2, 1]])
     assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
-    title = pictures.grouped_graph(counts, totals, assignment, list("abcd"), 0.4).axes[0].get_title()
+    title = pictures.grouped_graph(adjacency, assignment, list("abcd")).axes[0].get_title()
     assert title == "100% of edges join labels of one group, 33% of all pairs do (2 of 2 groups used)"
-    none = pictures.grouped_graph(0 * counts, totals, assignment, list("abcd"), 0.4).axes[0].get_title()
+    none = pictures.grouped_graph(np.eye(4), assignment, list("abcd")).axes[0].get_title()
     assert none == "The graph has no edges, 33% of all pairs do (2 of 2 groups used)"
 
 

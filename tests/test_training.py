@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from mlclib import config, runs
 from mlclib.errors import UserError
+from mlclib.models.losses import NAMED
 from mlclib.training import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -275,7 +276,7 @@ def test_norms_over_a_batch_are_warned_of_when_it_is_taken_in_parts(tmp_path, ca
 
 
 def test_the_asymmetric_loss_is_that_of_its_paper_and_ignores_easy_negatives():
-    from mlclib.models.base import asymmetric
+    asymmetric = NAMED["asymmetric"]
 
     logits = torch.tensor([[2.0, -0.5, -4.0, 1.0]])
     targets = torch.tensor([[1, -1, -1, 0]], dtype=torch.int8)

@@ -1,22 +1,51 @@
-"""The models, by name: gmp, msrn and dsdl on any backbone, and their authors' weights."""
+"""The models by name, on any backbone, and their authors' weights.
+
+Adding a model is one file with a subclass of `base.Classifier` and one line of MODELS; an experiment may also name a
+class of one's own, as "package.module:Class".
+"""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from mlclib.errors import UserError, unknown
-from mlclib.models import dsdl, gmp, msrn
+from mlclib.models import losses
 from mlclib.models.backbones import Backbone, listed
-from mlclib.models.base import Classifier, Output, read_options
+from mlclib.models.base import Classifier, Labels, Output, read_options
+from mlclib.models.dsdl import DSDL
+from mlclib.models.gmp import GMP
+from mlclib.models.msrn import MSRN
 
-__all__ = ["NAMES", "Classifier", "Output", "build", "check_options", "load_authors", "options_of"]
+__all__ = [
+    "MODELS", "NAMES", "Classifier", "Labels", "Output", "build", "check_options", "find", "load_authors", "options_of",
+]  # fmt: skip
 
-OPTIONS = {"gmp": gmp.Options, "msrn": msrn.Options, "dsdl": dsdl.Options}
-NAMES = tuple(OPTIONS)
+MODELS: dict[str, type[Classifier]] = {
+    "gmp": GMP,
+    "msrn": MSRN,
+    "dsdl": DSDL,
+}
+NAMES = tuple(MODELS)
+
+
+def find(name: str) -> type[Classifier]:
+    """The class of the model `name`, of MODELS or "package.module:Class". Raises UserError where there is none."""
+    if name in MODELS:
+        return MODELS[name]
+    module, colon, kind = name.partition(":")
+    if not colon:
+        raise unknown("model", name, MODELS)
+    try:
+        found = getattr(importlib.import_module(module), kind)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the model {name!r} cannot be imported ({error}); write package.module:Class") from None
+    if not (isinstance(found, type) and issubclass(found, Classifier)):
+        raise UserError(f"{name!r} is no subclass of mlclib.models.base.Classifier, as a model must be")
+    return found
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -26,9 +55,7 @@ def options_of(name: str) -> dict[str, Any]:
 
 def check_options(name: str, options: Mapping[str, Any]) -> Any:
     """The options dataclass of the model `name`; UserError for an unknown model, key or value."""
-    if name not in OPTIONS:
-        raise unknown("model", name, NAMES)
-    return read_options(OPTIONS[name], options, f"model {name}")
+    return read_options(find(name).Options, options, f"model {name}")
 
 
 def build(
@@ -40,40 +67,30 @@ def build(
     backbone: str = "resnet101",
     weights: str | Path | None = None,
     frozen: bool = False,
+    loss: "str | Mapping[str, Any] | losses.Loss" = "own",
     **options: Any,
 ) -> Classifier:
-    """The model `name` for C labels, its head drawn from torch's global generator: Xavier uniform for graph attention
-    (gain 2^0.5) and DSDL's dictionary, +-1/fan_in^0.5 for the elementwise head, torch's own for linear layers and
-    convolutions.
+    """The model `name` for C labels, its head drawn from torch's global generator as its authors draw it.
 
-    labels: the C label names, or C. label_vectors: float [C, V] (msrn, dsdl). cooccurrence: counts [C, C] with a zero
-    diagonal and totals [C] (msrn). Arrays or tensors. backbone, weights: see backbones.Backbone; frozen: the backbone
-    does not learn. options: those of the model (`options_of`).
+    labels: the C label names, or C. label_vectors: float [C, V]. cooccurrence: counts [C, C] with a zero diagonal and
+    totals [C]. Arrays or tensors; a model that needs none ignores them. backbone, weights: see backbones.Backbone;
+    frozen: the backbone does not learn. loss: see losses.read. options: those of the model (`options_of`).
 
     Raises UserError for what is unknown, missing, or of another shape.
     """
-    read = check_options(name, options)
-    count = labels if isinstance(labels, int) else len(labels)
-    if name != "gmp":
-        vectors = _matrix("label_vectors", label_vectors, (count, None), name).float()
-    if name == "msrn":
-        counts, totals = cooccurrence if cooccurrence is not None else (None, None)
-        counts = _matrix("co-occurrence counts", counts, (count, count), name)
-        totals = _matrix("co-occurrence totals", totals, (count,), name)
-    net = Backbone(backbone, weights, read.layers if name == "msrn" else (4,))
+    kind, read = find(name), check_options(name, options)
+    known = Labels(labels if isinstance(labels, int) else len(labels), label_vectors, cooccurrence, name)
+    criterion = losses.read(loss, kind.published_loss)
+    net = Backbone(backbone, weights, kind.layers(read))
     if frozen:
         net.freeze()
-    if name == "gmp":
-        return gmp.GMP(net, count, read)
-    if name == "dsdl":
-        return dsdl.DSDL(net, vectors, read)
-    return msrn.MSRN(net, vectors, counts, totals, read)
+    return kind(net, known, read, criterion)
 
 
 def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
-    """Load a state dict under the authors' parameter names into an msrn or dsdl on a ResNet.
+    """Load a state dict under the authors' parameter names into a model on a ResNet.
 
-    Raises UserError naming every key that is missing, left over, or of another shape. What the published MSRN holds
+    Raises UserError naming every key that is missing, left over, or of another shape. What a published model holds
     and never uses (`authors_unused`) must be there, in its shape, and is left aside.
     """
     own, names, unused = model.state_dict(), model.authors_names(), model.authors_unused()
@@ -90,16 +107,3 @@ def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
         raise UserError(f"the state dict is not that of this {type(model).__name__}: {listed(wrong)}")
     own.update({ours: given[theirs] for theirs, ours in names.items()})
     model.load_state_dict(own)
-
-
-def _matrix(what: str, value: Any, shape: tuple[int | None, ...], name: str) -> Tensor:
-    """`value` as a float64 tensor; UserError unless it has the shape and is finite."""
-    if value is None:
-        raise UserError(f"model {name} needs {what}; give them")
-    tensor = torch.as_tensor(value, dtype=torch.float64).detach()
-    wanted = "[" + ", ".join("V" if size is None else str(size) for size in shape) + "]"
-    if len(tensor.shape) != len(shape) or any(b not in (None, a) for a, b in zip(tensor.shape, shape, strict=True)):
-        raise UserError(f"{what} have shape {list(tensor.shape)} where model {name} needs {wanted}")
-    if not tensor.isfinite().all():
-        raise UserError(f"{what} of model {name} hold a value that is not finite; mend them")
-    return tensor

@@ -1,18 +1,20 @@
-"""What every classifier shares: its output, its loss's target convention, its options and its parameter groups."""
+"""What every classifier is: a backbone, a head, a loss, and what tables and figures may ask of it.
+
+A model is one file with a dataclass of options and a subclass of `Classifier`; nothing outside that file knows it but
+the registry in `mlclib/models/__init__.py`.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.errors import UserError, unknown
 from mlclib.models.backbones import Backbone
-
-DIFFICULT = ("present", "ignore")
+from mlclib.models.losses import DIFFICULT, Loss
 
 
 @dataclass
@@ -20,6 +22,56 @@ class Output:
     """What a classifier returns: logits float32 [B, C]; a model adds what its loss and its pictures need."""
 
     logits: Tensor
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of every model. difficult: a difficult label trains as "present" (as MSRN and DSDL do), "absent"
+    (CSRA, SSGRL) or is left out ("ignore").
+    """
+
+    difficult: str = "present"
+
+    def __post_init__(self):
+        one_of("difficult", self.difficult, DIFFICULT)
+
+
+class Labels:
+    """What is known of the labels before training: their number, and where given vectors and co-occurrence.
+
+    Asking for what was not given, or has another shape, raises UserError.
+    """
+
+    def __init__(self, count: int, vectors: Any = None, cooccurrence: tuple[Any, Any] | None = None, model: str = ""):
+        """vectors: [C, V]; cooccurrence: counts [C, C] with a zero diagonal and totals [C]; arrays or tensors."""
+        self.count, self._vectors, self._model = count, vectors, model
+        self._counts, self._totals = (None, None) if cooccurrence is None else cooccurrence
+
+    @property
+    def vectors(self) -> Tensor:
+        """Label vectors, float32 [C, V]."""
+        return self._matrix("label_vectors", self._vectors, (self.count, None)).float()
+
+    @property
+    def counts(self) -> Tensor:
+        """In how many images labels i and j stand together, float64 [C, C]."""
+        return self._matrix("co-occurrence counts", self._counts, (self.count, self.count))
+
+    @property
+    def totals(self) -> Tensor:
+        """In how many images a label stands, float64 [C]."""
+        return self._matrix("co-occurrence totals", self._totals, (self.count,))
+
+    def _matrix(self, what: str, value: Any, shape: tuple[int | None, ...]) -> Tensor:
+        if value is None:
+            raise UserError(f"model {self._model} needs {what}; give them")
+        tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+        wanted = "[" + ", ".join("V" if size is None else str(size) for size in shape) + "]"
+        if len(tensor.shape) != len(shape) or any(b not in (None, a) for a, b in zip(tensor.shape, shape, strict=True)):
+            raise UserError(f"{what} have shape {list(tensor.shape)} where model {self._model} needs {wanted}")
+        if not tensor.isfinite().all():
+            raise UserError(f"{what} of model {self._model} hold a value that is not finite; mend them")
+        return tensor
 
 
 def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:
@@ -49,51 +101,37 @@ def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
         raise unknown(f"value of {key}", value, known)
 
 
-def soft_margin(logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
-    """Multi-label soft margin loss of logits [B, C] against int8 targets [B, C]: the mean binary cross-entropy.
-
-    A difficult label (0) counts as present, which is how the authors of MSRN and DSDL train, or ("ignore")
-    is left out of the mean.
-    """
-    present = targets >= 0 if difficult == "present" else targets > 0
-    terms = F.binary_cross_entropy_with_logits(logits.float(), present.float(), reduction="none")
-    if difficult == "present":
-        return terms.mean()
-    known = targets != 0
-    return (terms * known).sum() / known.sum().clamp(min=1)
-
-
-def asymmetric(logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
-    """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7) of logits [B, C] against int8 targets [B, C], as a mean.
-
-    Focusing 0 for present and 4 for absent labels, whose probability is first shifted down by 0.05: easy negatives
-    do not count. The authors sum where this takes the mean, so that learning rates are those of `soft_margin`.
-    """
-    present = targets >= 0 if difficult == "present" else targets > 0
-    logits = logits.float()
-    shifted = (logits.sigmoid() - 0.05).clamp(min=0)
-    terms = torch.where(present, -F.logsigmoid(logits), -(shifted**4) * torch.log1p(-shifted))
-    known = torch.ones_like(present) if difficult == "present" else targets != 0
-    return (terms * known).sum() / known.sum().clamp(min=1)
-
-
-LOSSES = {"soft-margin": soft_margin, "asymmetric": asymmetric}
-
-
 class Classifier(nn.Module):
-    """A backbone and a head on its maps. Subclasses give `classify`, and `loss` where it has more than the soft margin.
+    """A backbone and a head on its maps. A subclass gives `Options`, `classify` and `embeddings`, and of the rest below
+    what it does otherwise. It is made as `Model(backbone, labels, options, loss)`.
 
-    A frozen backbone's maps may be cached and fed to `classify` without it.
+    A frozen backbone's maps may be cached and fed to `classify` without it. What a model knows of its labels it keeps
+    among its buffers or parameters, its label vectors under the name `label_vectors`, so that a run's weights hold it.
+
+    published_loss: the loss that its authors train with, which configurations call "own".
     sums_over_batch: whether the loss holds more than a mean over images, so that parts of a batch do not add up to it.
     """
 
-    sums_over_batch = False
+    Options: ClassVar[type] = Options
+    published_loss: ClassVar[Loss] = Loss()
+    sums_over_batch: ClassVar[bool] = False
 
-    def __init__(self, backbone: Backbone, options: Any):
+    def __init__(self, backbone: Backbone, options: Any, loss: Loss):
         super().__init__()
-        self.backbone = backbone
-        self.options = options
-        self.label_loss = "soft-margin"  # or another of LOSSES
+        self.backbone, self.options, self.label_loss = backbone, options, loss
+
+    @classmethod
+    def layers(cls, options: Any) -> tuple[int, ...]:
+        """Which of the backbone's maps the model takes, of 2, 3 and 4 (strides 8, 16, 32)."""
+        return (4,)
+
+    @classmethod
+    def label_graph(cls, labels: Labels, options: Any) -> Tensor | None:
+        """The graph of the labels that the model works on, float32 [C, C], 0 where there is no edge; None without one.
+
+        Row i holds what label i learns from.
+        """
+        return None
 
     def forward(self, inputs: Tensor | Mapping[int, Tensor]) -> Output:
         """Images float32 [B, 3, H, W], normalised as `backbones.preprocessing` says, or cached maps -> Output."""
@@ -109,25 +147,95 @@ class Classifier(nn.Module):
 
     def label_term(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits [B, C] against int8 targets [B, C] that every model's loss starts from."""
-        return LOSSES[self.label_loss](logits, targets, self.options.difficult)
+        return self.label_loss(logits, targets, self.options.difficult)
 
     def parameter_groups(self, lr: float, backbone_factor: float) -> list[dict]:
         """Optimizer groups: the head at `lr`, and the backbone, unless it is frozen, at `lr * backbone_factor`."""
         backbone = {id(p) for p in self.backbone.parameters()}
-        head = [p for p in self.parameters() if id(p) not in backbone]
+        head = [p for p in self.parameters() if id(p) not in backbone and p.requires_grad]
         learnt = [p for p in self.backbone.parameters() if p.requires_grad]
         groups = [{"params": head, "lr": lr}]
         if learnt:
             groups.append({"params": learnt, "lr": lr * backbone_factor})
         return groups
 
+    # What figures, tables and exports ask.
+
+    def embeddings(self) -> tuple[Tensor | None, Tensor]:
+        """The labels' vectors before training [C, V] (None for a model that starts without) and as learnt [C, D]."""
+        raise NotImplementedError
+
+    def assignment(self) -> Tensor:
+        """The soft assignment of labels to groups [C, G]; G is 0 for a model without groups."""
+        return torch.zeros(len(self.embeddings()[1]), 0)
+
+    def own_maps(
+        self, maps: Mapping[int, Tensor], output: Output, labels: Tensor, group: int | None = None
+    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+        """The model's own attention, where it has some: (method, layer) -> map [B, h, w] and the side of its cells.
+
+        maps, output: what was classified, and the result with its graph; labels: int64 [B], a label an image; group: a
+        group to look for instead (its number). Maps are not negative; the side of a cell is in pixels of the input;
+        layer is "2", "3", "4", or "" for a model whose map belongs to no single layer.
+        """
+        return {}
+
+    def exported(self) -> nn.Module:
+        """The module, images [B, 3, S, S] -> logits [B, C], that an ONNX file is made of."""
+        return _LogitsAlone(self)
+
+    def size_warnings(self, input_size: int) -> list[str]:
+        """What of an input of this side, in pixels, the model does not use, a sentence each."""
+        return []
+
+    # The authors' own checkpoints.
+
     def authors_names(self) -> dict[str, str]:
         """{name in the authors' state dict: name in ours}."""
-        raise UserError(f"{type(self).__name__} has no checkpoint of its authors; those of msrn and dsdl can be loaded")
+        raise UserError(f"{type(self).__name__} has no checkpoint of its authors to load")
 
     def authors_unused(self) -> dict[str, tuple[int, ...]]:
         """{name: shape} of what the authors' state dict holds and their published forward pass never uses."""
         return {}
+
+
+class _LogitsAlone(nn.Module):
+    def __init__(self, model: Classifier):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images).logits
+
+
+class Affine(nn.Module):
+    """A model whose logits are affine in its pooled stride-32 map, as it is after training: one matrix and one bias."""
+
+    def __init__(self, model: Classifier, pool: str):
+        """pool: "amax" or "mean", over the cells."""
+        super().__init__()
+        self.backbone, self.pool = model.backbone, pool
+        channels = model.backbone.channels[4]
+        with torch.no_grad():  # so unit features give the matrix
+            zero = model.classify({4: torch.zeros(1, channels, 1, 1)}).logits
+            unit = model.classify({4: torch.eye(channels)[:, :, None, None]}).logits
+        self.register_buffer("matrix", unit - zero)
+        self.register_buffer("bias", zero[0])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return getattr(self.backbone(images)[4], self.pool)((2, 3)) @ self.matrix + self.bias
+
+
+def resnet_names(model: Classifier, prefix: str, stem: Mapping[str, str] | None = None) -> dict[str, str]:
+    """{name in the authors' state dict: ours} of a ResNet backbone that they keep under `prefix`.
+
+    stem: how they call its first-level modules (conv1, bn1, layer1 to layer4) where it is otherwise.
+    """
+    names = {}
+    for name in model.backbone.net.state_dict():
+        first, rest = name.split(".", 1)
+        names[f"{prefix}{(stem or {}).get(first, first)}.{rest}"] = f"backbone.net.{name}"
+    return names
 
 
 def stored(module: nn.Module, name: str, value: Tensor, learnt: bool) -> None:

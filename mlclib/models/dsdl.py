@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.errors import UserError
+from mlclib.models import base
 from mlclib.models.backbones import Backbone
-from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, stored
+from mlclib.models.base import Affine, Classifier, Labels, Output, float32, one_of, resnet_names, stored
+from mlclib.models.losses import Loss
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(base.Options):
     """alpha, lambd, beta: the paper's alpha, lambda and beta (VOC: 10, 10, 1e-4; COCO: 0.1, 0.1, 1e-6).
 
     hidden: width of the dictionary's auto-encoder.
@@ -21,7 +23,6 @@ class Options:
     sparsity: the loss term lambda ||s||.
     coefficients: "closed-form" (the paper's alternating strategy, APUS) or "learnt" (a linear layer of the feature).
     learn_vectors: let the label vectors be learnt.
-    difficult: a difficult label trains as "present" or is left out ("ignore").
     """
 
     alpha: float = 10.0
@@ -32,10 +33,9 @@ class Options:
     sparsity: bool = True
     coefficients: str = "closed-form"
     learn_vectors: bool = False
-    difficult: str = "present"
 
     def __post_init__(self):
-        one_of("difficult", self.difficult, DIFFICULT)
+        super().__post_init__()
         one_of("coefficients", self.coefficients, ("closed-form", "learnt"))
         if self.alpha <= 0:
             raise UserError(f"alpha is {self.alpha}; give a positive number, or the coefficients have no closed form")
@@ -59,18 +59,19 @@ class DSDL(Classifier):
     448 px, cannot run below it, and between 448 and 896 px would see the upper left 14 x 14 cells only.
     """
 
+    Options = Options
     sums_over_batch = True  # Frobenius norms
 
-    def __init__(self, backbone: Backbone, vectors: Tensor, options: Options):
-        super().__init__(backbone, options)
-        labels, width = vectors.shape
-        stored(self, "label_vectors", vectors, options.learn_vectors)
+    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+        super().__init__(backbone, options, loss)
+        stored(self, "label_vectors", labels.vectors, options.learn_vectors)
+        width = self.label_vectors.shape[1]
         self.w1 = nn.Parameter(torch.empty(width, options.hidden))
         self.w2 = nn.Parameter(torch.empty(options.hidden, backbone.channels[4]))
         nn.init.xavier_uniform_(self.w1)
         nn.init.xavier_uniform_(self.w2)
         if options.coefficients == "learnt":
-            self.coefficients = nn.Linear(backbone.channels[4], labels)
+            self.coefficients = nn.Linear(backbone.channels[4], labels.count)
 
     def dictionary(self) -> tuple[Tensor, Tensor]:
         """The dictionary Dm [C, F] and the label vectors' reconstruction V' [C, V], float32."""
@@ -102,10 +103,12 @@ class DSDL(Classifier):
                 loss = loss / F.cosine_similarity(self.label_vectors, output.reconstruction).mean()
         return loss
 
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        return self.label_vectors, self.dictionary()[0]
+
+    def exported(self) -> nn.Module:
+        return Affine(self, "amax")  # ONNX has no Cholesky solve
+
     def authors_names(self) -> dict[str, str]:
-        names = {"W1": "w1", "W2": "w2"}
         stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-        for name in self.backbone.net.state_dict():
-            first, rest = name.split(".", 1)
-            names[f"features.{stem.get(first, first)}.{rest}"] = f"backbone.net.{name}"
-        return names
+        return {"W1": "w1", "W2": "w2", **resnet_names(self, "features.", stem)}

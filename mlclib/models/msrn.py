@@ -8,23 +8,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.errors import UserError
+from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import DIFFICULT, Classifier, Output, float32, one_of, stored
-from mlclib.models.pooling import semantic_pooling
+from mlclib.models.base import Classifier, Labels, Output, float32, one_of, resnet_names, stored
+from mlclib.models.losses import Loss
+from mlclib.models.pooling import semantic_pooling, semantic_weights
 
 HEADS = ("mlp", "elementwise")
 GRAPHS = ("cooccurrence", "identity", "random", "none")
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(base.Options):
     """layers: maps to pool, of 2, 3, 4. group_ratio: groups a label, G = int(ratio * C); 0 for no groups.
 
     head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias a label). width: D.
     graph: which labels attend to each other: "cooccurrence" (P(j|i) >= graph_threshold), "random" (as many edges,
     drawn once from a fixed seed), "identity" (each to itself alone) or "none" (no attention: plain layers).
     learn_vectors: let the label vectors be learnt. group_loss_weight: of the labels' distance to their groups.
-    difficult: a difficult label trains as "present" (the authors' way) or is left out ("ignore").
     """
 
     layers: tuple = (2, 3, 4)
@@ -35,12 +36,11 @@ class Options:
     graph_threshold: float = 0.4
     learn_vectors: bool = False
     group_loss_weight: float = 1e-4
-    difficult: str = "present"
 
     def __post_init__(self):
+        super().__post_init__()
         one_of("head", self.head, HEADS)
         one_of("graph", self.graph, GRAPHS)
-        one_of("difficult", self.difficult, DIFFICULT)
         if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(STRIDES):
             raise UserError(f"layers is {list(self.layers)}; give some of {list(STRIDES)}, each once")
         if self.group_ratio < 0 or self.width < 1:
@@ -100,33 +100,46 @@ class Elementwise(nn.Module):
 class MSRN(Classifier):
     """Labels and groups of labels, embedded on the label graph, pool the maps of several layers by soft attention."""
 
-    def __init__(self, backbone: Backbone, vectors: Tensor, counts: Tensor, totals: Tensor, options: Options):
-        super().__init__(backbone, options)
-        labels, width, layers = len(vectors), options.width, sorted(options.layers)
+    Options = Options
+
+    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+        super().__init__(backbone, options, loss)
+        known, labels, width = labels, labels.count, options.width
         groups = int(options.group_ratio * labels)
         if options.group_ratio and not groups:
             raise UserError(
                 f"group_ratio {options.group_ratio} of {labels} labels makes no group; "
                 f"give at least {1 / labels:.3g}, or 0 to go without groups"
             )
-        stored(self, "label_vectors", vectors, options.learn_vectors)
-        attends = options.graph != "none"
+        stored(self, "label_vectors", known.vectors, options.learn_vectors)
+        graph = self.label_graph(known, options)
+        attends = graph is not None
         if attends:
-            self.register_buffer("adjacency", adjacency(counts, totals, options.graph, options.graph_threshold))
+            self.register_buffer("adjacency", graph)
         self.refine = nn.ModuleDict({str(k): nn.Conv2d(c, c, 1) for k, c in backbone.channels.items() if k < 4})
         self.project = nn.ModuleDict({str(k): nn.Conv2d(c, width, 1) for k, c in backbone.channels.items()})
-        self.embed = nn.Linear(vectors.shape[1], 256)
+        self.embed = nn.Linear(self.label_vectors.shape[1], 256)
         self.label_layers = nn.ModuleList([GraphAttention(256, 300, attends), GraphAttention(300, width, attends)])
         if groups:
             self.group_features = GraphAttention(width, width, attends)
             self.group_assignment = GraphAttention(width, groups, attends)
-        pooled = width * len(layers)
+        pooled = width * len(options.layers)
         if options.head == "mlp":
             self.head = nn.Sequential(
                 nn.Flatten(), nn.Linear((labels + groups) * pooled, 2048), nn.LeakyReLU(), nn.Linear(2048, labels)
             )
         else:
             self.head = Elementwise(labels, pooled * (2 if groups else 1))
+
+    @classmethod
+    def layers(cls, options: Options) -> tuple[int, ...]:
+        return options.layers
+
+    @classmethod
+    def label_graph(cls, labels: Labels, options: Options) -> Tensor | None:
+        if options.graph == "none":
+            return None
+        return adjacency(labels.counts, labels.totals, options.graph, options.graph_threshold)
 
     def pooled_maps(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """{layer: [B, C_layer, h/2, w/2]}: 1x1 convolution (layers 2, 3), then a 2x2 max pool, before projection.
@@ -185,8 +198,59 @@ class MSRN(Classifier):
         distances = (output.labels - output.groups[output.assignment.argmax(1)]).norm(dim=1)
         return self.options.group_loss_weight * distances.sum()
 
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        return self.label_vectors, self.nodes()[0]
+
+    def assignment(self) -> Tensor:
+        return self.nodes()[2]
+
+    def own_maps(
+        self, maps: Mapping[int, Tensor], output: MSRNOutput, labels: Tensor, group: int | None = None
+    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+        """Semantic pooling's weights w_id of a label's (or a group's) node over the locations i, for each channel d:
+        their "mean" over the channels, and their mean "weighted" by |d logit / d r_d|, how far the channel's pooled
+        value moves the label's logit (paper, section 3.3).
+        """
+        if group is not None and not 0 <= group < len(output.groups):
+            raise UserError(f"there is no group {group}: this model has {len(output.groups)} groups, counted from 0")
+        chosen = output.logits.gather(1, labels[:, None]).sum()
+        (moves,) = torch.autograd.grad(chosen, output.pooled, retain_graph=True)
+        with torch.no_grad():
+            nodes = output.labels[labels] if group is None else output.groups[group].expand(len(labels), -1)  # [B, D]
+            moved = self._moved(moves, labels, output.assignment, group).abs().split(nodes.shape[1], 1)
+            found = {}
+            for (layer, map), strength in zip(self.projected(maps).items(), moved, strict=True):
+                weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
+                strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
+                cell = STRIDES[layer] * min(2, maps[layer].shape[2])
+                for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
+                    found[method, str(layer)] = reduced.view(-1, *map.shape[2:]), cell
+        return found
+
+    def _moved(self, moves: Tensor, labels: Tensor, assignment: Tensor, group: int | None) -> Tensor:
+        """d logit / d r of the label's own pooled vector r, or the group's: [B, layers * D]."""
+        count, batch = len(assignment), torch.arange(len(labels))
+        if self.options.head == "elementwise" and assignment.shape[1]:
+            own, shared = moves.chunk(2, 2)  # a label's own vector, and what its groups bring back to it
+            return own[batch, labels] if group is None else torch.einsum("bcf,c->bf", shared, assignment[:, group])
+        return moves[batch, labels if group is None else count + group]
+
+    def exported(self) -> nn.Module:
+        return _Constant(self)
+
+    def size_warnings(self, input_size: int) -> list[str]:
+        found = []
+        for layer in sorted(self.options.layers):
+            cells = -(-input_size // STRIDES[layer])
+            if cells % 2 and cells > 1:
+                found.append(
+                    f"layer {layer} has {cells} x {cells} cells at {input_size} px and the 2 x 2 pooling of MSRN drops "
+                    "the last row and column: the right and lower edge of every picture is not seen"
+                )
+        return found
+
     def authors_names(self) -> dict[str, str]:
-        names = {f"resnet_101.{name}": f"backbone.net.{name}" for name in self.backbone.net.state_dict()}
+        names = resnet_names(self, "resnet_101.")
         modules = {"fc_label": "embed"}
         modules |= {f"resnet_101.conv_buffer{int(key) - 1}": f"refine.{key}" for key in self.refine}
         modules |= {f"ProjectM.{int(key) - 2}": f"project.{key}" for key in self.project}
@@ -210,6 +274,26 @@ class MSRN(Classifier):
         nodes = labels + int(self.options.group_ratio * labels)
         fc1 = {"fc1.weight": (2048, nodes * pooled), "fc1.bias": (2048,)}
         return unused | fc1 | {"fc2.weight": (labels, 2048), "fc2.bias": (labels,)}
+
+
+class _Constant(nn.Module):
+    """MSRN as it is after training: the nodes are constants, and semantic pooling is its formula, node by node.
+
+    (The library's own pooling loops over images, which would fix the batch.)
+    """
+
+    def __init__(self, model: MSRN):
+        super().__init__()
+        self.model = model
+        with torch.no_grad():
+            labels, groups, assignment = model.nodes()
+        self.register_buffer("nodes", torch.cat((labels, groups))[..., None])  # [C + G, D, 1]
+        self.register_buffer("assignment", assignment)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = [map.flatten(2) for map in self.model.projected(self.model.backbone(images)).values()]  # [B, D, N] each
+        pooled = [torch.stack([(torch.softmax(p * n, 2) * p).sum(2) for n in self.nodes], 1) for p in maps]
+        return self.model.head(self.model.shared(torch.cat(pooled, 2), self.assignment).tanh())
 
 
 def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> Tensor:

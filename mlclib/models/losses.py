@@ -1,0 +1,103 @@
+"""The loss of logits against labels, one formula for this literature: binary cross-entropy with focusing weights.
+
+With p the probability of a label: a present one costs -(1 - p)^gamma_present log p, an absent one
+-(p')^gamma_absent log(1 - p'), where p' = max(p - clip, 0). Without gammas and clip that is the multi-label soft margin
+loss (binary cross-entropy); gammas 2 and 2 are the focal loss (Lin et al., ICCV 2017), 0 and 4 with clip 0.05 the
+asymmetric loss (Ridnik et al., ICCV 2021, eq. 7).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mlclib.errors import UserError, unknown
+
+DIFFICULT = ("present", "absent", "ignore")
+REDUCTIONS = ("mean", "sum")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """gamma_present, gamma_absent, clip: the focusing exponents and the shift of absent labels' probabilities.
+
+    through_weight: let gradients flow through the focusing weight, as the paper's formula says; the authors' scripts
+    (ASL, ML-Decoder, Query2Label) take it as a constant: same value, other gradient. floor: the least value whose
+    logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; scale multiplies it.
+    """
+
+    gamma_present: float = 0.0
+    gamma_absent: float = 0.0
+    clip: float = 0.0
+    through_weight: bool = True
+    floor: float = 0.0
+    reduction: str = "mean"
+    scale: float = 1.0
+
+    def __post_init__(self):
+        if self.reduction not in REDUCTIONS:
+            raise unknown("reduction of the loss", self.reduction, REDUCTIONS)
+        if min(self.gamma_present, self.gamma_absent, self.scale, self.floor) < 0 or not 0 <= self.clip < 1:
+            raise UserError(f"a loss needs gammas, scale and floor of at least 0 and a clip in [0, 1): {self}")
+
+    def __call__(self, logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
+        """The loss of logits [B, C] against int8 targets [B, C], in float32 (float64 for float64 logits).
+
+        A difficult label (0) counts as "present", which is how the authors of MSRN and DSDL train, as "absent", or
+        ("ignore") is left out of the mean or sum.
+        """
+        present = targets >= 0 if difficult == "present" else targets > 0
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        terms = self._terms(logits, present)
+        if difficult == "ignore":
+            terms = terms * (targets != 0)
+        if self.reduction == "sum":
+            return self.scale * terms.sum()
+        mean = terms.sum() / (targets != 0).sum().clamp(min=1) if difficult == "ignore" else terms.mean()
+        return mean if self.scale == 1 else self.scale * mean
+
+    def _terms(self, logits: Tensor, present: Tensor) -> Tensor:
+        """The loss of each cell [B, C]."""
+        if not (self.gamma_present or self.gamma_absent or self.clip or self.floor):
+            return F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), reduction="none")
+        p = logits.sigmoid()
+        shifted = (p - self.clip).clamp(min=0) if self.clip else p
+        if self.floor:
+            hit, miss = p.clamp(min=self.floor).log(), (1 - shifted).clamp(min=self.floor).log()
+        else:
+            hit, miss = F.logsigmoid(logits), torch.log1p(-shifted) if self.clip else F.logsigmoid(-logits)
+        weights = [(1 - p) ** self.gamma_present, shifted**self.gamma_absent]
+        hard, easy = weights if self.through_weight else [weight.detach() for weight in weights]
+        return torch.where(present, -hard * hit, -easy * miss)
+
+
+NAMED = {
+    "soft-margin": Loss(),
+    "focal": Loss(gamma_present=2.0, gamma_absent=2.0),
+    "asymmetric": Loss(gamma_absent=4.0, clip=0.05),
+}
+
+
+def read(value: "str | Mapping[str, Any] | Loss", own: Loss) -> Loss:
+    """The loss that a configuration names: one of NAMED, "own" (the model's published one), or a mapping of what it
+    changes of one, {name: asymmetric, gamma_absent: 2}. Raises UserError for an unknown name, key or value.
+    """
+    if isinstance(value, Loss):
+        return value
+    changes = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = changes.pop("name", "own")
+    known = {**NAMED, "own": own}
+    if name not in known:
+        raise unknown("loss", name, known)
+    fields = {field.name: field.type for field in dataclasses.fields(Loss)}
+    for key, given in changes.items():
+        if key not in fields:
+            raise unknown("key", key, fields, where="the loss")
+        right = type(given) is fields[key] or (fields[key] is float and type(given) is int)
+        if not right:
+            raise UserError(f"{key} of the loss is {given!r}; give a {fields[key].__name__}")
+    return dataclasses.replace(known[name], **changes)
