@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from mlclib.datasets import scenes
+from mlclib.datasets.scenes import picture, places, things
+from mlclib.datasets.scenes.pen import Pen
 from mlclib.errors import UserError
 
 
@@ -82,21 +84,21 @@ def test_sizes_run_from_4_to_60_percent_of_the_side(dataset):
     assert np.quantile(size, 0.1) < 0.08 and np.quantile(size, 0.95) > 0.3
 
 
-@pytest.mark.parametrize("name", scenes.THINGS)
+@pytest.mark.parametrize("name", things.THINGS)
 def test_a_thing_fills_the_size_it_is_given(name):
-    pen = scenes.Pen(np.random.default_rng(0), scenes.THINGS[name].where)
-    scenes.THINGS[name].draw(pen)
-    art = scenes.tile(np.random.default_rng(1), pen.shapes, 0.5, 0.1, 0.0, np.zeros(3))
+    pen = Pen(np.random.default_rng(0), things.THINGS[name].where)
+    things.THINGS[name].draw(pen)
+    art = picture.tile(np.random.default_rng(1), pen.shapes, 0.5, 0.1, 0.0, np.zeros(3))
     x0, y0, x1, y1 = art.getchannel("A").getbbox()
-    assert 0.49 < max(x1 - x0, y1 - y0) / (scenes.SIDE * scenes.FINE) <= 0.5
+    assert 0.49 < max(x1 - x0, y1 - y0) / (places.SIDE * places.FINE) <= 0.5
 
 
 def test_what_is_hidden_is_not_labelled_and_half_hidden_is_difficult(dataset, monkeypatch):
     rare = np.mean([(split.targets == 0).sum() / (split.targets != -1).sum() for split in dataset.splits.values()])
     assert 0 < rare < 0.03
-    monkeypatch.setattr(scenes, "HALF_HIDDEN", 1.01)  # then nothing is visible enough
+    monkeypatch.setattr(picture, "HALF_HIDDEN", 1.01)  # then nothing is visible enough
     assert all(b["difficult"] for b in scenes.draw_scene(0, 0, 5)[1]["boxes"])
-    monkeypatch.setattr(scenes, "HIDDEN", 1.01)
+    monkeypatch.setattr(picture, "HIDDEN", 1.01)
     assert scenes.draw_scene(0, 0, 5)[1]["boxes"] == []
 
 
@@ -118,13 +120,13 @@ def test_labels_go_together_as_the_places_say(dataset):
 
 def test_every_thing_of_every_place_can_be_drawn_there():
     used = set()
-    for place in scenes.PLACES.values():
+    for place in places.PLACES.values():
         for entry in place.things.split(","):
             name, chance, most = entry.split()
             name = name.partition("@")[0]
             used.add(name)
-            assert name in scenes.THINGS and 0 < float(chance) < 1 and int(most) >= 1
-    assert used == set(scenes.THINGS) and set(scenes.LABELS) < used
+            assert name in things.THINGS and 0 < float(chance) < 1 and int(most) >= 1
+    assert used == set(things.THINGS) and set(scenes.LABELS) < used
 
 
 def test_a_drawn_set_is_not_drawn_again(root, dataset, monkeypatch):

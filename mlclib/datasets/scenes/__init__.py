@@ -1,0 +1,105 @@
+"""Scenes: the embedded data set, drawn by this package with Pillow, so that everything runs with no download.
+
+Outdoor and indoor scenes of 22 named things. Which things appear together follows the place (places.py), so labels
+correlate in groups; unnamed things (bushes, crates, balloons, ...) are clutter. Every image is a function of (seed,
+split, index) alone: it can be drawn by itself, in any order and in any process, with the same bytes.
+"""
+
+import fcntl
+import json
+import multiprocessing
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.scenes.picture import LABELS, draw_scene
+from mlclib.errors import UserError
+from mlclib.files import write_text
+
+VERSION = 2  # of the drawing code: raise it with every change that changes a picture
+SPLITS = ("train", "test")
+
+
+def _draw_to(folder: Path, seed: int, split: int, index: int) -> dict:
+    picture, annotation = draw_scene(seed, split, index)
+    name = f"{SPLITS[split]}_{index:05d}"
+    picture.save(folder / "images" / f"{name}.jpg", quality=90)
+    return {"name": name, **annotation}
+
+
+def _draw_all(folder: Path, parameters: dict) -> None:
+    (folder / "images").mkdir(parents=True)
+    jobs = [(folder, parameters["seed"], i, k) for i, split in enumerate(SPLITS) for k in range(parameters[split])]
+    if len(jobs) < 100:  # to start processes would take longer
+        done = [_draw_to(*job) for job in jobs]
+    else:  # spawned: a fork of a notebook's kernel, which has threads, can hang
+        workers = min(os.cpu_count() or 1, len(jobs) // 50)
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            done = list(pool.map(_draw_to, *zip(*jobs, strict=True), chunksize=20))
+    images = {"train": done[: parameters["train"]], "test": done[parameters["train"] :]}
+    write_text(folder / "scenes.json", json.dumps({"scenes": parameters, "images": images}))
+
+
+def _parameters_of(root: Path) -> dict | None:
+    """What the scenes in `root` were drawn with; None where there are none."""
+    try:
+        return json.loads((root / "scenes.json").read_text(encoding="utf-8")).get("scenes")
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def _draw(root: Path, parameters: dict) -> None:
+    """Draw beside `root` and rename when whole; one process at a time: another waits, and finds the scenes drawn."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (root.with_name(f".{root.name}.{end}") for end in ("part", "old"))
+    with open(root.with_name(f".{root.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _parameters_of(root) == parameters:
+            return
+        for left in (part, old):  # by a killed process
+            shutil.rmtree(left, ignore_errors=True)
+        _draw_all(part, parameters)
+        if root.exists():
+            root.rename(old)
+        part.rename(root)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _split(root: Path, records: list[dict]) -> Split:
+    targets = np.full((len(records), len(LABELS)), -1, np.int8)
+    boxes = []
+    for row, record in zip(targets, records, strict=True):
+        marks = [(LABELS.index(b["label"]), b["box"], b["difficult"]) for b in record["boxes"]]
+        for column, _, difficult in marks:
+            row[column] = max(row[column], 0 if difficult else 1)
+        boxes.append(np.array([[c, *box] for c, box, difficult in marks if not difficult], np.float32).reshape(-1, 5))
+    names = [r["name"] for r in records]
+    return Split(names, [root / "images" / f"{n}.jpg" for n in names], targets, boxes)
+
+
+def load(root: Path, *, train: int = 600, test: int = 400, seed: int = 0) -> Dataset:
+    """The scenes in the folder `root`, drawn there first where they are not there with these sizes and this seed.
+
+    A target is 0 (difficult) where all that is there of a label is less than HALF_HIDDEN visible or smaller
+    than SMALLEST; a thing less than HIDDEN visible does not count. The boxes are the visible extents
+    of the things that are present and not difficult.
+    Raises UserError where `root` holds something else, or where a file of the set is missing.
+    """
+    root = Path(root)
+    parameters = {"version": VERSION, "seed": seed, "train": train, "test": test, "labels": list(LABELS)}
+    found = _parameters_of(root)
+    if found is None and root.exists() and any(root.iterdir()):
+        raise UserError(f"{root} holds files but no scenes (no scenes.json): name a new folder for the scenes")
+    if found != parameters:
+        _draw(root, parameters)
+    images = json.loads((root / "scenes.json").read_text(encoding="utf-8"))["images"]
+    splits = {key: _split(root, images[key]) for key in SPLITS}
+    there = {p.name for p in (root / "images").glob("*.jpg")}
+    for path in (p for split in splits.values() for p in split.paths):
+        if path.name not in there:
+            raise UserError(f"{path} is missing from the scenes: delete the folder {root}, and they are drawn again")
+    return Dataset("scenes", LABELS, splits, version=str(VERSION))
