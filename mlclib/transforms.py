@@ -4,23 +4,58 @@ Random draws come from the torch.Generator that a transform is called with, and 
 from (seed, epoch, image), it gives the same crop whichever worker draws it, and when a run is resumed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms.v2 import RandAugment
 from torchvision.transforms.v2 import functional as F
 
 from mlclib.errors import UserError, unknown
 
 INTERPOLATIONS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 
-# Training transforms by name: the side that images are first resized to (None: left as they are), and the crop scales.
-# MSRN (arXiv 2106.11596) and DSDL (arXiv 2012.12509) crop as temporal segment networks do (arXiv 1608.00859, 3.2).
-RECIPES: dict[str, tuple[int | None, tuple[float, ...]]] = {
-    "msrn": (None, (1.0, 0.9, 0.8, 0.7, 0.6)),
-    "dsdl": (512, (1.0, 0.875, 0.75, 0.66, 0.5)),
+
+@dataclass(frozen=True)
+class Recipe:
+    """How training images are varied, in this order.
+
+    side: first resized to this side, or, with `margin`, to the input size and so many pixels more.
+    scales: multi-scale crop of temporal segment networks (arXiv 1608.00859, 3.2), resized to the input size.
+    squares: a square of one of these shares of the side, anywhere, resized to the input size.
+    area: a crop of a share of the picture's area between these, of aspect ratio 3:4 to 4:3, resized to the input size.
+    Without any of the three the picture is resized as for evaluation.
+    cutout: a rectangle of this share of either side, anywhere, painted in one random colour.
+    randaugment: two random operations of torchvision's RandAugment (Cubuk et al., CVPR-W 2020), magnitude 9.
+    flip: mirrored half of the time.
+    centre: for evaluation too the picture is resized to the input size and `margin`, and its centre taken.
+    """
+
+    side: int | None = None
+    margin: int | None = None
+    scales: tuple[float, ...] = ()
+    squares: tuple[float, ...] = ()
+    area: tuple[float, float] | None = None
+    cutout: float = 0.0
+    randaugment: bool = False
+    flip: bool = True
+    centre: bool = False
+
+
+# By the model whose authors train so.
+_HALVED = (1.0, 0.875, 0.75, 0.66, 0.5)
+RECIPES: dict[str, Recipe] = {
+    "msrn": Recipe(scales=(1.0, 0.9, 0.8, 0.7, 0.6)),
+    "dsdl": Recipe(side=512, scales=_HALVED),
+    "ml-gcn": Recipe(scales=_HALVED),
+    "add-gcn": Recipe(margin=64, scales=_HALVED),
+    "csra": Recipe(area=(0.7, 1.0)),
+    "query2label": Recipe(randaugment=True, flip=False),
+    "ml-decoder": Recipe(cutout=0.5, randaugment=True, flip=False),
+    "ssgrl": Recipe(margin=64, squares=(1.0, 0.9, 0.8, 0.6, 0.5), flip=False, centre=True),
 }
 _MAX_DISTORT = 2  # how many steps of the scale list a crop's height and width may lie apart
 
@@ -37,6 +72,7 @@ class Transform:
     std: tuple[float, float, float]
     interpolation: str
     recipe: str | None
+    trains: bool
 
     def __post_init__(self) -> None:
         if self.recipe is not None and self.recipe not in RECIPES:
@@ -47,37 +83,63 @@ class Transform:
             raise UserError(f"a transform needs a size of at least 1, three means and three deviations > 0: {self}")
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> torch.Tensor:
-        mode, square = INTERPOLATIONS[self.interpolation], [self.size, self.size]
-        if self.recipe is None:
-            image = F.resize(image, square, mode)
-        else:
-            side, scales = RECIPES[self.recipe]
-            if side is not None:
-                image = F.resize(image, [side, side], mode)
-            box = crop_box(image.height, image.width, scales, self.size, generator)
-            image = F.resized_crop(image, *box, square, mode)
-            if _below(2, generator):
-                image = F.horizontal_flip(image)
+        recipe = RECIPES[self.recipe] if self.recipe else Recipe()
+        image = self._varied(image, recipe, generator) if self.trains else self._whole(image, recipe)
         pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
         return F.normalize(pixels, list(self.mean), list(self.std), inplace=True)
 
+    def _whole(self, image: Image.Image, recipe: Recipe) -> Image.Image:
+        side = self.size + (recipe.margin or 0) * recipe.centre
+        image = self._resized(image, side)
+        return F.center_crop(image, [self.size, self.size]) if recipe.centre else image
 
-def evaluation(size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear") -> Transform:
+    def _varied(self, image: Image.Image, recipe: Recipe, generator: torch.Generator | None) -> Image.Image:
+        side = recipe.side if recipe.margin is None else self.size + recipe.margin
+        if side is not None:
+            image = self._resized(image, side)
+        if recipe.scales:
+            box = crop_box(image.height, image.width, recipe.scales, self.size, generator)
+        elif recipe.squares:
+            box = square_box(image.height, image.width, recipe.squares, generator)
+        elif recipe.area:
+            with _drawn_from(generator):
+                box = RandomResizedCrop.get_params(image, list(recipe.area), [3 / 4, 4 / 3])
+        else:
+            box = 0, 0, image.height, image.width
+        image = F.resized_crop(image, *box, [self.size, self.size], INTERPOLATIONS[self.interpolation])
+        if recipe.cutout:
+            image = _cut_out(image, recipe.cutout, generator)
+        if recipe.randaugment:
+            with _drawn_from(generator):
+                image = RandAugment(interpolation=INTERPOLATIONS["bilinear"])(image)
+        if recipe.flip and _below(2, generator):
+            image = F.horizontal_flip(image)
+        return image
+
+    def _resized(self, image: Image.Image, side: int) -> Image.Image:
+        return F.resize(image, [side, side], INTERPOLATIONS[self.interpolation])
+
+
+def evaluation(
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    interpolation: str = "bilinear",
+    recipe: str | None = None,
+) -> Transform:
     """Resize to size x size whatever the aspect ratio, scale to 0..1, subtract `mean`, divide by `std`.
 
-    Raises UserError for an unknown interpolation and for impossible numbers.
+    recipe: the key of RECIPES that the model was trained with, which may ask for the centre of a larger picture.
+    Raises UserError for an unknown recipe or interpolation and for impossible numbers.
     """
-    return Transform(size, tuple(mean), tuple(std), interpolation, None)
+    return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=False)
 
 
 def training(
     recipe: str, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear"
 ) -> Transform:
-    """Multi-scale crop resized to size x size, mirrored half of the time, normalised as in `evaluation`.
-
-    `recipe` is a key of RECIPES; DSDL's first resizes the image to 512 x 512. Raises UserError as `evaluation` does.
-    """
-    return Transform(size, tuple(mean), tuple(std), interpolation, recipe)
+    """Varied as RECIPES[recipe] says, to size x size, then normalised as in `evaluation`, which says what is raised."""
+    return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=True)
 
 
 def crop_box(
@@ -96,6 +158,32 @@ def crop_box(
     crop_height, crop_width = shapes[_below(len(shapes), generator)]
     down, right = _PLACES[_below(len(_PLACES), generator)]
     return down * ((height - crop_height) // 4), right * ((width - crop_width) // 4), crop_height, crop_width
+
+
+def square_box(
+    height: int, width: int, shares: Sequence[float], generator: torch.Generator | None
+) -> tuple[int, int, int, int]:
+    """Draw a square crop anywhere: (top, left, side, side) in pixels, the side one of `shares` of the shorter side."""
+    side = int(min(height, width) * shares[_below(len(shares), generator)])
+    return _below(height - side + 1, generator), _below(width - side + 1, generator), side, side
+
+
+def _cut_out(image: Image.Image, share: float, generator: torch.Generator | None) -> Image.Image:
+    """A rectangle of `share` of either side about a random centre, in one random colour; it may reach beyond."""
+    width, height = (int(share * side + 0.5) for side in image.size)
+    left, top = _below(image.width, generator) - width // 2, _below(image.height, generator) - height // 2
+    colour = tuple(_below(256, generator) for _ in range(3))
+    image = image.copy()
+    image.paste(colour, (max(left, 0), max(top, 0), min(left + width, image.width), min(top + height, image.height)))
+    return image
+
+
+@contextmanager
+def _drawn_from(generator: torch.Generator | None) -> Iterator[None]:
+    """torchvision's own transforms draw from torch's global generator: within, it stands where `generator` puts it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        yield
 
 
 def _below(bound: int, generator: torch.Generator | None) -> int:

@@ -35,10 +35,11 @@ def test_evaluation_is_pillows_resize_and_the_normal_formula(picture, name, mode
     np.testing.assert_allclose(out, normalised(picture.resize((64, 64), mode)), atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", transforms.RECIPES)
+@pytest.mark.parametrize("recipe", ["msrn", "dsdl", "ml-gcn", "add-gcn"])
 def test_training_is_crop_resize_and_mirror(picture, recipe):
     transform = transforms.training(recipe, 64, MEAN, STD)
-    side, scales = transforms.RECIPES[recipe]
+    side = {"dsdl": 512, "add-gcn": 64 + 64}.get(recipe)
+    scales = (1.0, 0.9, 0.8, 0.7, 0.6) if recipe == "msrn" else (1.0, 0.875, 0.75, 0.66, 0.5)
     first = picture if side is None else picture.resize((side, side), Image.BILINEAR)
     mirrored = set()
     for seed in range(12):
@@ -77,13 +78,44 @@ def test_a_side_within_two_pixels_of_the_size_becomes_the_size():
     assert transforms.crop_box(451, 600, (1.0,), 448, generator(0))[2] == 451
 
 
-def test_the_generator_alone_decides_the_crop(picture):
-    transform = transforms.training("msrn", 32, MEAN, STD)
+@pytest.mark.parametrize("recipe", transforms.RECIPES)
+def test_the_generator_alone_decides_how_an_image_is_varied(picture, recipe):
+    transform = transforms.training(recipe, 32, MEAN, STD)
     torch.manual_seed(1)
     first = transform(picture, generator(5))
     torch.manual_seed(2)
     assert torch.equal(first, transform(picture, generator(5)))
     assert not torch.equal(first, transform(picture, generator(6)))
+
+
+def test_csra_s_crops_have_seven_to_ten_tenths_of_the_area():
+    grey = Image.fromarray(np.tile(np.linspace(0, 255, 200).astype(np.uint8)[:, None, None], (1, 200, 3)))
+    transform = transforms.training("csra", 64, (0, 0, 0), (1, 1, 1))
+    reach = [float(np.ptp(transform(grey, generator(seed)).numpy()[0, :, 0])) for seed in range(200)]
+    assert 0.70 < min(reach) < 0.8 and max(reach) > 0.95  # of the height: the root of 0.7 * 3 / 4 at least
+
+
+def test_ssgrl_trains_on_squares_and_is_tested_on_the_centre(picture):
+    whole = picture.resize((640, 640), Image.BILINEAR)
+    centre = whole.crop((32, 32, 608, 608))
+    out = transforms.evaluation(576, MEAN, STD, recipe="ssgrl")(picture)
+    np.testing.assert_allclose(out, normalised(centre), atol=1e-6)
+    boxes = [transforms.square_box(640, 640, (1.0, 0.9, 0.8, 0.6, 0.5), generator(seed)) for seed in range(400)]
+    assert {side for _, _, side, _ in boxes} == {640, 576, 512, 384, 320}
+    assert all(0 <= top <= 640 - side and 0 <= left <= 640 - side for top, left, side, _ in boxes)
+    assert {top for top, _, side, _ in boxes if side == 640} == {0}
+    other = transforms.evaluation(576, MEAN, STD, recipe="csra")(picture)
+    assert torch.equal(other, transforms.evaluation(576, MEAN, STD)(picture))
+
+
+def test_ml_decoder_s_cutout_paints_a_rectangle_of_half_the_side_at_most():
+    black, shares = Image.new("RGB", (100, 80)), []
+    for seed in range(60):
+        painted = (np.asarray(transforms._cut_out(black, 0.5, generator(seed))) > 0).any(2)
+        rows, columns = painted.any(1).sum(), painted.any(0).sum()
+        assert painted.sum() == rows * columns and rows <= 40 and columns <= 50
+        shares.append(painted.mean())
+    assert max(shares) == 0.25 and min(shares) < 0.15
 
 
 def test_transforms_travel_to_worker_processes(picture):
