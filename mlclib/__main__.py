@@ -1,32 +1,100 @@
 """The command line: python -m mlclib COMMAND; each command calls the same functions as the notebooks."""
 
 import argparse
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from mlclib import config
 from mlclib.errors import UserError
+from mlclib.files import write_text
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
-    """Rebuild what is stale of an experiment: its notebooks, tables and figures."""
-    experiment = config.load(arguments.experiment)
-    if arguments.data and not Path(arguments.data).exists():
-        raise UserError(f"--data names {arguments.data}, and there is no such folder")
-    values = [f"experiment={arguments.experiment}", f"data={arguments.data}", f"results={arguments.results}"]
-    options = ["--cores", str(arguments.cores), "--rerun-triggers", "params", "input", "mtime", "--keep-going"]
-    command = [sys.executable, "-m", "snakemake", *options, "--config", *values]
-    plan = subprocess.run([*command, "--summary"], capture_output=True, text=True)
-    if plan.returncode:
-        raise UserError(f"the notebooks of {experiment.name} cannot be planned: {plan.stderr.strip()}")
-    page = Path(arguments.results) / experiment.name / "README.md"
-    if "update pending" not in plan.stdout:
-        print(f"Nothing to do: {experiment.name} is up to date; its tables are in {page}")
+    """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
+    from mlclib import plan
+
+    study = _study(arguments)
+    plan.clear(study)
+    every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
+    todo = [job for job in every if job.reasons]
+    page = study.folder / "README.md"
+    if not todo:
+        print(f"Nothing to do: {study.experiment.name} is up to date; its tables are in {page}")
         return
-    if subprocess.run([*command, "--quiet", "all"]).returncode:
-        raise UserError(f"{experiment.name} is not complete: the sentence above names the notebook that failed")
-    print(f"Done: the tables of {experiment.name} are in {page}")
+    print(
+        f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why",
+        flush=True,
+    )
+    done = study.folder / "plan"
+    shutil.rmtree(done, ignore_errors=True)
+    files = {job.name: job.name.replace("/", "_").replace(" ", "_") for job in todo}
+    rows = [
+        {
+            "file": files[job.name],
+            "command": job.command,
+            "needs": [files[need] for need in job.needs if need in files],
+            "threads": min(job.threads, arguments.cores),
+        }
+        for job in todo
+    ]
+    write_text(done / "plan.json", json.dumps(rows))
+    options = ["--cores", str(arguments.cores), "--keep-going", "--quiet", "all", "--nolock"]
+    values = [f"plan={done / 'plan.json'}", f"done={done}"]
+    command = [sys.executable, "-m", "snakemake", *options, "--config", *values]
+    failed = subprocess.run(command).returncode
+    left = [job.name for job in todo if not (done / f"{files[job.name]}.done").exists()]
+    if failed or left:
+        raise UserError(
+            f"{study.experiment.name} is not complete: {len(todo) - len(left)} of {len(todo)} jobs ended well, the "
+            "sentences above say what failed; the same command goes on from there"
+        )
+    print(f"Done: the tables of {study.experiment.name} are in {page}")
+
+
+def status(arguments: argparse.Namespace) -> None:
+    """List the jobs that `reproduce` would run, each with the reason."""
+    from mlclib import plan
+
+    every = plan.jobs(_study(arguments), _named(arguments), arguments.cores)
+    todo = [job for job in every if job.reasons]
+    for job in todo:
+        print(f"{job.name}: {'; '.join(job.reasons)}")
+    print(f"{len(todo)} of {len(every)} jobs would run")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train one run of an experiment, unless it is finished and current."""
+    from mlclib import plan
+
+    study = _study(arguments)
+    configuration, seed = plan.run_named(study, arguments.name)
+    (made,) = study.train(configuration, (seed,), arguments.name.rpartition(" seed ")[0], arguments.force)
+    print(f"finished: {made.folder}")
+
+
+def maps(arguments: argparse.Namespace) -> None:
+    """Cache the layer maps of one split of an experiment with a frozen backbone."""
+    study = _study(arguments)
+    study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part)
+
+
+def stage(arguments: argparse.Namespace) -> None:
+    """Execute one notebook of an experiment, and note what its tables and figures rest on."""
+    from mlclib import plan
+
+    print(f"executed: {plan.execute(_study(arguments), arguments.experiment, arguments.name)}")
+
+
+def accept(arguments: argparse.Namespace) -> None:
+    """Take an experiment's finished runs as current although the code changed since; the runs and captions say so."""
+    study = _study(arguments)
+    for name, (configuration, seed) in study.every_run().items():
+        if reasons := study.accept(configuration, seed):
+            print(f"accepted: {name} ({'; '.join(reasons)})")
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -38,22 +106,20 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train one model of an experiment, each seed unless it is finished already."""
-    from mlclib.runs import Study
-
-    study = Study(
-        config.load(arguments.experiment, config.parse_overrides(arguments.set)), arguments.data, arguments.results
-    )
+    study = _study(arguments, config.parse_overrides(arguments.set))
     seeds = None if arguments.seed is None else (arguments.seed,)
     for run in study.train(study.experiment.run(arguments.model), seeds):
         print(f"finished: {run.folder}")
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write an experiment's README.md and the index of all results from what is in their folders."""
-    from mlclib import reports
-    from mlclib.runs import Study
+    """Write an experiment's README.md and the index of all results from what its notebooks left."""
+    from mlclib import plan, reports
 
-    print(reports.write(Study(config.load(arguments.experiment), results=arguments.results)))
+    study = _study(arguments)
+    path = reports.write(study, plan.shown(study))
+    plan.page_written(study, path)
+    print(path)
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -97,6 +163,21 @@ def submit(arguments: argparse.Namespace) -> None:
     print(f"{arguments.path}: the predictions of {len(run.names)} images for the evaluation server")
 
 
+def _study(arguments: argparse.Namespace, overrides: dict | None = None):
+    """The study that the arguments name."""
+    from mlclib.study import Study
+
+    if arguments.data and not Path(arguments.data).exists():
+        raise UserError(f"--data names {arguments.data}, and there is no such folder")
+    return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
+
+
+def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The arguments by which a job finds the same study."""
+    data = ("--data", arguments.data) if arguments.data else ()
+    return (arguments.experiment, *data, "--results", arguments.results)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -110,18 +191,42 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", default="", help="the data set's folder, where the experiment's own is not it")
         sub.add_argument("--results", default="results", help="where runs, tables and figures go (default: results)")
 
-    sub = command(reproduce, "rebuild what is stale of an experiment")
-    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
-    sub.add_argument("--cores", type=int, default=2, help="how many cores to use (default: 2)")
-    places(sub)
+    def studied(function, help: str) -> argparse.ArgumentParser:
+        sub = command(function, help)
+        sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
+        places(sub)
+        return sub
+
+    def cores(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--cores", type=int, default=os.cpu_count() or 2, help="how many cores to use (default: all)")
+
+    def force(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--force", action="store_true", help="although it is up to date")
+
+    sub = studied(reproduce, "rebuild what is out of date of an experiment")
+    cores(sub)
+    force(sub)
+
+    cores(studied(status, "list what reproduce would run, and why"))
+
+    studied(accept, "take finished runs as current although the code changed")
+
+    sub = studied(run, "one job of reproduce: train one run")
+    sub.add_argument("--name", required=True, help="the run, as status names it")
+    force(sub)
+
+    sub = studied(maps, "one job of reproduce: cache the layer maps of a split")
+    sub.add_argument("--part", required=True, help="train, val or test")
+
+    sub = studied(stage, "one job of reproduce: execute a notebook")
+    sub.add_argument("--name", required=True, help="the notebook with its parameters, as status names it")
 
     sub = command(execute, "run one notebook headless, with parameters")
     sub.add_argument("notebook", type=Path, help="the notebook")
     sub.add_argument("copy", type=Path, help="where its executed copy goes")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, repeatable")
 
-    sub = command(train, "train one model of an experiment")
-    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
+    sub = studied(train, "train one model of an experiment")
     sub.add_argument("--model", required=True, help="one of the experiment's models")
     sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
     sub.add_argument(
@@ -131,11 +236,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="a key of the experiment to change, as training.epochs=3; repeatable",
     )
-    places(sub)
 
-    sub = command(report, "write an experiment's page and the index of all results")
-    sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
-    sub.add_argument("--results", default="results", help="where the results are (default: results)")
+    studied(report, "one job of reproduce: write an experiment's page and the index of all results")
 
     sub = command(data, "get a data set, or verify it")
     sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")

@@ -56,9 +56,22 @@ def made(models: Models, selection: str = "") -> str:
         f"commit {', '.join(dict.fromkeys(_commit(about['commit']) for about in every))}.",
     ]
     sentences += notes
+    sentences += _changed(every)
     if selection:
         sentences.insert(0, f"Scored are the float32 logits of {SELECTIONS[selection]}.")
     return " ".join(sentences)
+
+
+def _changed(abouts: list[dict[str, Any]]) -> list[str]:
+    """Sentences on runs that were made by other code than stands here now."""
+    found = {}
+    for about in abouts:
+        if about.get("changed"):
+            found["Made by other code than stands here now: " + "; ".join(about["changed"]) + "."] = None
+        for accepted in about.get("accepted", ()):
+            when, reasons = accepted["when"][:10], "; ".join(accepted["reasons"])
+            found[f"Accepted on {when} although the code had changed: {reasons}."] = None
+    return list(found)
 
 
 def average(models: Models) -> str:

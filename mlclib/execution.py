@@ -1,21 +1,20 @@
 """Notebooks run headless: parameters checked, the executed copy kept, a failure in one sentence."""
 
+import json
 import logging
 import tempfile
 from pathlib import Path
 from typing import Any
-
-import nbformat
 
 from mlclib.errors import UserError, unknown
 
 
 def declared(path: Path) -> dict[str, Any]:
     """The parameters that a notebook's cell tagged `parameters` declares, with their defaults."""
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
             values: dict[str, Any] = {}
-            exec(cell.source, {}, values)
+            exec("".join(cell["source"]), {}, values)
             return values
     raise UserError(f"{path} has no cell tagged 'parameters'")
 

@@ -14,7 +14,7 @@ from mlclib import attention, pictures, predict, progress, runs
 from mlclib.attention import Key
 from mlclib.datasets.images import open_rgb
 from mlclib.errors import unknown
-from mlclib.runs import Study
+from mlclib.study import Study
 
 
 def explore(study: Study, model: str) -> widgets.VBox | Figure:

@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from mlclib import transforms
 from mlclib.config import Backbone as BackboneConfig
-from mlclib.config import digest
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Split
 from mlclib.files import sha256, write_text
 from mlclib.inputs import Images, Maps, as_is, batches
 from mlclib.models import backbones
@@ -21,26 +20,18 @@ from mlclib.models import backbones
 LAYERS = (2, 3, 4)
 
 
-def cached_maps(dataset: Dataset, part: str, config: BackboneConfig, input_size: int, results: Path) -> Maps:
-    """The layer maps of one split, from the cache under `results`/features, or computed and cached now.
+def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: int) -> Maps:
+    """The layer maps of a split, from the cache `folder`, or computed and cached there now.
 
-    Kept as float16 arrays [N, C_l, h, w], memory-mapped; keyed by the data set's checksum, the backbone with its
-    weights, and the input size. A cache whose checksums do not hold is computed again.
+    Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold is computed again.
     """
-    split = dataset.splits[part]
-    key = digest([dataset.checksum(), config.name, _weights_identity(config), input_size])
-    folder = Path(results) / "features" / dataset.name / f"{config.name}-{input_size}-{key}" / part
-    if not _verified(folder):
+    if not verified(folder):
         _compute(split, config, input_size, folder)
     return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in LAYERS}, split.targets)
 
 
-def _weights_identity(config: BackboneConfig) -> str | None:
-    """A file counts by its content, a named source by its name."""
-    return sha256(config.weights) if config.weights and Path(config.weights).is_file() else config.weights
-
-
-def _verified(folder: Path) -> bool:
+def verified(folder: Path) -> bool:
+    """Whether the layer maps cached in `folder` are whole: their checksums hold."""
     try:
         sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         return all(sha256(folder / name) == digest for name, digest in sums.items())

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WRITTEN = "MLCLIB_WRITTEN"  # the environment variable that names a file in which each path written is noted
+
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
@@ -22,6 +24,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+        if log := os.environ.get(WRITTEN):
+            with open(log, "a", encoding="utf-8") as file:
+                file.write(f"{path.resolve()}\n")
     finally:
         part.unlink(missing_ok=True)
 

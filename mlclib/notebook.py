@@ -13,7 +13,7 @@ from mlclib.datasets.base import Dataset
 from mlclib.errors import UserError
 from mlclib.execution import check
 from mlclib.files import written_whole
-from mlclib.runs import Study
+from mlclib.study import Study
 
 FOLDER = Path("notebooks")
 plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time

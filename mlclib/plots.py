@@ -79,8 +79,8 @@ def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: i
     return figure
 
 
-def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray) -> Figure:
-    """The label graph: an arrow i -> j where A^[j, i] > 0 (j attends to i); a node's area is its label's count."""
+def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, model: str) -> Figure:
+    """A label graph: an arrow i -> j where A^[j, i] > 0 (j attends to i); a node's area is its label's count."""
     edges = [
         (labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j and adjacency[j, i] > 0
     ]
@@ -93,9 +93,8 @@ def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray
         font_size=9, arrowsize=9, ax=axes,
     )  # fmt: skip
     alone = sum(1 for label in labels if graph.degree(label) == 0)
-    axes.set_title(
-        f"The label graph: {len(edges)} of {len(labels) * (len(labels) - 1)} possible edges, {alone} labels stand alone"
-    )
+    possible = len(labels) * (len(labels) - 1)
+    axes.set_title(f"Label graph of {model}: {len(edges)} of {possible} possible edges, {alone} labels stand alone")
     axes.axis("off")
     return figure
 

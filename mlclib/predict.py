@@ -20,7 +20,7 @@ from mlclib.errors import UserError, unknown
 from mlclib.files import written_whole
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
-from mlclib.runs import Study
+from mlclib.study import Study
 from mlclib.training import load_trained_state
 
 FORMS = ("table", "json", "csv")

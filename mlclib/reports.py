@@ -6,6 +6,7 @@ Both are put together from the files that stand in results/, and open from disk 
 import html
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
@@ -15,7 +16,7 @@ from nbconvert import HTMLExporter
 
 from mlclib.files import write_text
 from mlclib.rendering import DASH, PAGE
-from mlclib.runs import Study
+from mlclib.study import Study
 
 # Linked from a README, not shown in it: an experiment may have dozens.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
@@ -23,8 +24,11 @@ LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
 ORDER = ("scores", "published", "per_class", "ablation", "protocols")
 
 
-def write(study: Study) -> Path:
-    """Write results/<experiment>/README.md from the experiment's tables and figures, then results/index.html anew."""
+def write(study: Study, shown: Collection[str]) -> Path:
+    """Write results/<experiment>/README.md from the experiment's tables and figures, then results/index.html anew.
+
+    shown: the files to show, relative to the experiment's folder.
+    """
     experiment, folder = study.experiment, study.folder
     command = f"make reproduce EXPERIMENT={experiment.name}"
     parts = [
@@ -34,12 +38,12 @@ def write(study: Study) -> Path:
         "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, and its caption says "
         "how its numbers were made.",
     ]
-    tables = [path.with_suffix(".md") for path in _tables(folder)]
+    tables = [path.with_suffix(".md") for path in _tables(folder) if path.relative_to(folder).as_posix() in shown]
     if inline := [path for path in tables if not LONG.match(path.name)]:
         parts += ["## Tables", *(path.read_text(encoding="utf-8").strip() for path in inline)]
     if linked := [path for path in tables if LONG.match(path.name)]:
         parts.append("Further tables:\n\n" + "\n".join(f"- [{_words(path)}](tables/{path.name})" for path in linked))
-    if figures := _figures(folder):
+    if figures := [path for path in _figures(folder) if path.relative_to(folder).as_posix() in shown]:
         parts += ["## Figures", *(f"![{_words(path)}](figures/{path.name})" for path in figures)]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     index(study.results)

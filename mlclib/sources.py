@@ -14,6 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
 
+# They change no number and no figure.
+NO_RESULT = ("mlclib.errors", "mlclib.execution", "mlclib.explorer", "mlclib.files", "mlclib.progress")
+
 # Where a package is imported under another name than it is installed by.
 _INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "great_tables": "great-tables"}
 
@@ -61,7 +64,7 @@ def notebook(path: Path) -> dict[str, str]:
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     modules, _ = _imported(ast.parse(code), "")
-    return {f"notebooks/{Path(path).name}": digest(code), **parts(*modules)}
+    return {f"notebooks/{Path(path).name}": digest(code), **parts(*modules, without=NO_RESULT)}
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:

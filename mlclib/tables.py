@@ -21,7 +21,8 @@ from mlclib import captions, metrics, published, significance
 from mlclib.captions import Models
 from mlclib.errors import UserError, unknown
 from mlclib.rendering import Table
-from mlclib.runs import Run, Study
+from mlclib.runs import Run
+from mlclib.study import Study
 
 RATES = (*metrics.RATES, *(f"{rate}-3" for rate in metrics.RATES))
 COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")

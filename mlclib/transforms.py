@@ -72,7 +72,7 @@ class Transform:
     std: tuple[float, float, float]
     interpolation: str
     recipe: str | None
-    trains: bool
+    trains: bool = False
 
     def __post_init__(self) -> None:
         if self.recipe is not None and self.recipe not in RECIPES:

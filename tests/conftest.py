@@ -47,9 +47,10 @@ def tiny_yaml(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_study(tiny_yaml):
     """A study with finished runs of gmp, msrn and dsdl, one seed each; read it, do not change it."""
-    from mlclib import config, runs
+    from mlclib import config
+    from mlclib.study import Study
 
-    study = runs.Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
+    study = Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
     for model in study.experiment.models:
         study.train(study.experiment.run(model))
     return study

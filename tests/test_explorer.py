@@ -8,8 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib import explorer, progress, runs
+from mlclib import explorer, progress
 from mlclib.errors import UserError
+from mlclib.study import Study
 
 
 @pytest.fixture
@@ -59,6 +60,6 @@ def test_an_upload_that_is_no_image_is_named_and_the_picture_stays(live):
 
 
 def test_a_model_that_is_not_trained_is_named(tiny_study, tmp_path):
-    empty = runs.Study(tiny_study.experiment, results=tmp_path)
+    empty = Study(tiny_study.experiment, results=tmp_path)
     with pytest.raises(UserError, match="unknown model 'msrn' in the finished runs.*known: none"):
         explorer.explore(empty, "msrn")

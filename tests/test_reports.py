@@ -33,6 +33,11 @@ def study(results, name, title, notes=()):
     return SimpleNamespace(experiment=experiment, folder=results / name, results=results)
 
 
+def write(study):
+    shown = {path.relative_to(study.folder).as_posix() for path in study.folder.rglob("*.*")}
+    return reports.write(study, shown)
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Two experiments with tables; the first with a figure and an executed notebook too."""
@@ -50,8 +55,8 @@ def results(tmp_path_factory):
     )
     (results / "demo" / "notebooks").mkdir()
     nbformat.write(notebook, results / "demo" / "notebooks" / "01_data.ipynb")
-    reports.write(study(results, "demo", "Scenes & <things>", notes=("Drawn by the project.",)))
-    reports.write(study(results, "other", "The other one"))
+    write(study(results, "demo", "Scenes & <things>", notes=("Drawn by the project.",)))
+    write(study(results, "other", "The other one"))
     return results
 
 
@@ -119,7 +124,7 @@ def test_an_executed_notebook_can_be_read_in_a_browser_and_follows_its_source(re
 
 def test_the_same_results_give_the_same_pages(results):
     before = {path: path.read_bytes() for path in results.rglob("*") if path.name in ("README.md", "index.html")}
-    reports.write(study(results, "demo", "Scenes & <things>", notes=("Drawn by the project.",)))
+    write(study(results, "demo", "Scenes & <things>", notes=("Drawn by the project.",)))
     assert len(before) == 3
     assert all(path.read_bytes() == content for path, content in before.items())
 

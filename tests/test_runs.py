@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from mlclib import config, metrics, predict, runs
 from mlclib.errors import UserError
+from mlclib.study import Study
 from mlclib.training import load_trained_state
 
 
@@ -55,7 +56,7 @@ def test_a_run_folder_holds_what_the_design_names_and_no_checkpoint(tiny_study):
 def test_provenance_says_how_a_run_was_made(tiny_study):
     (run,) = tiny_study.finished("msrn")
     about = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
-    assert about["seed"] == 0 and about["data"]["checksum"] == tiny_study.dataset.checksum()
+    assert about["seed"] == 0 and about["data"]["checksum"] == tiny_study.checksum
     assert about["configuration"]["options"]["graph_threshold"] == 0.4  # defaults are written out
     assert torch.__version__.startswith(about["versions"]["torch"])
     assert about["started"] <= about["ended"] and len(about["commit"]) >= 7
@@ -91,12 +92,12 @@ def test_another_configuration_or_other_data_makes_another_folder(tiny_study, ti
     wider = replace(run, options={**run.options, "width": 17})
     assert tiny_study.run_folder(wider, 0).parent != folder.parent
     assert tiny_study.run_folder(run, 1).parent == folder.parent
-    fewer = runs.Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)
+    fewer = Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)
     assert fewer.run_folder(fewer.experiment.run("msrn"), 0).parent.name != folder.parent.name
 
 
 def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again(tiny_study, tmp_path):
-    study = runs.Study(tiny_study.experiment, tiny_study.root, tmp_path)
+    study = Study(tiny_study.experiment, tiny_study.root, tmp_path)
     run = study.experiment.run("gmp")
     maps, targets = study.inputs(run, "test").__getitems__([(0, 3), (0, 1)])
     images = study.inputs(replace(run, backbone=replace(run.backbone, frozen=False)), "test")
@@ -114,6 +115,6 @@ def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again
 
 
 def test_a_missing_data_folder_is_named(tiny_yaml):
-    study = runs.Study(config.load("voc2007"), "no/such/folder")
+    study = Study(config.load("voc2007"), "no/such/folder")
     with pytest.raises(UserError, match="no/such/folder"):
         study.dataset  # noqa: B018
