@@ -114,11 +114,12 @@ class Classifier(nn.Module):
 
     Options: ClassVar[type] = Options
     published_loss: ClassVar[Loss] = Loss()
-    sums_over_batch: ClassVar[bool] = False
+    sums_over_batch: bool = False
 
     def __init__(self, backbone: Backbone, options: Any, loss: Loss):
         super().__init__()
         self.backbone, self.options, self.label_loss = backbone, options, loss
+        self.sums_over_batch = self.sums_over_batch or loss.reduction == "sum"
 
     @classmethod
     def layers(cls, options: Any) -> tuple[int, ...]:
@@ -194,8 +195,10 @@ class Classifier(nn.Module):
         """{name in the authors' state dict: name in ours}."""
         raise UserError(f"{type(self).__name__} has no checkpoint of its authors to load")
 
-    def authors_unused(self) -> dict[str, tuple[int, ...]]:
-        """{name: shape} of what the authors' state dict holds and their published forward pass never uses."""
+    def authors_unused(self) -> dict[str, tuple[int | None, ...]]:
+        """{name: shape} of what the authors' state dict holds and this model does not take from it, as their forward
+        pass never uses it or it can be computed; None for a side of any size.
+        """
         return {}
 
 
