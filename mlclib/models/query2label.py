@@ -80,14 +80,16 @@ class Query2Label(Classifier):
 
     def encode(self, map: Tensor) -> Tensor:
         """A map [B, C_4, h, w] -> memory [B, h w, D]."""
-        cells = self.input_projection(map).flatten(2).mT
+        cells = self.input_projection(map).flatten(2).transpose(1, 2)
         places = positions(*map.shape[2:], self.options.width, map.device)
         for layer in self.encoder:
             placed = cells + places
             cells, _ = layer(cells, placed, placed, cells)
         return cells
 
-    def decode(self, queries: Tensor, memory: Tensor, map: Tensor, weights: bool = False) -> tuple[Tensor, Tensor | None]:
+    def decode(
+        self, queries: Tensor, memory: Tensor, map: Tensor, weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Queries [B, K, D], which do not know of each other -> [B, K, D], and the last layer's attention [B, K, h w]."""
         placed = memory + positions(*map.shape[2:], self.options.width, map.device)
         decoded, attention = torch.zeros_like(queries), None
@@ -97,7 +99,7 @@ class Query2Label(Classifier):
 
     def classify(self, maps: Mapping[int, Tensor]) -> Query2LabelOutput:
         memory = self.encode(maps[4])
-        decoded, _ = self.decode(self.queries.expand(len(memory), -1, -1), memory, maps[4])
+        decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory, maps[4])
         return Query2LabelOutput(((decoded * self.weight).sum(2) + self.bias).float(), memory)
 
     def embeddings(self) -> tuple[None, Tensor]:

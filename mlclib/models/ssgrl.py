@@ -17,7 +17,7 @@ from mlclib.models.msrn import Elementwise
 
 @dataclass(frozen=True)
 class Options(base.Options):
-    """width: of the space where words meet cells. steps: of the graph network, 0 for none."""
+    """width: of the space where words meet cells. steps: of the graph network; 0 for none, and no graph."""
 
     difficult: str = "absent"
     width: int = 1024
@@ -55,7 +55,7 @@ class GraphNetwork(nn.Module):
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
         for _ in range(self.steps):
-            near = torch.cat((edges @ nodes, edges.mT @ nodes), 2)
+            near = torch.cat((edges @ nodes, edges.t() @ nodes), 2)
             own = self.u3(nodes)
             z, r = (self.w3(near) + own).sigmoid(), (self.w4(near) + own).sigmoid()
             nodes = (1 - z) * nodes + z * (self.w5(near) + self.u5(r * nodes)).tanh()
@@ -77,31 +77,34 @@ class SSGRL(Classifier):
         super().__init__(backbone, options, loss)
         features, width = backbone.channels[4], options.width
         self.register_buffer("label_vectors", labels.vectors)
-        self.register_buffer("adjacency", self.label_graph(labels, options))
+        if options.steps:
+            self.register_buffer("adjacency", self.label_graph(labels, options))
+            self.network = GraphNetwork(features, options.steps)
         self.cells = nn.Linear(features, width, bias=False)
         self.words = nn.Linear(self.label_vectors.shape[1], width, bias=False)
         self.joint = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
-        self.network = GraphNetwork(features, options.steps)
         self.join = nn.Linear(2 * features, features)
         self.head = Elementwise(labels.count, features)
 
     @classmethod
-    def label_graph(cls, labels: Labels, options: Options) -> Tensor:
+    def label_graph(cls, labels: Labels, options: Options) -> Tensor | None:
         """P(j|i) = counts[i, j] / totals[i], not thresholded; a label without images has no edge."""
+        if not options.steps:
+            return None
         totals = labels.totals
         return (labels.counts / totals.where(totals > 0, 1)[:, None]).float()
 
     def classify(self, maps: Mapping[int, Tensor]) -> SSGRLOutput:
         map = maps[4]
         map = F.avg_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
-        cells = map.flatten(2).mT  # [B, N, F]
+        cells = map.flatten(2).transpose(1, 2)  # [B, N, F]
         met = (self.cells(cells)[:, None] * self.words(self.label_vectors)[:, None]).tanh_()  # [B, C, N, width]
         score = (self.score.weight @ self.joint.weight)[0]  # [width]
         constant = self.score(self.joint.bias)
         attention = (met @ score + constant).softmax(2)  # [B, C, N]
         semantic = attention.to(cells.dtype) @ cells  # [B, C, F]
-        graph = self.network(semantic, self.adjacency)
+        graph = self.network(semantic, self.adjacency) if self.options.steps else semantic
         logits = self.head(self.join(torch.cat((graph, semantic), 2)).tanh())
         return SSGRLOutput(logits.float(), semantic, graph, attention.unflatten(2, map.shape[2:]))
 
@@ -127,8 +130,10 @@ class SSGRL(Classifier):
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_1": "cells", "fc_2": "words", "fc_3": "joint", "fc_a": "score"}
         modules = {f"word_semantic.{theirs}": ours for theirs, ours in modules.items()}
-        modules |= {f"graph_net.fc_eq{name[1]}_{name[0]}": f"network.{name}" for name in ("w3", "w4", "w5", "u3", "u5")}
         modules["fc_output"] = "join"
+        if self.options.steps:
+            names = ("w3", "w4", "w5", "u3", "u5")
+            modules |= {f"graph_net.fc_eq{name[1]}_{name[0]}": f"network.{name}" for name in names}
         names = resnet_names(self, "resnet_101.")
         for theirs, ours in modules.items():
             names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}

@@ -42,6 +42,8 @@ class Layer(nn.Module):
 def check_sizes(width: int, feedforward: int, heads: int, dropout: float) -> None:
     """Raise UserError for sizes that no such layer has."""
     if min(width, feedforward, heads) < 1 or width % heads:
-        raise UserError(f"width {width}, feedforward {feedforward} and heads {heads} must be positive, heads divide width")
+        raise UserError(
+            f"width {width}, feedforward {feedforward} and heads {heads} must be positive, heads divide width"
+        )
     if not 0 <= dropout < 1:
         raise UserError(f"dropout is {dropout}; give a number from 0 to below 1")
