@@ -15,7 +15,7 @@ import torch
 from mlclib.errors import UserError, unknown
 from mlclib.models import losses
 from mlclib.models.backbones import Backbone, listed
-from mlclib.models.base import Classifier, Labels, Output, read_options
+from mlclib.models.base import Classifier, Labels, Output, fits, read_options
 from mlclib.models.dsdl import DSDL
 from mlclib.models.gmp import GMP
 from mlclib.models.ml_decoder import MLDecoder
@@ -110,8 +110,7 @@ def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
     wrong += [
         f"{key} is {list(given[key].shape)} where the model has {['any' if n is None else n for n in shape]}"
         for key, shape in shapes.items()
-        if key in given
-        and (given[key].dim() != len(shape) or any(n not in (None, m) for m, n in zip(given[key].shape, shape)))
+        if key in given and not fits(tuple(given[key].shape), shape)
     ]
     if wrong:
         raise UserError(f"the state dict is not that of this {type(model).__name__}: {listed(wrong)}")

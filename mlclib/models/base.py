@@ -67,11 +67,16 @@ class Labels:
             raise UserError(f"model {self._model} needs {what}; give them")
         tensor = torch.as_tensor(value, dtype=torch.float64).detach()
         wanted = "[" + ", ".join("V" if size is None else str(size) for size in shape) + "]"
-        if len(tensor.shape) != len(shape) or any(b not in (None, a) for a, b in zip(tensor.shape, shape, strict=True)):
+        if not fits(tuple(tensor.shape), shape):
             raise UserError(f"{what} have shape {list(tensor.shape)} where model {self._model} needs {wanted}")
         if not tensor.isfinite().all():
             raise UserError(f"{what} of model {self._model} hold a value that is not finite; mend them")
         return tensor
+
+
+def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether a shape is the wanted one, where None stands for a side of any size."""
+    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 
 
 def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:

@@ -28,7 +28,7 @@ class Loss:
     through_weight: let gradients flow through the focusing weight, as the paper's formula says; the authors' scripts
     (ASL, ML-Decoder, Query2Label) take it as a constant: same value, other gradient. alpha: the weight of present
     labels, absent ones weigh 1 - alpha (the focal loss's balance, 0.25 in its paper; 0: none). floor: the least value
-    whose logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; scale multiplies it.
+    whose logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; times scale.
     """
 
     gamma_present: float = 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,10 +88,10 @@ class Query2Label(Classifier):
             cells, _ = layer(cells, placed, placed, cells)
         return cells
 
-    def decode(
-        self, queries: Tensor, memory: Tensor, map: Tensor, weights: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
-        """Queries [B, K, D], which do not know of each other -> [B, K, D], and the last layer's attention [B, K, h w]."""
+    def decode(self, queries: Tensor, memory: Tensor, map: Tensor, weights: bool = False) -> tuple[Tensor, Any]:
+        """Queries [B, K, D], which do not know of each other -> [B, K, D], and with `weights` the last layer's
+        attention [B, K, h w].
+        """
         placed = memory + positions(*map.shape[2:], self.options.width, map.device)
         decoded, attention = torch.zeros_like(queries), None
         for layer in self.decoder:

@@ -67,8 +67,8 @@ class SSGRL(Classifier):
     a = wa . (W3 tanh(W1 x * W2 v) + b3) + ba, for cells x and the label's words v; the labels' features then pass along
     the graph of conditional probabilities P(j|i), and a weight vector a label decides on tanh(Wo [after; before]).
 
-    The authors' code spreads cells and words over [B, h, w, C, F] and applies W3 there; a is linear in the tanh, so here
-    W3 meets wa first. b3 and ba move no softmax: their gradient is zero.
+    The authors' code spreads cells and words over [B, h, w, C, F] and applies W3 there; a is linear in the tanh, so W3
+    meets wa first here. b3 and ba move no softmax: their gradient is zero.
     """
 
     Options = Options
@@ -95,15 +95,17 @@ class SSGRL(Classifier):
         totals = labels.totals
         return (labels.counts / totals.where(totals > 0, 1)[:, None]).float()
 
-    def classify(self, maps: Mapping[int, Tensor]) -> SSGRLOutput:
-        map = maps[4]
-        map = F.avg_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
+    def decoupled(self, map: Tensor) -> tuple[Tensor, Tensor]:
+        """A pooled map [B, F, h, w] -> the labels' features [B, C, F] and the softmax that made them [B, C, h w]."""
         cells = map.flatten(2).transpose(1, 2)  # [B, N, F]
         met = (self.cells(cells)[:, None] * self.words(self.label_vectors)[:, None]).tanh_()  # [B, C, N, width]
         score = (self.score.weight @ self.joint.weight)[0]  # [width]
-        constant = self.score(self.joint.bias)
-        attention = (met @ score + constant).softmax(2)  # [B, C, N]
-        semantic = attention.to(cells.dtype) @ cells  # [B, C, F]
+        attention = (met @ score + self.score(self.joint.bias)).softmax(2)
+        return attention @ cells, attention
+
+    def classify(self, maps: Mapping[int, Tensor]) -> SSGRLOutput:
+        map = F.avg_pool2d(maps[4], (min(2, maps[4].shape[2]), min(2, maps[4].shape[3])))
+        semantic, attention = self.decoupled(map)
         graph = self.network(semantic, self.adjacency) if self.options.steps else semantic
         logits = self.head(self.join(torch.cat((graph, semantic), 2)).tanh())
         return SSGRLOutput(logits.float(), semantic, graph, attention.unflatten(2, map.shape[2:]))
