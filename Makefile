@@ -35,7 +35,7 @@ test-lab: $(READY)
 bench: export MALLOC_MMAP_MAX_ = 0
 bench: export MALLOC_TRIM_THRESHOLD_ = 64000000000
 bench: $(READY)
-	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.input scenes data/scenes && $(BIN)/python -m benchmarks.explorer
+	@$(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.models && $(BIN)/python -m benchmarks.heads && $(BIN)/python -m benchmarks.input scenes data/scenes && $(BIN)/python -m benchmarks.explorer
 
 lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb

@@ -102,7 +102,7 @@ class Trainer:
         self._check_sizes()
         if model.sums_over_batch and self.world * config.accumulate > 1 and self.accelerator.is_main_process:
             print(
-                f"{type(model).__name__}'s loss holds norms over a batch: over {self.world} processes and "
+                f"{type(model).__name__}'s loss holds sums or norms over a batch: over {self.world} processes and "
                 f"{config.accumulate} accumulated parts they run over each part alone, which is not the same loss"
             )
 

@@ -15,10 +15,13 @@ import torch
 from mlclib.errors import UserError, unknown
 from mlclib.models import losses
 from mlclib.models.backbones import Backbone, listed
-from mlclib.models.base import Classifier, Labels, Output, read_options
+from mlclib.models.base import Classifier, Labels, Output, fits, read_options
 from mlclib.models.dsdl import DSDL
 from mlclib.models.gmp import GMP
+from mlclib.models.ml_decoder import MLDecoder
 from mlclib.models.msrn import MSRN
+from mlclib.models.query2label import Query2Label
+from mlclib.models.ssgrl import SSGRL
 
 __all__ = [
     "MODELS", "NAMES", "Classifier", "Labels", "Output", "build", "check_options", "find", "load_authors", "options_of",
@@ -28,6 +31,9 @@ MODELS: dict[str, type[Classifier]] = {
     "gmp": GMP,
     "msrn": MSRN,
     "dsdl": DSDL,
+    "query2label": Query2Label,
+    "ml_decoder": MLDecoder,
+    "ssgrl": SSGRL,
 }
 NAMES = tuple(MODELS)
 
@@ -90,18 +96,21 @@ def build(
 def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
     """Load a state dict under the authors' parameter names into a model on a ResNet.
 
-    Raises UserError naming every key that is missing, left over, or of another shape. What a published model holds
-    and never uses (`authors_unused`) must be there, in its shape, and is left aside.
+    A state dict without a single name of the backbone is that of a head, and leaves the backbone as it is. Raises
+    UserError naming every key that is missing, left over, or of another shape. What a published model holds and never
+    uses (`authors_unused`) must be there, in its shape, and is left aside.
     """
     own, names, unused = model.state_dict(), model.authors_names(), model.authors_unused()
-    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | unused
     given = {key: torch.as_tensor(value) for key, value in state_dict.items()}
+    head = {theirs: ours for theirs, ours in names.items() if not ours.startswith("backbone.")}
+    names = names if given.keys() & (names.keys() - head.keys()) else head
+    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | unused
     wrong = [f"{key} is missing" for key in shapes if key not in given]
     wrong += [f"{key} is left over" for key in given if key not in shapes]
     wrong += [
-        f"{key} is {list(given[key].shape)} where the model has {list(shape)}"
+        f"{key} is {list(given[key].shape)} where the model has {['any' if n is None else n for n in shape]}"
         for key, shape in shapes.items()
-        if key in given and tuple(given[key].shape) != shape
+        if key in given and not fits(tuple(given[key].shape), shape)
     ]
     if wrong:
         raise UserError(f"the state dict is not that of this {type(model).__name__}: {listed(wrong)}")

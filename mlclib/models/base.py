@@ -67,11 +67,16 @@ class Labels:
             raise UserError(f"model {self._model} needs {what}; give them")
         tensor = torch.as_tensor(value, dtype=torch.float64).detach()
         wanted = "[" + ", ".join("V" if size is None else str(size) for size in shape) + "]"
-        if len(tensor.shape) != len(shape) or any(b not in (None, a) for a, b in zip(tensor.shape, shape, strict=True)):
+        if not fits(tuple(tensor.shape), shape):
             raise UserError(f"{what} have shape {list(tensor.shape)} where model {self._model} needs {wanted}")
         if not tensor.isfinite().all():
             raise UserError(f"{what} of model {self._model} hold a value that is not finite; mend them")
         return tensor
+
+
+def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
+    """Whether a shape is the wanted one, where None stands for a side of any size."""
+    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 
 
 def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:
@@ -114,11 +119,12 @@ class Classifier(nn.Module):
 
     Options: ClassVar[type] = Options
     published_loss: ClassVar[Loss] = Loss()
-    sums_over_batch: ClassVar[bool] = False
+    sums_over_batch: bool = False
 
     def __init__(self, backbone: Backbone, options: Any, loss: Loss):
         super().__init__()
         self.backbone, self.options, self.label_loss = backbone, options, loss
+        self.sums_over_batch = self.sums_over_batch or loss.reduction == "sum"
 
     @classmethod
     def layers(cls, options: Any) -> tuple[int, ...]:
@@ -194,8 +200,10 @@ class Classifier(nn.Module):
         """{name in the authors' state dict: name in ours}."""
         raise UserError(f"{type(self).__name__} has no checkpoint of its authors to load")
 
-    def authors_unused(self) -> dict[str, tuple[int, ...]]:
-        """{name: shape} of what the authors' state dict holds and their published forward pass never uses."""
+    def authors_unused(self) -> dict[str, tuple[int | None, ...]]:
+        """{name: shape} of what the authors' state dict holds and this model does not take from it, as their forward
+        pass never uses it or it can be computed; None for a side of any size.
+        """
         return {}
 
 

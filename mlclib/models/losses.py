@@ -26,14 +26,16 @@ class Loss:
     """gamma_present, gamma_absent, clip: the focusing exponents and the shift of absent labels' probabilities.
 
     through_weight: let gradients flow through the focusing weight, as the paper's formula says; the authors' scripts
-    (ASL, ML-Decoder, Query2Label) take it as a constant: same value, other gradient. floor: the least value whose
-    logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; scale multiplies it.
+    (ASL, ML-Decoder, Query2Label) take it as a constant: same value, other gradient. alpha: the weight of present
+    labels, absent ones weigh 1 - alpha (the focal loss's balance, 0.25 in its paper; 0: none). floor: the least value
+    whose logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; times scale.
     """
 
     gamma_present: float = 0.0
     gamma_absent: float = 0.0
     clip: float = 0.0
     through_weight: bool = True
+    alpha: float = 0.0
     floor: float = 0.0
     reduction: str = "mean"
     scale: float = 1.0
@@ -41,8 +43,9 @@ class Loss:
     def __post_init__(self):
         if self.reduction not in REDUCTIONS:
             raise unknown("reduction of the loss", self.reduction, REDUCTIONS)
-        if min(self.gamma_present, self.gamma_absent, self.scale, self.floor) < 0 or not 0 <= self.clip < 1:
-            raise UserError(f"a loss needs gammas, scale and floor of at least 0 and a clip in [0, 1): {self}")
+        shares = 0 <= self.clip < 1 and 0 <= self.alpha < 1
+        if not shares or min(self.gamma_present, self.gamma_absent, self.scale, self.floor) < 0:
+            raise UserError(f"a loss needs gammas, scale and floor of at least 0, clip and alpha in [0, 1): {self}")
 
     def __call__(self, logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
         """The loss of logits [B, C] against int8 targets [B, C], in float32 (float64 for float64 logits).
@@ -62,16 +65,20 @@ class Loss:
 
     def _terms(self, logits: Tensor, present: Tensor) -> Tensor:
         """The loss of each cell [B, C]."""
-        if not (self.gamma_present or self.gamma_absent or self.clip or self.floor):
+        if not (self.gamma_present or self.gamma_absent or self.clip or self.alpha or self.floor):
             return F.binary_cross_entropy_with_logits(logits, present.to(logits.dtype), reduction="none")
-        p = logits.sigmoid()
-        shifted = (p - self.clip).clamp(min=0) if self.clip else p
+        # Above zero, however extreme the logit: the slope of a power below 1 is infinite at 0.
+        tiny = torch.finfo(logits.dtype).tiny
+        p, rest = logits.sigmoid(), (-logits).sigmoid().clamp(min=tiny)
+        shifted = (p - self.clip).clamp(min=tiny)
         if self.floor:
             hit, miss = p.clamp(min=self.floor).log(), (1 - shifted).clamp(min=self.floor).log()
         else:
             hit, miss = F.logsigmoid(logits), torch.log1p(-shifted) if self.clip else F.logsigmoid(-logits)
-        weights = [(1 - p) ** self.gamma_present, shifted**self.gamma_absent]
+        weights = [rest**self.gamma_present, shifted**self.gamma_absent]
         hard, easy = weights if self.through_weight else [weight.detach() for weight in weights]
+        if self.alpha:
+            hard, easy = self.alpha * hard, (1 - self.alpha) * easy
         return torch.where(present, -hard * hit, -easy * miss)
 
 
