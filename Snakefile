@@ -35,4 +35,4 @@ rule job:
     params:
         command=lambda w: shlex.join([sys.executable, "-m", "mlclib", *JOBS[w.job]["command"]]),
     shell:
-        "{params.command}"
+        "OMP_NUM_THREADS={threads} {params.command}"

@@ -167,8 +167,6 @@ def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     """The study that the arguments name."""
     from mlclib.study import Study
 
-    if arguments.data and not Path(arguments.data).exists():
-        raise UserError(f"--data names {arguments.data}, and there is no such folder")
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
 
 

@@ -140,13 +140,16 @@ def weights(about: dict[str, Any]) -> str:
 
 def _backbone(about: dict[str, Any]) -> str:
     backbone = about["configuration"]["backbone"]
-    return f"{backbone['name']} from {weights(about)}, {'frozen' if backbone['frozen'] else 'trained along'}"
+    state = "frozen, its layer maps computed in bfloat16 and kept in float16" if backbone["frozen"] else "trained along"
+    return f"{backbone['name']} from {weights(about)}, {state}"
 
 
 def _trained(about: dict[str, Any]) -> str:
     if "checkpoint" in about:
         return f"the authors' checkpoint {Path(about['checkpoint']).name}, not trained here"
-    return f"{about['configuration']['training']['epochs']} epochs"
+    training = about["configuration"]["training"]
+    scored = training.get("evaluation_precision", "float32")
+    return f"{training['epochs']} epochs in {training['precision']}, scored in {scored}"
 
 
 def _each(texts: dict[str, str]) -> str:

@@ -48,6 +48,7 @@ class Training:
     loss: str = "soft-margin"
     augmentation: str = "none"
     precision: str = "float32"
+    evaluation_precision: str = "float32"
     accumulate: int = 1
     clip_norm: float | None = None
     ema: float | None = None
@@ -65,6 +66,7 @@ CHOICES = {
     "loss": ("soft-margin", "asymmetric"),
     "augmentation": ("none", "msrn", "dsdl"),
     "precision": ("float32", "bfloat16", "float16"),
+    "evaluation_precision": ("float32", "bfloat16", "float16"),
 }
 
 # What changes how long a run takes or what it leaves behind, and never its result.

@@ -1,10 +1,16 @@
 """Files that are either whole or not there, and their checksums."""
 
+import datetime
 import hashlib
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mlclib.errors import UserError
 
 WRITTEN = "MLCLIB_WRITTEN"  # the environment variable that names a file in which each path written is noted
 
@@ -29,6 +35,32 @@ def written_whole(path: str | Path) -> Iterator[Path]:
                 file.write(f"{path.resolve()}\n")
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: str | Path, what: str, waits: bool = True) -> Iterator[None]:
+    """Hold `path` as a lock, which the system frees however the process ends; `what` is held, for the sentence.
+
+    Where another process holds it: waits, saying who has it, or without `waits` raises UserError that says so.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, owner = FileLock(path), path.with_name(f"{path.name}.owner")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+        if not waits:
+            raise UserError(f"{what} is at work already ({who}): wait until it ends, or end it") from None
+        print(f"{what} is at work already ({who}): waiting until it ends", flush=True)
+        lock.acquire()
+    try:
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        owner.write_text(f"process {os.getpid()} on {platform.node()}, since {now}", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_text(path: str | Path, text: str) -> None:

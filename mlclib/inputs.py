@@ -22,6 +22,11 @@ class Images(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def targets(self) -> np.ndarray:
+        """int8 [N, C]."""
+        return self.split.targets
+
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         rows = [row for _, row in keys]
         return torch.stack([self.image(*key) for key in keys]), torch.from_numpy(self.split.targets[rows])

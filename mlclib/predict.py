@@ -91,8 +91,6 @@ def subject(study: Study, model: str, seed: int | None = None) -> Subject:
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
     folder = study.train(run, (seed,), model)[0].folder
-    if run.training.threads:  # as in training: notebooks that run side by side do not take each other's cores
-        torch.set_num_threads(run.training.threads)
     transform = transforms.evaluation(run.input_size, *backbones.preprocessing(run.backbone.name))
     test = study.dataset.splits["test"]
     return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)

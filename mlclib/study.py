@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import subprocess
+from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +27,13 @@ from mlclib.datasets import content, integrity
 from mlclib.datasets.base import Dataset
 from mlclib.errors import UserError
 from mlclib.features import cached_maps
-from mlclib.files import sha256, write_text, written_whole
+from mlclib.files import held, sha256, write_text, written_whole
 from mlclib.inputs import Images, Maps
 from mlclib.models import Labels, backbones
 from mlclib.models.base import Classifier
 from mlclib.progress import Progress
 from mlclib.runs import Run
-from mlclib.training import Trainer, trained_state
+from mlclib.training import Trainer, settled, trained_state
 
 RUN_CODE = ("mlclib.training", "mlclib.inputs", "mlclib.transforms")  # with its model's own file
 MAPS_CODE = ("mlclib.features", "mlclib.transforms")  # what cached layer maps rest on
@@ -247,9 +248,21 @@ class Study:
 
     def _train(self, run: RunConfig, seed: int, name: str, force: bool) -> Run:
         folder = self.run_folder(run, seed)
-        outdated = self.outdated(run, seed)
-        if outdated == [] and not force:
+        if self.outdated(run, seed) == [] and not force:
             return self._read(run, seed)
+        main = PartialState().is_main_process
+        lock = held(folder.with_name(f".{folder.name}.lock"), f"the training of {name} seed {seed}")
+        with lock if main else nullcontext():
+            PartialState().wait_for_everyone()
+            with settled(run.training):
+                self._train_alone(run, seed, name, force)
+        return self._read(run, seed)
+
+    def _train_alone(self, run: RunConfig, seed: int, name: str, force: bool) -> None:
+        folder = self.run_folder(run, seed)
+        outdated = self.outdated(run, seed)  # another process may have trained it while this one waited
+        if outdated == [] and not force:
+            return
         # What was finished stays until the new is whole.
         work = folder if outdated is None else _beside(folder, "new")
         _begin(work, self.code(run))
@@ -267,7 +280,6 @@ class Study:
         if work != folder and trainer.accelerator.is_main_process:
             _replace(folder)
         trainer.accelerator.wait_for_everyone()
-        return self._read(run, seed)
 
     def evaluate(self, run: RunConfig, checkpoint: str | Path) -> Run:
         """Score a checkpoint of the authors on the test split: a run folder without training.
@@ -281,9 +293,10 @@ class Study:
             models.load_authors(model, authors.read_checkpoint(checkpoint))
             self.check_images()
             test = self.inputs(run, "test")
-            trainer = Trainer(model, test, test, run.training, 0, folder)
-            trainer.state.logits = trainer.evaluate(test)
-            self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
+            with settled(run.training):
+                trainer = Trainer(model, test, test, run.training, 0, folder)
+                trainer.state.logits = trainer.evaluate(test)
+                self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return runs.read(folder)
 
     def check_images(self) -> None:

@@ -10,8 +10,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from timm.layers import convert_sync_batchnorm
+from torch.distributed.nn.functional import all_reduce
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from mlclib import metrics
@@ -32,7 +34,7 @@ from mlclib.inputs import as_is, batches, seed_of
 from mlclib.models.base import Classifier
 from mlclib.progress import Progress
 
-PRECISION = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
+PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Interrupted(Exception):
@@ -74,15 +76,15 @@ class Trainer:
     ):
         self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
         self.train_data, self.test_data = train, test
-        if config.threads:  # sums over more threads round otherwise: the number is part of a run's identity
-            torch.set_num_threads(config.threads)
-        if config.deterministic:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-        AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
-        self.accelerator = Accelerator(mixed_precision=PRECISION[config.precision])
+        self.accelerator = Accelerator()
+        self.device = self.accelerator.device
+        for precision in (config.precision, config.evaluation_precision):
+            check_precision(precision, self.device)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        if self.world > 1 and self.device.type == "cuda":
+            model = convert_sync_batchnorm(model)
         self.model = model
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         groups = model.parameter_groups(config.learning_rate, config.backbone_factor)
         for group in groups:
             group["initial_lr"] = group["lr"]
@@ -92,11 +94,7 @@ class Trainer:
             else torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         )
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.ema = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
-            if config.ema
-            else None
-        )
+        self.ema = AveragedModel(model, multi_avg_fn=_warmed_up(config.ema), use_buffers=True) if config.ema else None
         self.steps = math.ceil(len(train) / config.batch_size)
         self.state = State()
         self._check_sizes()
@@ -133,11 +131,11 @@ class Trainer:
         model = model or self.model
         model.eval()
         rows = np.arange(len(data))[self.rank :: self.world]
-        parts = []
-        with torch.no_grad(), self.accelerator.autocast():
+        parts = [torch.empty(0, data.targets.shape[1], device=self.device)]  # there may be more processes than images
+        with torch.no_grad(), self._autocast(self.config.evaluation_precision):
             for inputs, _ in self._loader(data, list(batches(rows, self.config.batch_size))):
                 parts.append(model(self._to_device(inputs)).logits.float())
-        own = torch.cat(parts) if parts else torch.empty(0)
+        own = torch.cat(parts)
         if self.world == 1:
             return own.cpu()
         padded = self.accelerator.pad_across_processes(own, dim=0)
@@ -158,7 +156,9 @@ class Trainer:
         started, seen_before = time.perf_counter(), state.images
         self.wrapped.train()
         for batch in whole:
-            state.loss_sum += self._step([next(loader) for _ in range(config.accumulate)], len(batch)) * len(batch)
+            targets = torch.from_numpy(self.train_data.targets[[row for _, row in batch]])
+            parts = [next(loader) for _ in range(config.accumulate)]
+            state.loss_sum += self._step(parts, targets) * len(batch)
             state.images += len(batch)
             state.step += 1
             if self.progress:
@@ -173,21 +173,22 @@ class Trainer:
         if state.epoch % config.checkpoint_epochs == 0 or state.epoch == config.epochs:
             self._save()
 
-    def _step(self, parts: list[tuple[Any, torch.Tensor]], size: int) -> float:
-        """One optimizer step over the parts of one batch of `size` images; its mean loss over all processes."""
+    def _step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
+        """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
         state = self.state
         torch.manual_seed(seed_of(self.seed, state.epoch, state.step, self.rank))
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._factor(state.epoch * self.steps + state.step)
-        total = torch.zeros((), device=self.accelerator.device)
+        total = torch.zeros((), device=self.device)
         for number, (inputs, targets) in enumerate(parts):
             last = number == len(parts) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
-                with self.accelerator.autocast():
+                with self._autocast(self.config.precision), self._one_batch_norm():
                     output = self.wrapped(self._to_device(inputs))
                     loss = self.model.loss(output, self._to_device(targets))
-                share = len(targets) * self.world / size
-                self.accelerator.backward(loss * share)
+                # gradients are averaged over the processes
+                share = self.world * self.model.share(targets, batch)
+                self.scaler.scale(loss * share).backward()
                 total += loss.detach().float() * share
         value = float(self.accelerator.reduce(total, "mean")) if self.world > 1 else float(total)
         if not math.isfinite(value):
@@ -198,8 +199,10 @@ class Trainer:
                 f"the last good checkpoint is {saved[-1] if saved else 'none'}"
             )
         if self.config.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+            self.scaler.unscale_(self.optimizer.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.update_parameters(self.model)
@@ -246,7 +249,15 @@ class Trainer:
         """Whether any process was asked to stop, the same answer in all of them."""
         if self.world == 1:
             return bool(asked)
-        return bool(self.accelerator.reduce(torch.tensor(len(asked), device=self.accelerator.device)))
+        return bool(self.accelerator.reduce(torch.tensor(len(asked), device=self.device)))
+
+    def _autocast(self, precision: str) -> torch.autocast:
+        wide = precision == "float32"
+        return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
+
+    def _one_batch_norm(self) -> AbstractContextManager:
+        """Within, batch norm is over the whole batch also where processes share it (on CUDA SyncBatchNorm's affair)."""
+        return _synchronised_batch_norm() if self.world > 1 and self.device.type != "cuda" else nullcontext()
 
     def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
         return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
@@ -255,7 +266,7 @@ class Trainer:
         if isinstance(value, dict):
             return {key: self._to_device(item) for key, item in value.items()}
         layout = {"memory_format": torch.channels_last} if value.ndim == 4 else {}
-        return value.to(self.accelerator.device, non_blocking=True, **layout)
+        return value.to(self.device, non_blocking=True, **layout)
 
     def _check_sizes(self) -> None:
         size, images, parts = self.config.batch_size, len(self.train_data), self.world * self.config.accumulate
@@ -272,7 +283,7 @@ class Trainer:
         inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         self.wrapped.train()
-        with self.accelerator.autocast():
+        with self._autocast(self.config.precision), self._one_batch_norm():
             loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
         loss.backward()
         self.optimizer.zero_grad()
@@ -298,7 +309,7 @@ class Trainer:
                 "state": vars(self.state),
                 "model": trained_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
+                "scaler": self.scaler.state_dict(),
                 "ema": self.ema.state_dict() if self.ema else None,
             }
             path = self.folder / f"checkpoint-{self.state.epoch:05d}-{self.state.step:07d}.pt"
@@ -330,13 +341,91 @@ class Trainer:
             plain = torch.load(path, weights_only=True, map_location="cpu")
             load_trained_state(self.model, plain["model"])
             self.optimizer.load_state_dict(plain["optimizer"])
-            if self.accelerator.scaler and plain["scaler"]:
-                self.accelerator.scaler.load_state_dict(plain["scaler"])
+            self.scaler.load_state_dict(plain["scaler"])
             if self.ema:
                 self.ema.load_state_dict(plain["ema"])
             self.state = State(**plain["state"])
             return True
         return False
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise UserError for a precision that the device does not compute in."""
+    if precision == "float16" and device.type == "cpu":
+        raise UserError(
+            "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to bfloat16 or float32"
+        )
+
+
+@contextmanager
+def settled(config: Training) -> Iterator[None]:
+    """The settings of this process that a run's bits hang on: threads, and deterministic kernels; restored after it.
+
+    Sums over more threads round otherwise, so `threads` is part of a run's identity.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+
+
+def _warmed_up(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor], None]:
+    """An average of weights that forgets its start: after n updates it decays by min(decay, (1 + n) / (10 + n)), as in
+    TensorFlow's ExponentialMovingAverage with num_updates. Counters (integers) are taken as they are.
+    """
+
+    def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
+        kept = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - kept)
+            else:
+                mean.copy_(value)
+
+    return average
+
+
+@contextmanager
+def _synchronised_batch_norm() -> Iterator[None]:
+    """Within, F.batch_norm in training takes mean and variance over the parts of all processes.
+
+    torch.nn.SyncBatchNorm does it on CUDA alone; gradients flow through both sums, as there.
+    """
+    plain = F.batch_norm
+
+    def batch_norm(input, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+        if not training:
+            return plain(input, mean, var, weight, bias, training, momentum, eps)
+        wide = input.float()
+        over = [axis for axis in range(input.ndim) if axis != 1]
+        counted = wide.new_full((1,), input.numel() / input.shape[1])
+        sums = all_reduce(torch.cat((wide.sum(over), counted)))
+        average, count = sums[:-1] / sums[-1].detach(), sums[-1].detach()
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        away = wide - average.view(shape)
+        spread = all_reduce((away**2).sum(over)) / count
+        if mean is not None:
+            with torch.no_grad():
+                mean.lerp_(average.to(mean.dtype), momentum)
+                var.lerp_((spread * count / (count - 1)).to(var.dtype), momentum)
+        out = away * (spread + eps).rsqrt().view(shape)
+        if weight is not None:
+            out = out * weight.view(shape) + bias.view(shape)
+        return out.to(input.dtype)
+
+    F.batch_norm = batch_norm
+    try:
+        yield
+    finally:
+        F.batch_norm = plain
 
 
 def trained_state(model: Classifier) -> dict[str, torch.Tensor]:

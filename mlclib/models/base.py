@@ -119,12 +119,11 @@ class Classifier(nn.Module):
 
     Options: ClassVar[type] = Options
     published_loss: ClassVar[Loss] = Loss()
-    sums_over_batch: bool = False
+    sums_over_batch: ClassVar[bool] = False
 
     def __init__(self, backbone: Backbone, options: Any, loss: Loss):
         super().__init__()
         self.backbone, self.options, self.label_loss = backbone, options, loss
-        self.sums_over_batch = self.sums_over_batch or loss.reduction == "sum"
 
     @classmethod
     def layers(cls, options: Any) -> tuple[int, ...]:
@@ -154,6 +153,17 @@ class Classifier(nn.Module):
     def label_term(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss of logits [B, C] against int8 targets [B, C] that every model's loss starts from."""
         return self.label_loss(logits, targets, self.options.difficult)
+
+    def share(self, part: Tensor, batch: Tensor) -> float:
+        """How much the loss of a part of a batch counts in the loss of the whole; int8 targets [P, C] and [B, C].
+
+        The shares of a batch's parts sum to 1, but for a loss that is a sum: that of a whole is the sum of its parts'.
+        """
+        if self.label_loss.reduction == "sum":
+            return 1.0
+        if self.options.difficult == "ignore":
+            return int((part != 0).sum()) / max(1, int((batch != 0).sum()))
+        return len(part) / len(batch)
 
     def parameter_groups(self, lr: float, backbone_factor: float) -> list[dict]:
         """Optimizer groups: the head at `lr`, and the backbone, unless it is frozen, at `lr * backbone_factor`."""

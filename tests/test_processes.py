@@ -1,0 +1,135 @@
+"""Several processes, and parts of a batch, train as one process with the whole batch does; an error ends them all."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mlclib import config, models, runs
+from mlclib.inputs import Maps
+from mlclib.study import Study
+from mlclib.training import Trainer
+
+ROOT = Path(__file__).parents[1]
+LEARNING = """
+title: A backbone with batch norm that learns
+dataset: {name: scenes, train: 26, test: 11, root: ROOT}
+input_size: 64
+backbone: {name: test_resnet, weights: null, frozen: false}
+seeds: [0]
+training: {epochs: 2, batch_size: 8, learning_rate: 1e-2, optimizer: sgd, threads: 1, augmentation: msrn}
+models:
+  gmp: {options: {difficult: ignore}}
+  msrn: {options: {head: elementwise, width: 16}}
+"""
+ONE = [sys.executable, "-m"]
+TWO = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learning")
+    path = folder / "learning.yaml"
+    path.write_text(LEARNING.replace("ROOT", str(folder / "scenes")), encoding="utf-8")
+    Study(config.load(path), results=folder / "drawn").dataset  # noqa: B018
+    return path
+
+
+def train(start, yaml, results, *more, model="gmp"):
+    command = [*start, "mlclib", "train", str(yaml), "--model", model, "--results", str(results), *more]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+
+
+def made(results) -> runs.Run:
+    return runs.read(next(results.rglob("seed-0/manifest.json")).parent)
+
+
+@pytest.mark.parametrize("model", ["gmp", "msrn"])
+def test_two_processes_train_a_backbone_with_batch_norm_as_one_does(learning, tmp_path, model):
+    """26 images leave a last batch of 2, one a process; 11 test images do not divide; difficult labels are left out."""
+    found = []
+    for name, start in (("one", ONE), ("two", TWO)):
+        done = train(start, learning, tmp_path / name, model=model)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found.append(made(tmp_path / name))
+    one, two = found
+    assert one.names == two.names and len(two.logits["last"]) == 11
+    np.testing.assert_allclose(two.history["loss"], one.history["loss"], rtol=2e-5)
+    np.testing.assert_allclose(two.logits["last"], one.logits["last"], rtol=1e-3, atol=1e-3)
+
+
+def test_there_may_be_more_processes_than_test_images(learning, tmp_path):
+    less = ["--set", "dataset.test=1", "--set", f"dataset.root={tmp_path / 'scenes'}"]
+    done = train(TWO, learning, tmp_path / "results", *less)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(made(tmp_path / "results").names) == 1
+
+
+BROKEN = """
+import os, sys
+from mlclib import __main__ as line
+from mlclib import inputs
+real = inputs.Images.image
+def broken(self, epoch, row):
+    if os.environ["RANK"] == "1" and epoch == 1:
+        from mlclib.datasets.images import open_rgb
+        open_rgb("no/such/picture.jpg")
+    return real(self, epoch, row)
+inputs.Images.image = broken
+sys.exit(line.main(sys.argv[1:]))
+"""
+
+
+def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    command = [*TWO[:-1], str(tmp_path / "broken.py"), "train", str(learning), "--model", "gmp"]
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, "--results", str(tmp_path / "results")], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode != 0 and time.monotonic() - started < 100
+    assert "error: cannot read the image no/such/picture.jpg" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "options"), [("gmp", {}), ("msrn", {"width": 8, "head": "elementwise"})])
+def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, name, options):
+    rng = np.random.default_rng(0)
+    targets = rng.choice([-1, 0, 1], (24, 6), p=[0.4, 0.4, 0.2]).astype(np.int8)
+    targets[:4] = 0  # a part without any known label
+    maps = {2: rng.random((24, 48, 8, 8)), 3: rng.random((24, 192, 4, 4)), 4: rng.random((24, 96, 2, 2))}
+    data = Maps({k: v.astype(np.float16) for k, v in maps.items()}, targets)
+    losses, weights = [], []
+    for parts in (1, 2, 4):
+        torch.manual_seed(0)
+        counts = (np.ones((6, 6)) - np.eye(6)) * 3
+        model = models.build(
+            name, labels=6, label_vectors=rng.standard_normal((6, 5)) * 0 + np.eye(6)[:, :5], backbone="test_resnet",
+            cooccurrence=(counts, np.full(6, 9)), frozen=True, difficult="ignore", **options,
+        )  # fmt: skip
+        recipe = config.Training(epochs=2, batch_size=8, accumulate=parts, threads=1)
+        state = Trainer(model, data, data, recipe, 0, tmp_path / str(parts)).run()
+        losses.append([row["loss"] for row in state.history])
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad]))
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-5)
+    for other in weights[1:]:
+        torch.testing.assert_close(other, weights[0], rtol=1e-3, atol=1e-4)
+
+
+def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
+    command = [*ONE, "mlclib", "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
+    command += ["--set", "training.epochs=12"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command, cwd=ROOT, **pipes)
+    while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
+        time.sleep(0.05)
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    out, errors = first.communicate(timeout=120)
+    assert first.returncode == second.returncode == 0, errors + second.stderr
+    assert out.count("epoch 12/12") == 1 and "epoch" not in second.stdout
+    assert f"is at work already (process {first.pid} on " in second.stdout
+    assert "finished: " in second.stdout and len(list(tmp_path.rglob("seed-0/manifest.json"))) == 1
