@@ -14,19 +14,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ORDER = [
-    *(
-        "errors",
-        "files",
-        "progress",
-        "metrics",
-        "significance",
-        "published",
-        "config",
-        "datasets",
-        "labels",
-        "transforms",
-    ),
-    *("authors", "models", "inputs", "features", "training", "runs", "captions", "rendering", "protocols", "tables"),
+    *("errors", "files", "progress", "metrics", "significance", "published", "datasets", "labels", "transforms"),
+    *("authors", "models", "config", "inputs", "features", "training", "runs", "captions", "rendering", "protocols"),
+    "tables",
     *("reports", "attention", "pictures", "plots", "predict", "explorer", "export", "execution"),
     *("notebook", "__main__"),
 ]
