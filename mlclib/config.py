@@ -35,11 +35,17 @@ def _distinct(values: Any) -> Any:
     return values
 
 
+def _part_of_a_path(name: str) -> str:
+    if not re.fullmatch(r"[^/\s]+", name):
+        raise ValueError("must hold no slash and no blank, as it becomes a part of file names")
+    return name
+
+
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # a part of file names
+Name = Annotated[str, AfterValidator(_part_of_a_path)]
 Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -232,8 +238,8 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     dataset = experiment.dataset
     if "name" not in dataset:
         raise UserError(f"dataset.name is missing in {path}; write for example 'dataset: {{name: scenes}}'")
-    for key in {"name", "root"} & dataset.keys():
-        if not isinstance(dataset[key], str):
+    for key in ("name", "root"):
+        if not isinstance(dataset.get(key, ""), str):
             raise UserError(f"dataset.{key} of {path} must be a text (put it in quotes), not {dataset[key]!r}")
     with _prefixed(f"dataset of {path}"):
         datasets.check_options(dataset["name"], {k: v for k, v in dataset.items() if k not in ("name", "root")})
@@ -344,9 +350,9 @@ def _checked(kind: type, raw: dict[str, Any], where: str) -> Any:
     if error["type"] == "missing":
         raise UserError(f"{place} lacks the key {last!r}; every experiment needs title, dataset and models")
     if error["type"] == "unexpected_keyword_argument":
-        owner = {"backbone": Backbone, "training": Training, "attention": Attention, "models": Model}
-        known = dataclasses.fields(owner[parents[0]] if parents else kind)
-        raise unknown("key", last, (f.name for f in known if (kind, f.name) != (Experiment, "name")), where=place)
+        parts = {"backbone": Backbone, "training": Training, "attention": Attention, "models": Model}
+        known = [f.name for f in dataclasses.fields(parts[parents[0]] if parents else kind)]
+        raise unknown("key", last, known if parents else [key for key in known if key != "name"], where=place)
     if error["type"] == "literal_error":
         raise unknown(last, error["input"], re.findall(r"'([^']+)'", error["ctx"]["expected"]), where=place)
     raise UserError(f"{'.'.join([*parents, last])} of {where} {misfit(error)}")
@@ -366,8 +372,9 @@ def _check_models(experiment: Experiment, path: Path) -> None:
     from mlclib import models  # torch and timm come with it, which simpler mistakes need not wait for
 
     def check(run: RunConfig, where: str) -> None:
-        if run.label_vectors not in labels.SOURCES and not Path(run.label_vectors).suffix:
-            raise unknown("label vectors", run.label_vectors, (*labels.SOURCES, "a file"), where=where)
+        source = run.label_vectors
+        if not isinstance(source, str) or (source not in labels.SOURCES and not Path(source).suffix):
+            raise unknown("label vectors", source, (*labels.SOURCES, "a file"), where=where)
         with _prefixed(where):
             models.check_options(run.model, run.options)
 
@@ -379,7 +386,7 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         check(run, f"models.{name} of {path}")
         for key, why in (("augmentation", "its maps are cached once"), ("init", "it keeps the weights it has")):
             value = getattr(run.training, key)
-            if run.backbone.frozen and value not in (None, "none"):
+            if run.backbone.frozen and value and value != "none":
                 place = f"models.{name}.training" if key in own.training else "training"
                 raise UserError(
                     f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {why}; take {key} out, or "

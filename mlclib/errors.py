@@ -20,16 +20,18 @@ def unknown(what: str, name: object, known: Iterable[object], where: str = "") -
 
 
 WANTED = {
-    "string_type": "a text (put it in quotes)",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "dataclass_type": "a mapping of keys to values",
+    "string_type": "be a text (put it in quotes)",
+    "int_type": "be a whole number",
+    "int_from_float": "be a whole number",
+    "float_type": "be a number",
+    "finite_number": "be a finite number",
+    "bool_type": "be true or false",
+    "tuple_type": "be a list",
+    "list_type": "be a list",
+    "dict_type": "be a mapping of keys to values",
+    "dataclass_type": "be a mapping of keys to values",
+    "too_short": "hold one or more",
+    "string_too_short": "hold some letters",
 }
 
 
@@ -38,5 +40,5 @@ def misfit(error: Mapping[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     wanted = WANTED.get(error["type"])
-    told = f"must be {wanted}" if wanted else re.sub(r"^\w+ should", "must", error["msg"])
+    told = f"must {wanted}" if wanted else re.sub(r"^\w+ should", "must", error["msg"])
     return f"{told}, not {error['input']!r:.80}"
