@@ -101,7 +101,7 @@ def execute(arguments: argparse.Namespace) -> None:
     """Run one notebook headless."""
     from mlclib import execution
 
-    execution.execute(arguments.notebook, arguments.copy, config.parse_overrides(arguments.set))
+    execution.execute(arguments.notebook, arguments.copy, execution.parameters(arguments.notebook, arguments.set))
 
 
 def train(arguments: argparse.Namespace) -> None:

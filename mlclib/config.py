@@ -2,28 +2,61 @@
 
 An experiment names a data set, a backbone, models with their options, a training
 recipe, seeds and ablation axes.  `include: FILE` (or a list) is read first and
-overlaid key by key.  Every unknown key, and every value of a wrong kind, is one
-sentence that names the file and the keys that are known.
+overlaid key by key.  Every unknown name and every value of a wrong kind or range,
+also those of the data set's reader, of the models and of each value of an axis, is
+one sentence that names the file and the key.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mlclib.errors import UserError, unknown
+from mlclib import datasets, labels
+from mlclib.errors import UserError, misfit, unknown
 
 FOLDER = Path("experiments")
 
 
+def _distinct(values: Any) -> Any:
+    for n, value in enumerate(values):
+        if value in values[:n]:
+            raise ValueError(f"must not hold {value!r} twice")
+    return values
+
+
+def _part_of_a_path(name: str) -> str:
+    if not re.fullmatch(r"[^/\s]+", name):
+        raise ValueError("must hold no slash and no blank, as it becomes a part of file names")
+    return name
+
+
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Factor = Annotated[float, Field(ge=0)]
+Step = Annotated[float, Field(gt=0)]
+Name = Annotated[str, AfterValidator(_part_of_a_path)]
+Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class _Strict:
+    """What the parts of an experiment file share: no other keys, and no value is turned into another type."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
 @dataclass(frozen=True)
-class Backbone:
+class Backbone(_Strict):
     """A timm backbone. weights: "offline", "pretrained", a file, or null for random; frozen: its maps are cached."""
 
     name: str = "resnet101"
@@ -32,57 +65,68 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Training:
-    """One training recipe; the defaults are those of a small head on a frozen backbone."""
+class Training(_Strict):
+    """One training recipe; the defaults are those of a small head on a frozen backbone.
 
-    epochs: int = 12
-    batch_size: int = 32
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    backbone_factor: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    schedule: str = "one-cycle"
-    step_epochs: tuple[int, ...] = ()
-    step_factor: float = 0.1
-    loss: str = "soft-margin"
+    loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
+    augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
+    warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    """
+
+    epochs: Count = 12
+    batch_size: Count = 32
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    learning_rate: Step = 1e-3
+    backbone_factor: Factor = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Factor = 1e-4
+    decay_biases: bool = True
+    schedule: Literal["constant", "step", "cosine", "one-cycle"] = "one-cycle"
+    step_epochs: tuple[Index, ...] = ()
+    step_factor: Step = 0.1
+    warmup_epochs: Factor = 0.0
+    loss: str | dict[str, Any] = "soft-margin"
     augmentation: str = "none"
-    precision: str = "float32"
-    evaluation_precision: str = "float32"
-    accumulate: int = 1
-    clip_norm: float | None = None
-    ema: float | None = None
-    workers: int = 0
-    checkpoint_epochs: int = 1
+    normalise: bool = True
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    evaluation_precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    accumulate: Count = 1
+    clip_norm: Step | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    workers: Index = 0
+    checkpoint_epochs: Count = 1
     deterministic: bool = True
     tensorboard: bool = False
     init: str | None = None
-    threads: int | None = None
+    threads: Count | None = None
 
-
-CHOICES = {
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("constant", "step", "cosine", "one-cycle"),
-    "loss": ("soft-margin", "asymmetric"),
-    "augmentation": ("none", "msrn", "dsdl"),
-    "precision": ("float32", "bfloat16", "float16"),
-    "evaluation_precision": ("float32", "bfloat16", "float16"),
-}
 
 # What changes how long a run takes or what it leaves behind, and never its result.
 NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(_Strict):
     """What 04_attention shows: of which models (null: all of the experiment's), test images by row, how many images are
     scored against their boxes, and on how many maps are tried by deletion and insertion.
     """
 
-    models: tuple[str, ...] | None = None
-    images: tuple[int, ...] = (0, 1, 2, 3)
-    scored: int = 200
-    tried: int = 16
+    models: Annotated[tuple[str, ...], AfterValidator(_distinct)] | None = None
+    images: Annotated[tuple[Index, ...], Field(min_length=1)] = (0, 1, 2, 3)
+    scored: Count = 200
+    tried: Count = 16
+
+
+@dataclass(frozen=True)
+class Model(_Strict):
+    """One model of an experiment. model: which it is, where its name does not say; training and label_vectors are laid
+    over the experiment's.
+    """
+
+    model: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    label_vectors: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +152,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Experiment(_Strict):
     """One experiment file, read and checked.
 
     label_vectors: a source of labels.vectors, or a *_glove_word2vec.pkl of the authors; cooccurrence: "train" (counted
@@ -117,17 +161,19 @@ class Experiment:
     """
 
     name: str
-    title: str
+    title: Annotated[str, Field(min_length=1)]
     dataset: dict[str, Any]
-    models: dict[str, dict[str, Any]]
-    input_size: int = 448
+    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    input_size: Annotated[int, Field(ge=32)] = 448
     backbone: Backbone = field(default_factory=Backbone)
     label_vectors: str = "table"
     cooccurrence: str = "train"
     exclude: tuple[str, ...] = ()
     training: Training = field(default_factory=Training)
-    seeds: tuple[int, ...] = (0,)
-    ablation: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1), AfterValidator(_distinct)
+    ] = (0,)
+    ablation: dict[str, dict[Name, Values]] = field(default_factory=dict)
     attention: Attention = field(default_factory=Attention)
     notes: tuple[str, ...] = ()
 
@@ -136,16 +182,16 @@ class Experiment:
         if model not in self.models:
             raise unknown("model", model, self.models, where=f"experiment {self.name!r}")
         own = self.models[model]
-        training = dataclasses.replace(self.training, **_typed(Training, own.get("training", {}), self.name))
+        training = {**dataclasses.asdict(self.training), **own.training}
         return RunConfig(
             dataset=self.dataset,
             input_size=self.input_size,
             backbone=self.backbone,
-            label_vectors=own.get("label_vectors", self.label_vectors),
+            label_vectors=self.label_vectors if own.label_vectors is None else own.label_vectors,
             cooccurrence=self.cooccurrence,
-            model=own.get("model", model),
-            options=own.get("options", {}),
-            training=training,
+            model=own.model or model,
+            options=own.options,
+            training=_checked(Training, training, f"models.{model}.training of experiment {self.name!r}"),
         )
 
     def axes(self, model: str, axis: str = "") -> list[str]:
@@ -164,7 +210,7 @@ class Experiment:
         names, values = axis.split("+"), self.ablation[model][axis]
         if len(names) == 1:
             return {_text(value): self._variant(model, {axis: value}) for value in values}
-        if len(values) != len(names) or not all(isinstance(one, list) for one in values):
+        if len(values) != len(names) or not all(isinstance(one, list) and one for one in values):
             raise UserError(
                 f"ablation.{model}.{axis} of experiment {self.name!r} crosses {len(names)} axes and must hold "
                 f"{len(names)} lists of values, one for each of {', '.join(names)}"
@@ -181,10 +227,10 @@ class Experiment:
 
 
 def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
-    """Read the experiment `name` (of experiments/, or a YAML file's path) and check every key.
+    """Read the experiment `name` (of experiments/, or a YAML file's path) and check every key and value.
 
     overrides: dotted keys and values laid over the file ("training.epochs": 3).
-    Raises UserError naming the file and key for whatever is unknown, missing or of a wrong kind.
+    Raises UserError naming the file and key for whatever is unknown, missing, of a wrong kind or out of range.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
@@ -193,33 +239,34 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     for key, value in (overrides or {}).items():
         raw = _overlay(raw, _nested(key, value))
     raw = {key: value for key, value in raw.items() if value is not None}
-    for key in ("title", "dataset", "models"):
-        if not raw.get(key):
-            raise UserError(f"{path} lacks the key {key!r}; every experiment needs title, dataset and models")
-    if not isinstance(raw["dataset"], dict) or "name" not in raw["dataset"]:
+    if "name" in raw:
+        raise UserError(f"{path} has the key 'name', but an experiment is named as its file; write a title instead")
+    if isinstance(raw.get("models"), dict):
+        raw["models"] = {model: {} if own is None else own for model, own in raw["models"].items()}
+    experiment = _checked(Experiment, {**raw, "name": path.stem}, str(path))
+    dataset = experiment.dataset
+    if "name" not in dataset:
         raise UserError(f"dataset.name is missing in {path}; write for example 'dataset: {{name: scenes}}'")
-    raw["dataset"] = {"root": f"data/{raw['dataset']['name']}", **raw["dataset"]}
-    raw["models"] = {model: _model(model, own or {}, path) for model, own in raw["models"].items()}
-    experiment = Experiment(name=path.stem, **_typed(Experiment, raw, str(path)))
-    for model in experiment.attention.models or ():
-        experiment.run(model)
-    for model, axes in experiment.ablation.items():
-        for axis in axes:
-            experiment.variants(model, axis)
-    if experiment.backbone.frozen and experiment.training.augmentation != "none":
-        raise UserError(
-            f"training.augmentation is {experiment.training.augmentation!r} in {path}, but the backbone is frozen and "
-            "its maps are cached once; write 'none', or backbone.frozen: false"
-        )
+    for key in ("name", "root"):
+        if not isinstance(dataset.get(key, ""), str):
+            raise UserError(f"dataset.{key} of {path} must be a text (put it in quotes), not {dataset[key]!r}")
+    with _prefixed(f"dataset of {path}"):
+        datasets.check_options(dataset["name"], {k: v for k, v in dataset.items() if k not in ("name", "root")})
+    experiment = dataclasses.replace(experiment, dataset={"root": f"data/{dataset['name']}", **dataset})
+    _check_models(experiment, path)
     return experiment
 
 
-def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """["training.epochs=3", ...] as a mapping, values read as YAML. Raises UserError for a pair without '='."""
+def parse_overrides(pairs: list[str], texts: Collection[str] = ()) -> dict[str, Any]:
+    """["training.epochs=3", ...] as a mapping, values read as YAML, but for the keys of `texts`, which hold any text.
+
+    Raises UserError for a pair without '='.
+    """
     for pair in pairs:
         if "=" not in pair:
             raise UserError(f"--set takes key=value, not {pair!r}; for example --set training.epochs=3")
-    return {key: _yaml(value, f"--set {key}") for key, value in (pair.split("=", 1) for pair in pairs)}
+    split = [pair.split("=", 1) for pair in pairs]
+    return {key: value if key in texts else _yaml(value, f"--set {key}") for key, value in split}
 
 
 def digest(plain: Any) -> str:
@@ -228,7 +275,21 @@ def digest(plain: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, to which 1e-4 is a number (as in YAML 1.2) and not a text."""
+    """PyYAML's safe loader, to which 1e-4 is a number (as in YAML 1.2), and a key that stands twice is an error."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            problem = None
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                problem = f"{key.value if key.id == 'scalar' else 'a list or mapping'} is no text, as a key must be"
+            elif key.value in lines:
+                problem = f"the key {key.value!r} stands in line {lines[key.value]} already; keep one of the two"
+            if problem:
+                raise yaml.composer.ComposerError(None, None, problem, key.start_mark)
+            lines[key.value] = key.start_mark.line + 1
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -236,34 +297,37 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _model(model: str, own: dict[str, Any], path: Path) -> dict[str, Any]:
-    known = ("model", "options", "training", "label_vectors")
-    for key in own:
-        if key not in known:
-            raise unknown("key", key, known, where=f"models.{model} of {path}")
-    _typed(Training, own.get("training", {}), f"models.{model}.training of {path}")
-    return own
-
-
 def _yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: 2007-13-01 is no date
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise UserError(f"{where}{line} is not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{where}{line} is not valid YAML: {problem}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    raw = _yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The mapping in a YAML file, laid over the files that it includes; `above` are the files that include it."""
+    if path.resolve() in above:
+        raise UserError(f"{path} includes itself; take it out of include")
+    try:
+        raw = _yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as such") from None
+    if raw is None:
+        raise UserError(f"{path} is empty; an experiment needs title, dataset and models")
     if not isinstance(raw, dict):
         raise UserError(f"{path} holds no keys; it must be a mapping such as 'title: ...'")
-    includes = raw.pop("include", [])
+    includes = raw.pop("include", None) or []
+    includes = [includes] if isinstance(includes, str) else includes
+    if not isinstance(includes, list) or not all(isinstance(include, str) for include in includes):
+        raise UserError(f"include of {path} must be a file, or a list of files, not {includes!r}")
     merged: dict[str, Any] = {}
-    for include in [includes] if isinstance(includes, str) else includes:
+    for include in includes:
         if not (path.parent / include).is_file():
             raise UserError(f"include of {path} names {include!r}, and there is no {path.parent / include}")
-        merged = _overlay(merged, _read(path.parent / include))
+        merged = _overlay(merged, _read(path.parent / include, (*above, path.resolve())))
     return _overlay(merged, raw)
 
 
@@ -280,36 +344,82 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
-def _typed(cls: type, raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """The values of `raw` as keyword arguments of the dataclass `cls`, or a UserError naming the key."""
-    fields = {f.name: f for f in dataclasses.fields(cls) if not (cls is Experiment and f.name == "name")}
-    values = {}
-    for key, value in raw.items():
-        if key not in fields:
-            raise unknown("key", key, fields, where=where)
-        values[key] = _value(fields[key], value, f"{key} of {where}")
-    return values
+_adapter = functools.cache(TypeAdapter)
 
 
-def _value(field_: dataclasses.Field, value: Any, where: str) -> Any:
-    kind = field_.type
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise UserError(f"{where} must hold keys, not {value!r}")
-        return kind(**_typed(kind, value, where))
-    if field_.name in CHOICES and value not in CHOICES[field_.name]:
-        raise unknown(field_.name, value, CHOICES[field_.name], where=where)
-    if value is None and "None" in str(kind):
-        return None
-    if str(kind).startswith("tuple"):
-        if not isinstance(value, list | tuple):
-            raise UserError(f"{where} must be a list, not {value!r}")
-        return tuple(value)
-    wanted = {"int": int, "float": (int, float), "str": str, "bool": bool, "dict": dict}
-    name = (kind.__name__ if isinstance(kind, type) else str(kind)).split("[")[0].split(" ")[0]
-    if not isinstance(value, wanted[name]) or (isinstance(value, bool) and name in ("int", "float")):
-        raise UserError(f"{where} must be of kind {name}, not {value!r}")
-    return float(value) if name == "float" else value
+def _checked(kind: type, raw: dict[str, Any], where: str) -> Any:
+    """`raw` as an instance of the dataclass `kind`, or a UserError naming the key."""
+    try:
+        # As JSON, whose lists may be tuples and whose mappings dataclasses also where nothing else is converted.
+        return _adapter(kind).validate_json(json.dumps(raw, default=str))
+    except ValidationError as errors:
+        error = errors.errors()[0]
+    *parents, last = (str(part) for part in error["loc"] if part != "[key]")
+    place = f"{'.'.join(parents)} of {where}" if parents else where
+    if error["type"] == "missing":
+        raise UserError(f"{place} lacks the key {last!r}; every experiment needs title, dataset and models")
+    if error["type"] == "unexpected_keyword_argument":
+        parts = {"backbone": Backbone, "training": Training, "attention": Attention, "models": Model}
+        known = [f.name for f in dataclasses.fields(parts[parents[0]] if parents else kind)]
+        raise unknown("key", last, known if parents else [key for key in known if key != "name"], where=place)
+    if error["type"] == "literal_error":
+        raise unknown(last, error["input"], re.findall(r"'([^']+)'", error["ctx"]["expected"]), where=place)
+    raise UserError(f"{'.'.join([*parents, last])} of {where} {misfit(error)}")
+
+
+@contextmanager
+def _prefixed(where: str) -> Iterator[None]:
+    """Say in a UserError where the mistake stands."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _check_models(experiment: Experiment, path: Path) -> None:
+    """Raise UserError unless each model, and each variant of each of its ablation axes, could be built."""
+    from mlclib import models, transforms  # torch and timm come with them, which simpler mistakes need not wait for
+    from mlclib.models import losses
+
+    def check(run: RunConfig, where: str) -> None:
+        source = run.label_vectors
+        if not isinstance(source, str) or (source not in labels.SOURCES and not Path(source).suffix):
+            raise unknown("label vectors", source, (*labels.SOURCES, "a file"), where=where)
+        with _prefixed(where):
+            models.check_options(run.model, run.options)
+            losses.read(run.training.loss, models.find(run.model).published_loss)
+        if run.training.augmentation not in ("none", *transforms.RECIPES):
+            raise unknown("augmentation", run.training.augmentation, ("none", *transforms.RECIPES), where=where)
+
+    if experiment.cooccurrence != "train" and not experiment.cooccurrence.endswith(".pkl"):
+        raise unknown("cooccurrence", experiment.cooccurrence, ("train", "a *_adj.pkl"), where=str(path))
+    for name, own in experiment.models.items():
+        _checked(Training, own.training, f"models.{name}.training of {path}")
+        run = experiment.run(name)
+        check(run, f"models.{name} of {path}")
+        learns = (("augmentation", "its maps are cached once"), ("init", "it keeps the weights it has"))
+        for key, why in (*learns, ("normalise", "its maps are made of normalised pixels")):
+            value = getattr(run.training, key)
+            if run.backbone.frozen and value != getattr(Training, key):
+                place = f"models.{name}.training" if key in own.training else "training"
+                raise UserError(
+                    f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {why}; take {key} out, or "
+                    "write backbone.frozen: false"
+                )
+    for name in experiment.attention.models or ():
+        if name not in experiment.models:
+            raise unknown("model", name, experiment.models, where=f"attention of {path}")
+    for name, axes in experiment.ablation.items():
+        if name not in experiment.models:
+            raise unknown("model", name, experiment.models, where=f"ablation of {path}")
+        defaults = models.check_options(experiment.run(name).model, {})
+        known = (*(f.name for f in dataclasses.fields(defaults)), "label_vectors")
+        for axis in axes:
+            for part in axis.split("+"):
+                if part not in known:
+                    raise unknown("ablation axis", part, known, where=f"ablation.{name} of {path}")
+            for value, variant in experiment.variants(name, axis).items():
+                check(variant, f"ablation.{name}.{axis} of {path}, value {value}")
 
 
 def _text(value: Any) -> str:

@@ -6,11 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mlclib import config
 from mlclib.errors import UserError, unknown
 
 
 def declared(path: Path) -> dict[str, Any]:
     """The parameters that a notebook's cell tagged `parameters` declares, with their defaults."""
+    if not path.is_file():
+        raise unknown("notebook", path, Path("notebooks").glob("*.ipynb"))
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             values: dict[str, Any] = {}
@@ -27,13 +30,21 @@ def check(path: Path, parameters: dict[str, Any]) -> None:
             raise unknown("parameter", key, known, where=f"notebook {path.stem}")
 
 
+def parameters(path: Path, pairs: list[str]) -> dict[str, Any]:
+    """["name=value", ...] as parameters of a notebook: a text where its default is one, as 2007, and else read as YAML.
+
+    Raises UserError for a parameter that the notebook does not declare, and for a pair without '='.
+    """
+    given = config.parse_overrides(pairs, [key for key, default in declared(path).items() if isinstance(default, str)])
+    check(path, given)
+    return given
+
+
 def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
     """Run the notebook with papermill; its executed copy stays at `copy`, also when a cell fails.
 
     Raises UserError naming an unknown parameter, or the failed cell, its error and the copy that shows it.
     """
-    if not path.is_file():
-        raise unknown("notebook", path, Path("notebooks").glob("*.ipynb"))
     check(path, parameters)
     import papermill  # after the checks, which need not wait for it
     from traitlets.config import Config

@@ -9,7 +9,7 @@ import torch
 
 from mlclib.errors import UserError
 from mlclib.files import written_whole
-from mlclib.models import backbones
+from mlclib.inputs import transform_of
 from mlclib.models.base import Classifier
 from mlclib.predict import load_model
 from mlclib.runs import read
@@ -33,10 +33,11 @@ def export(run: str | Path, path: str | Path) -> float:
         raise UserError(f"export needs the package {error.name}: pip install onnx onnxruntime") from None
     about = read(run).about
     size = about["configuration"]["input_size"]
-    mean, std, interpolation = backbones.preprocessing(about["configuration"]["backbone"]["name"])
+    shown = transform_of(about["configuration"])
     model = load_model(run)
     whole = model.exported().eval()
-    facts = {"labels": about["labels"], "input_size": size, "mean": mean, "std": std, "interpolation": interpolation}
+    facts = {"labels": about["labels"], "input_size": size, "mean": shown.mean, "std": shown.std}
+    facts["interpolation"] = shown.interpolation
     with written_whole(path) as part:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose

@@ -1,12 +1,15 @@
 """Splits as batches for a model: transformed images, or the cached layer maps of a frozen backbone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
+from mlclib import transforms
 from mlclib.datasets import images
 from mlclib.datasets.base import Split
+from mlclib.models import backbones
 
 
 class Images(torch.utils.data.Dataset):
@@ -50,6 +53,21 @@ class Maps(torch.utils.data.Dataset):
         rows = [row for _, row in keys]
         maps = {layer: torch.from_numpy(array[rows]).float() for layer, array in self.maps.items()}
         return maps, torch.from_numpy(self.targets[rows])
+
+
+def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> transforms.Transform:
+    """How a run's model is shown a picture; varied: as its recipe varies training images.
+
+    configuration: the run's, as run.yaml holds it.
+    """
+    mean, std, interpolation = backbones.preprocessing(configuration["backbone"]["name"])
+    training = configuration["training"]
+    if not training["normalise"]:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    recipe = None if training["augmentation"] == "none" else training["augmentation"]
+    if varied:
+        return transforms.training(recipe, configuration["input_size"], mean, std, interpolation)
+    return transforms.evaluation(configuration["input_size"], mean, std, interpolation, recipe)
 
 
 def seed_of(*numbers: int) -> int:

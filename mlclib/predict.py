@@ -13,12 +13,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
-from mlclib import attention, models, pictures, progress, runs, transforms
+from mlclib import attention, models, pictures, progress, runs
 from mlclib.attention import Subject
 from mlclib.datasets.images import open_rgb
 from mlclib.errors import UserError, unknown
 from mlclib.files import written_whole
-from mlclib.models import backbones
+from mlclib.inputs import transform_of
 from mlclib.models.base import Classifier
 from mlclib.study import Study
 from mlclib.training import load_trained_state
@@ -42,8 +42,7 @@ class Predictor:
         """folder: a run folder, results/runs/<data set>/<model>-<8 hex>/seed-<k>. Raises UserError where it is none."""
         about = runs.read(folder).about
         self.labels: list[str] = about["labels"]
-        looks = backbones.preprocessing(about["configuration"]["backbone"]["name"])
-        self.transform = transforms.evaluation(about["configuration"]["input_size"], *looks)
+        self.transform = transform_of(about["configuration"])
         self.model = load_model(folder)
 
     def layer_maps(self, image: Image.Image) -> dict[int, torch.Tensor]:
@@ -91,7 +90,7 @@ def subject(study: Study, model: str, seed: int | None = None) -> Subject:
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
     folder = study.train(run, (seed,), model)[0].folder
-    transform = transforms.evaluation(run.input_size, *backbones.preprocessing(run.backbone.name))
+    transform = transform_of(run.identity())
     test = study.dataset.splits["test"]
     return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
 

@@ -18,22 +18,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from safetensors.torch import load_file, save
 
-from mlclib import authors, config, datasets, labels, models, runs, sources, transforms
+from mlclib import authors, config, datasets, labels, models, runs, sources
 from mlclib.config import Experiment, RunConfig
 from mlclib.datasets import content, integrity
 from mlclib.datasets.base import Dataset
 from mlclib.errors import UserError
 from mlclib.features import cached_maps
 from mlclib.files import held, sha256, write_text, written_whole
-from mlclib.inputs import Images, Maps
-from mlclib.models import Labels, backbones
+from mlclib.inputs import Images, Maps, transform_of
+from mlclib.models import Labels
 from mlclib.models.base import Classifier
 from mlclib.progress import Progress
 from mlclib.runs import Run
-from mlclib.training import Trainer, settled, trained_state
+from mlclib.training import Trainer, processes, settled, trained_state
 
 RUN_CODE = ("mlclib.training", "mlclib.inputs", "mlclib.transforms")  # with its model's own file
 MAPS_CODE = ("mlclib.features", "mlclib.transforms")  # what cached layer maps rest on
@@ -105,11 +104,8 @@ class Study:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""
         if run.backbone.frozen:
             return self.maps(run, part)
-        looks = (run.input_size, *backbones.preprocessing(run.backbone.name))
-        augmented = part == "train" and run.training.augmentation != "none"
-        transform = (
-            transforms.training(run.training.augmentation, *looks) if augmented else transforms.evaluation(*looks)
-        )
+        varied = part == "train" and run.training.augmentation != "none"
+        transform = transform_of(run.identity(), varied)
         return Images(self.dataset.splits[part], transform, seed)
 
     def maps(self, run: RunConfig, part: str) -> Maps:
@@ -250,10 +246,10 @@ class Study:
         folder = self.run_folder(run, seed)
         if self.outdated(run, seed) == [] and not force:
             return self._read(run, seed)
-        main = PartialState().is_main_process
+        main = processes().is_main_process
         lock = held(folder.with_name(f".{folder.name}.lock"), f"the training of {name} seed {seed}")
         with lock if main else nullcontext():
-            PartialState().wait_for_everyone()
+            processes().wait_for_everyone()
             with settled(run.training):
                 self._train_alone(run, seed, name, force)
         return self._read(run, seed)
@@ -271,7 +267,7 @@ class Study:
         model = self.build(run)
         if run.training.init:
             model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
-        with PartialState().main_process_first():  # the others find images checked and layer maps cached
+        with processes().main_process_first():  # the others find images checked and layer maps cached
             self.check_images()
             data = [self.inputs(run, part, seed) for part in ("train", "test")]
         trainer = Trainer(model, *data, run.training, seed, work, Progress(f"{name} seed {seed}", run.training.epochs))

@@ -6,6 +6,7 @@ generator's insides: a run stopped anywhere and started again ends with the same
 
 import math
 import os
+import re
 import shutil
 import signal
 import threading
@@ -20,9 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from timm.layers import convert_sync_batchnorm
-from torch.distributed.nn.functional import all_reduce
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -76,7 +76,7 @@ class Trainer:
     ):
         self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
         self.train_data, self.test_data = train, test
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
         for precision in (config.precision, config.evaluation_precision):
             check_precision(precision, self.device)
@@ -85,14 +85,7 @@ class Trainer:
             model = convert_sync_batchnorm(model)
         self.model = model
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        groups = model.parameter_groups(config.learning_rate, config.backbone_factor)
-        for group in groups:
-            group["initial_lr"] = group["lr"]
-        optimizer = (
-            torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
-            if config.optimizer == "sgd"
-            else torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
-        )
+        optimizer = _optimizer(model.parameter_groups(config.learning_rate, config.backbone_factor), config)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.ema = AveragedModel(model, multi_avg_fn=_warmed_up(config.ema), use_buffers=True) if config.ema else None
         self.steps = math.ceil(len(train) / config.batch_size)
@@ -124,6 +117,10 @@ class Trainer:
                 "training.batch_size, raise training.accumulate, or set training.precision: bfloat16; "
                 f"earlier epochs are kept in {self.folder}"
             ) from None
+        except RuntimeError as error:
+            if self.world > 1 and re.search("closed by peer|reset by peer|timed out|NCCL", str(error), re.IGNORECASE):
+                raise UserError("another process of this training ended; its own sentence says why") from None
+            raise
         return self.state
 
     def evaluate(self, data: torch.utils.data.Dataset, model: torch.nn.Module | None = None) -> torch.Tensor:
@@ -236,6 +233,9 @@ class Trainer:
     def _factor(self, step: int) -> float:
         """The learning rate's factor at an optimizer step: a function of the step alone, so resuming needs no state."""
         config = self.config
+        warming = self.steps * config.warmup_epochs
+        if step < warming:
+            return (step + 1) / (warming + 1)
         done = step / (self.steps * config.epochs)
         if config.schedule == "step":
             return config.step_factor ** sum(step // self.steps >= epoch for epoch in config.step_epochs)
@@ -349,6 +349,27 @@ class Trainer:
         return False
 
 
+def processes() -> PartialState:
+    """The processes that train one run together (torchrun, accelerate launch): by gloo where there is no GPU."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def _optimizer(groups: list[dict[str, Any]], config: Training) -> torch.optim.Optimizer:
+    """The recipe's optimizer of a model's parameter groups; without `decay_biases`, vectors have no weight decay."""
+    if not config.decay_biases:
+        groups = [
+            {**group, "params": [p for p in group["params"] if (p.ndim > 1) == wide], **decay}
+            for group in groups
+            for wide, decay in ((True, {}), (False, {"weight_decay": 0.0}))
+        ]
+    for group in groups:
+        group["initial_lr"] = group["lr"]
+    shared = {"weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, **shared)
+    return (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(groups, **shared)
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Raise UserError for a precision that the device does not compute in."""
     if precision == "float16" and device.type == "cpu":
@@ -393,6 +414,20 @@ def _warmed_up(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor]
     return average
 
 
+class _Summed(torch.autograd.Function):
+    """The sum of a tensor over all processes, and of its gradients."""
+
+    @staticmethod
+    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
+        total = tensor.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return _Summed.apply(gradient)
+
+
 @contextmanager
 def _synchronised_batch_norm() -> Iterator[None]:
     """Within, F.batch_norm in training takes mean and variance over the parts of all processes.
@@ -407,11 +442,11 @@ def _synchronised_batch_norm() -> Iterator[None]:
         wide = input.float()
         over = [axis for axis in range(input.ndim) if axis != 1]
         counted = wide.new_full((1,), input.numel() / input.shape[1])
-        sums = all_reduce(torch.cat((wide.sum(over), counted)))
+        sums = _Summed.apply(torch.cat((wide.sum(over), counted)))
         average, count = sums[:-1] / sums[-1].detach(), sums[-1].detach()
         shape = [1, -1] + [1] * (input.ndim - 2)
         away = wide - average.view(shape)
-        spread = all_reduce((away**2).sum(over)) / count
+        spread = _Summed.apply((away**2).sum(over)) / count
         if mean is not None:
             with torch.no_grad():
                 mean.lerp_(average.to(mean.dtype), momentum)

@@ -1,9 +1,22 @@
+import math
+import subprocess
+import sys
+
 import pytest
 
-from mlclib import config
+from mlclib import config, datasets
 from mlclib.errors import UserError
 
 PLAIN = "title: t\ndataset: {name: scenes}\nmodels: {gmp: {}, msrn: {options: {width: 8}}}\n"
+FROZEN = "backbone: {frozen: true}\n"
+
+
+def of(models, dataset="{name: scenes}"):
+    return f"title: t\ndataset: {dataset}\nmodels: {models}\n"
+
+
+def axes(text):
+    return PLAIN + f"ablation: {{msrn: {text}}}\n"
 
 
 def written(tmp_path, text=PLAIN):
@@ -17,9 +30,9 @@ def written(tmp_path, text=PLAIN):
     [
         (PLAIN + "sedes: [0]\n", ["unknown key 'sedes'", "own.yaml", "seeds"]),
         (PLAIN + "training: {epoch: 3}\n", ["unknown key 'epoch'", "training", "epochs"]),
-        (PLAIN + "training: {epochs: many}\n", ["epochs", "int", "'many'"]),
+        (PLAIN + "training: {epochs: many}\n", ["training.epochs", "whole number", "'many'"]),
         (PLAIN + "training: {optimizer: adm}\n", ["unknown optimizer 'adm'", "adamw, sgd"]),
-        (PLAIN + "training: {learning_rate: fast}\n", ["learning_rate", "float", "'fast'"]),
+        (PLAIN + "training: {learning_rate: fast}\n", ["training.learning_rate", "number", "'fast'"]),
         (PLAIN + "seeds: 3\n", ["seeds", "list"]),
         (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         (PLAIN + "ablation: {msrn: {head+width: [[mlp]]}}\n", ["ablation.msrn.head+width", "2 lists", "head, width"]),
@@ -29,7 +42,85 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "title: [\n", ["line", "not valid YAML"]),
         (PLAIN + "include: none.yaml\n", ["include", "none.yaml"]),
         (PLAIN + "backbone: {frozen: true}\ntraining: {augmentation: msrn}\n", ["augmentation", "frozen"]),
-        ("title: t\ndataset: {name: scenes}\nmodels: {gmp: {option: {}}}\n", ["unknown key 'option'", "models.gmp"]),
+        (of("{gmp: {option: {}}}"), ["unknown key 'option'", "models.gmp"]),
+        # Types and ranges: nothing is turned into another type.
+        (PLAIN + "training: {epochs: '3'}\n", ["training.epochs of", "own.yaml", "whole number", "'3'"]),
+        (PLAIN + "training: {epochs: true}\n", ["training.epochs", "whole number", "True"]),
+        (PLAIN + "training: {epochs: 3.0}\n", ["training.epochs", "whole number"]),
+        (PLAIN + "training: {epochs: -3}\n", ["training.epochs", "own.yaml", "greater than or equal to 1", "-3"]),
+        (PLAIN + "training: {batch_size: 0}\n", ["training.batch_size", "greater than or equal to 1"]),
+        (PLAIN + "training: {learning_rate: 0}\n", ["training.learning_rate", "greater than 0"]),
+        (PLAIN + "training: {learning_rate: .inf}\n", ["training.learning_rate", "finite"]),
+        (PLAIN + "training: {learning_rate: true}\n", ["training.learning_rate", "number"]),
+        (PLAIN + "training: {deterministic: 1}\n", ["training.deterministic", "true or false"]),
+        (PLAIN + "training: {ema: 1.5}\n", ["training.ema", "less than 1"]),
+        (PLAIN + "training: {schedule: cosin}\n", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
+        (PLAIN + "training: {step_epochs: [a]}\n", ["training.step_epochs.0", "whole number"]),
+        (PLAIN + "seeds: [a]\n", ["seeds.0 of", "own.yaml", "whole number", "'a'"]),
+        (PLAIN + "seeds: [-1]\n", ["seeds.0", "greater than or equal to 0"]),
+        (PLAIN + "seeds: [1, 2, 1]\n", ["seeds", "must not hold 1 twice"]),
+        (PLAIN + "seeds: []\n", ["seeds", "one or more"]),
+        (PLAIN + "input_size: 16\n", ["input_size", "greater than or equal to 32"]),
+        (PLAIN + "backbone: {nmae: x}\n", ["unknown key 'nmae' in backbone", "did you mean 'name'"]),
+        (PLAIN + "exclude: [000012]\n", ["exclude.0", "text (put it in quotes)"]),
+        (PLAIN + "name: x\n", ["the key 'name'", "title"]),
+        (PLAIN + "label_vectors: tabel\n", ["unknown label vectors 'tabel'", "did you mean 'table'"]),
+        (PLAIN + "cooccurrence: trian\n", ["unknown cooccurrence 'trian'", "did you mean 'train'"]),
+        # Mappings and lists.
+        (of("[msrn]"), ["models of", "own.yaml", "mapping", "['msrn']"]),
+        (of("{}"), ["models of", "one or more"]),
+        (of("{gmp: [3]}"), ["models.gmp", "mapping"]),
+        (of("{msrn: {options: [width]}}"), ["models.msrn.options", "mapping"]),
+        (of("{a/b: {model: gmp}}"), ["models.a/b", "no slash"]),
+        (PLAIN + "seeds: {a: 1}\n", ["seeds", "must be a list"]),
+        (PLAIN + "notes: text\n", ["notes", "must be a list", "'text'"]),
+        (PLAIN + "training: [epochs]\n", ["training", "mapping"]),
+        (PLAIN + "backbone: resnet101\n", ["backbone", "mapping", "'resnet101'"]),
+        (PLAIN + "ablation: [msrn]\n", ["ablation of", "mapping"]),
+        (PLAIN + "include: 3\n", ["include", "own.yaml", "a file, or a list of files"]),
+        (PLAIN + "include: own.yaml\n", ["own.yaml includes itself"]),
+        # Models, their options and axes.
+        (of("{foo: {}}"), ["models.foo of", "own.yaml", "unknown model 'foo'", "msrn"]),
+        (of("{wide: {model: mrsn}}"), ["models.wide", "unknown model 'mrsn'", "did you mean 'msrn'"]),
+        (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
+        (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "'width'", "'8'"]),
+        (of("{msrn: {label_vectors: onehot}}"), ["models.msrn", "'onehot'", "did you mean 'one-hot'"]),
+        (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "own.yaml", "equal to 1"]),
+        (of("{gmp: {training: [1]}}"), ["models.gmp.training", "mapping"]),
+        (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
+        (axes("{label_vector: [table]}"), ["ablation axis 'label_vector'", "did you mean 'label_vectors'"]),
+        (axes("{graph: [none, idnetity]}"), ["ablation.msrn.graph of", "own.yaml", "did you mean 'identity'"]),
+        (axes("{label_vectors: [3]}"), ["ablation.msrn.label_vectors", "unknown label vectors '3'"]),
+        (axes("{head+width: [[mlp], [8, x]]}"), ["ablation.msrn.head+width", "value head mlp; width x"]),
+        (axes("{head+widht: [[mlp], [8]]}"), ["ablation axis 'widht'", "did you mean 'width'"]),
+        (axes("{head+width: [[mlp], []]}"), ["ablation.msrn.head+width", "2 lists"]),
+        (axes("{width: []}"), ["ablation.msrn.width", "one or more"]),
+        (axes("{width: [4, 4]}"), ["ablation.msrn.width", "must not hold 4 twice"]),
+        (axes("{width: 4}"), ["ablation.msrn.width", "must be a list"]),
+        # Data sets and their options, without any data.
+        (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
+        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "option 'trian'", "did you mean 'train'"]),
+        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "option train", "whole number", "'many'"]),
+        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["option ids", "text"]),
+        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown option 'year'", "voc2007"]),
+        (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
+        (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
+        (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
+        # What a frozen backbone would ignore.
+        (FROZEN + PLAIN + "training: {init: a}\n", ["training.init of", "own.yaml", "frozen"]),
+        (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp.training.init", "frozen"]),
+        (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp.training.augmentation", "frozen"]),
+        # Files that are no experiment.
+        ("", ["own.yaml is empty"]),
+        ("# title: t\n", ["own.yaml is empty"]),
+        ("[title]\n", ["own.yaml holds no keys"]),
+        (PLAIN + "title: u\n", ["own.yaml line 4", "the key 'title'", "line 1"]),
+        (PLAIN + "training:\n  epochs: 3\n  epochs: 4\n", ["own.yaml line 6", "the key 'epochs'", "line 5"]),
+        (PLAIN + "3: x\n", ["own.yaml line 4", "3 is no text"]),
+        (PLAIN + "yes: x\n", ["own.yaml line 4", "yes is no text"]),
+        (PLAIN + "? [a]\n: x\n", ["own.yaml line 4", "no text"]),
+        (PLAIN + "notes: [2007-13-01]\n", ["own.yaml", "not valid YAML", "month"]),
+        (PLAIN + "notes: [\0]\n", ["own.yaml", "not valid YAML", "#x0000"]),
     ],
 )
 def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_path, text, words):
@@ -97,11 +188,48 @@ def test_axes_run_apart_from_each_other_and_crossed(tmp_path):
     assert (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")
 
 
-def test_every_experiment_of_the_project_is_valid():
-    for path in sorted(config.FOLDER.glob("[!_]*.yaml")):
-        experiment = config.load(path.stem)
-        for model in experiment.models:
-            experiment.run(model)
-        for model, axes in experiment.ablation.items():
-            for axis in axes:
-                assert experiment.variants(model, axis)
+def test_a_file_that_is_not_utf8_is_one_sentence(tmp_path):
+    path = written(tmp_path)
+    path.write_bytes(PLAIN.encode() + "notes: [café]\n".encode("latin-1"))
+    with pytest.raises(UserError, match="own.yaml is not UTF-8"):
+        config.load(path)
+
+
+def test_whole_numbers_stand_for_others_and_a_merged_mapping_may_change_its_keys(tmp_path):
+    text = "training: {<<: {epochs: 3, momentum: 0}, epochs: 4}\n"
+    training = config.load(written(tmp_path, PLAIN + text)).training
+    assert (training.epochs, training.momentum) == (4, 0.0) and isinstance(training.momentum, float)
+
+
+def test_a_dataset_that_is_loaded_takes_the_same_options_as_one_that_is_checked(tmp_path):
+    for options, words in (({"trian": 3}, "unknown option 'trian'.*'train'"), ({"train": "3"}, "train.*whole number")):
+        with pytest.raises(UserError, match=words):
+            datasets.check_options("scenes", options)
+        with pytest.raises(UserError, match=words):
+            datasets.load("scenes", tmp_path / "scenes", **options)
+    assert not (tmp_path / "scenes").exists()
+    for name in datasets.NAMES:
+        datasets.check_options(name, {})
+
+
+def test_the_command_line_does_not_wait_for_torch_before_an_experiment_is_read():
+    code = "import sys, mlclib.__main__, mlclib.config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted(config.FOLDER.glob("[!_]*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(path):
+    experiment = config.load(path.stem)
+    for model in experiment.models:
+        experiment.run(model)
+        for key in ("options.difficlt", "training.epoch", "optoins"):
+            with pytest.raises(UserError, match=f"{key.split('.')[-1]!r}.*did you mean"):
+                config.load(path.stem, {f"models.{model}.{key}": {}})
+    for model, named in experiment.ablation.items():
+        for axis, values in named.items():
+            crossed = math.prod(map(len, values)) if "+" in axis else len(values)
+            assert len(experiment.variants(model, axis)) == crossed
+            with pytest.raises(UserError, match=rf"ablation axis '{axis[0]}x"):
+                config.load(path.stem, {f"ablation.{model}": {f"{axis[0]}x{axis[1:]}": values}})
+    with pytest.raises(UserError, match=f"unknown option 'tset' in data set {experiment.dataset['name']!r}"):
+        config.load(path.stem, {"dataset.tset": "x"})

@@ -1,5 +1,7 @@
 """Several processes, and parts of a batch, train as one process with the whole batch does; an error ends them all."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,9 +12,10 @@ import pytest
 import torch
 
 from mlclib import config, models, runs
+from mlclib.errors import UserError
 from mlclib.inputs import Maps
 from mlclib.study import Study
-from mlclib.training import Trainer
+from mlclib.training import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
 LEARNING = """
@@ -27,7 +30,7 @@ models:
   msrn: {options: {head: elementwise, width: 16}}
 """
 ONE = [sys.executable, "-m"]
-TWO = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m"]
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +93,11 @@ def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_
     started = time.monotonic()
     done = subprocess.run(
         [*command, "--results", str(tmp_path / "results")], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode != 0 and time.monotonic() - started < 100
     assert "error: cannot read the image no/such/picture.jpg" in done.stderr
+    assert "error: another process of this training ended" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "options"), [("gmp", {}), ("msrn", {"width": 8, "head": "elementwise"})])
@@ -122,7 +126,7 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
 
 def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
     command = [*ONE, "mlclib", "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
-    command += ["--set", "training.epochs=12"]
+    command += ["--set", "training.epochs=150"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, cwd=ROOT, **pipes)
     while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
@@ -130,6 +134,74 @@ def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     out, errors = first.communicate(timeout=120)
     assert first.returncode == second.returncode == 0, errors + second.stderr
-    assert out.count("epoch 12/12") == 1 and "epoch" not in second.stdout
+    assert out.count("epoch 150/150") == 1 and "epoch" not in second.stdout
     assert f"is at work already (process {first.pid} on " in second.stdout
     assert "finished: " in second.stdout and len(list(tmp_path.rglob("seed-0/manifest.json"))) == 1
+
+
+def test_averaged_weights_forget_their_start():
+    """TensorFlow's rule, against a plain recursion in float64."""
+    from torch.optim.swa_utils import AveragedModel
+
+    from mlclib.training import _warmed_up
+
+    model = torch.nn.BatchNorm1d(1)
+    average = AveragedModel(model, multi_avg_fn=_warmed_up(0.9997), use_buffers=True)
+    values, mean = np.random.default_rng(0).standard_normal(6280), None
+    share = 1.0  # of the first weights in the average
+    for n, value in enumerate(values):
+        model.weight.data.fill_(value)
+        model.num_batches_tracked += 1
+        average.update_parameters(model)
+        decay = min(0.9997, (1 + n) / (10 + n)) if n else 0.0
+        mean = value if mean is None else decay * mean + (1 - decay) * value
+        share *= decay if n else 1.0
+    assert float(average.module.weight.detach()) == pytest.approx(mean, rel=1e-3, abs=1e-4)
+    assert share < 1e-6 and 0.9997**6280 > 0.15
+    assert int(average.module.num_batches_tracked) == 6280
+
+
+def test_evaluation_is_in_float32_whatever_the_training(learning, tmp_path):
+    results = {}
+    for precision in ("float32", "bfloat16"):
+        changes = {"training.precision": "bfloat16", "training.evaluation_precision": precision}
+        study = Study(config.load(learning, changes), results=tmp_path / precision)
+        (run,) = study.train(study.experiment.run("gmp"))
+        results[precision] = run.logits["last"]
+    assert len(np.unique(results["float32"])) > 0.95 * results["float32"].size
+    half = torch.from_numpy(results["bfloat16"])
+    assert torch.equal(half, half.bfloat16().float()) and not np.array_equal(results["float32"], results["bfloat16"])
+
+
+def test_float16_on_a_cpu_is_refused(learning, tmp_path):
+    for key in ("precision", "evaluation_precision"):
+        study = Study(config.load(learning, {f"training.{key}": "float16"}), results=tmp_path)
+        with pytest.raises(UserError, match="float16 is not computed on a CPU: set training.precision"):
+            study.train(study.experiment.run("gmp"))
+
+
+def test_what_a_training_sets_in_its_process_is_restored(learning, tmp_path):
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    study = Study(config.load(learning, {"training.threads": before[0] + 1}), results=tmp_path)
+    study.train(study.experiment.run("gmp"))
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_a_backbone_that_learns_is_resumed_to_the_bit(learning, tmp_path, monkeypatch):
+    def run(results):
+        study = Study(config.load(learning), results=results)
+        return study.train(study.experiment.run("msrn"))[0]
+
+    whole, real, steps = run(tmp_path / "whole"), Trainer._step, []
+
+    def stopping(self, *arguments):
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_step", stopping)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut")
+    again = run(tmp_path / "cut")
+    assert len(steps) == 8 and np.array_equal(again.logits["last"], whole.logits["last"])

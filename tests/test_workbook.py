@@ -77,23 +77,23 @@ def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(reproduc
 def test_a_failing_notebook_is_named_with_its_cell_and_copy_and_the_others_stay(tiny_study, tmp_path):
     path = tmp_path / "broken.yaml"
     text = f"""
-title: One model of two cannot be built
+title: One model of two cannot be trained
 dataset: {{name: scenes, train: 24, test: 12, root: {tiny_study.root}}}
 input_size: 64
 backbone: {{name: tf_efficientnet_lite0, weights: offline, frozen: true}}
 training: {{epochs: 1, batch_size: 8, threads: 1}}
-models: {{gmp: {{}}, dsdl: {{options: {{alpha: -1.0}}}}}}
+models: {{gmp: {{}}, dsdl: {{training: {{accumulate: 9}}}}}}
 """
     path.write_text(text, encoding="utf-8")
     done = mlclib("reproduce", path, "--results", tmp_path)
     assert done.returncode == 1
     copy = tmp_path / "broken" / "notebooks" / "02_train-dsdl.ipynb"
     sentence = next(line for line in done.stderr.splitlines() if line.startswith("error: notebook 02_train"))
-    assert "failed in cell [" in sentence and "alpha is -1.0" in sentence and str(copy) in sentence
+    assert "failed in cell [" in sentence and "training.accumulate 9" in sentence and str(copy) in sentence
     errors = [
         o for c in nbformat.read(copy, as_version=4).cells for o in c.get("outputs", []) if o.output_type == "error"
     ]
-    assert errors and "alpha is -1.0" in errors[0].evalue
+    assert errors and "training.accumulate 9" in errors[0].evalue
     assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp", "04_attention-gmp"}
     assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
 
@@ -106,12 +106,29 @@ models: {{gmp: {{}}, dsdl: {{options: {{alpha: -1.0}}}}}}
         (["train", "demo", "--model", "gmp", "--set", "training.epoch=3"], "unknown key 'epoch'"),
         (["reproduce", "voc2007", "--data", "no/folder"], "no/folder"),
         (["execute", "notebooks/02_train.ipynb", "out.ipynb", "--set", "modle=msrn"], "unknown parameter 'modle'"),
+        (["execute", "notebooks/02_trian.ipynb", "out.ipynb", "--set", "model=msrn"], "unknown notebook"),
+        (["train", "demo", "--model", "gmp", "--set", "models.msrn.options.widht=8"], "unknown option 'widht'"),
+        (["train", "demo", "--model", "gmp", "--set", "seeds=[a]"], "seeds.0 of experiments/demo.yaml"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence(arguments, words, tmp_path):
     done = mlclib(*arguments)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_parameter_whose_default_is_a_text_stays_a_text(tmp_path):
+    cells = [("data = ''\nempty = 'x'\ncount = 1", ["parameters"]), ("print([data, empty, count])", [])]
+    made = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+    made.cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    path = tmp_path / "made.ipynb"
+    nbformat.write(made, path)
+    given = ["--set", "data=2007", "--set", "empty=", "--set", "count=3"]
+    done = mlclib("execute", path, tmp_path / "copy.ipynb", *given)
+    assert done.returncode == 0, done.stderr
+    assert nbformat.read(tmp_path / "copy.ipynb", as_version=4).cells[-1].outputs[0].text == "['2007', '', 3]\n"
 
 
 def test_a_notebook_refuses_a_parameter_it_does_not_declare(monkeypatch):

@@ -7,12 +7,16 @@ Readers are imported when asked for.
 
 import importlib
 import inspect
+import typing
+from collections.abc import Mapping
 from pathlib import Path
 
-from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["NAMES", "Dataset", "Split", "labels_of", "load"]
+from mlclib.datasets.base import Dataset, Split
+from mlclib.errors import UserError, misfit, unknown
+
+__all__ = ["NAMES", "Dataset", "Split", "check_options", "labels_of", "load"]
 
 _READERS: dict[str, tuple[str, dict[str, object]]] = {
     "scenes": ("scenes", {}),
@@ -39,13 +43,26 @@ def load(name: str, root: str | Path, **options: object) -> Dataset:
     `options` are the keyword arguments of the reader's own `load`. Raises UserError for an unknown
     data set or option, and for a folder that lacks a file (which it names).
     """
+    check_options(name, options)
+    module, fixed = _reader(name)
+    return module.load(Path(root), **fixed, **options)
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Raise UserError for an unknown data set or option, and for a value of another type than the reader's `load`
+    declares; no data is read.
+    """
     module, fixed = _reader(name)
     parameters = inspect.signature(module.load).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
-    for key in options:
+    kinds = typing.get_type_hints(module.load, include_extras=True)
+    for key, value in options.items():
         if key not in known:
             raise unknown("option", key, known, f"data set {name!r}")
-    return module.load(Path(root), **fixed, **options)
+        try:
+            TypeAdapter(kinds[key], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"option {key} of data set {name!r} {misfit(error.errors()[0])}") from None
 
 
 def labels_of(name: str) -> tuple[str, ...]:
