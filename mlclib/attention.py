@@ -141,7 +141,8 @@ def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
 def examples(subject: Subject, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
     """Images to look at, each with the labels `wanted` or, without any, with its smallest and its largest thing.
 
-    Where no boxes are known it is the two likeliest of the labels that the image shows.
+    Where no boxes are known it is the two likeliest of the labels that the image shows, and of all where that is not
+    known or none.
     Raises UserError for a row that the split does not have.
     """
     found, split = [], subject.split
@@ -152,7 +153,8 @@ def examples(subject: Subject, rows: Sequence[int], wanted: Sequence[int] = ()) 
         with torch.no_grad():
             probabilities = subject.model.classify(seen).logits[0].sigmoid()
         boxes = split.boxes[row] if split.boxes is not None else np.empty((0, 5), np.float32)
-        present = np.flatnonzero(split.targets[row] == 1)
+        known = np.flatnonzero(split.targets[row] == 1)
+        present = known if len(known) else np.arange(len(subject.labels))  # hidden, or none
         by_share = sorted(_boxed(split, row), key=lambda one: one[2])
         likeliest = [int(label) for label in present[np.argsort(-probabilities.numpy()[present], kind="stable")]]
         ends = [by_share[0][1], by_share[-1][1]] if by_share else likeliest[:2]

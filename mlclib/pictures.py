@@ -22,6 +22,7 @@ from mlclib import attention
 from mlclib.attention import Example, Key, Subject
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
+from mlclib.protocols import said
 
 COLOURS = sns.color_palette("colorblind")
 DRAWS = 200  # bootstrap resamples of images behind each interval
@@ -69,10 +70,10 @@ def examples(shown: Sequence[Example], split: Split, labels: Sequence[str], keys
     titles = [f"{labels[one.label]}: {one.probability:.2f}\n({said[one.target]})" for one in shown]
     pictures = [open_rgb(split.paths[one.row]) for one in shown]
     figure = grid(pictures, titles, [one.maps for one in shown], [one.boxes for one in shown], keys)
-    right = sum((one.probability >= 0.5) == (one.target == 1) for one in shown if one.target)
-    figure.suptitle(
-        f"{right} of {sum(one.target != 0 for one in shown)} labels recognised; where each map looks for them"
-    )
+    known = [one for one in shown if one.target]
+    right = sum((one.probability >= 0.5) == (one.target == 1) for one in known)
+    told = f"{right} of {len(known)} labels recognised" if known else "What these images show is not public"
+    figure.suptitle(f"{told}; where each map looks for them")
     return figure
 
 
@@ -131,7 +132,8 @@ def bars(subject: Subject, rows: Sequence[int]) -> Figure:
         below.set_xlabel("logit (present from 0)")
         sns.despine(ax=below)
         right, total = right + int(present[order[: present.sum()]].sum()), total + int(present.sum())
-    figure.suptitle(f"{right} of the {total} labels shown (blue) are among their image's highest scores")
+    told = f"{right} of the {total} labels shown (blue) are among their image's highest scores"
+    figure.suptitle(told if total else "The highest scores of images whose labels are not public")
     plt.close(figure)
     return figure
 
@@ -142,7 +144,7 @@ def localisation(scores: pd.DataFrame) -> Figure:
     Bars reach over 95 % of DRAWS bootstrap resamples of images; grey lines are the centre and the random map.
     """
     if scores.empty:
-        return _said("No boxes are known here, so the maps are shown and not scored")
+        return said("No boxes are known here, so the maps are shown and not scored")
     methods = [method for method in dict.fromkeys(scores["method"]) if method not in attention.BASELINES]
     names = {"2": COLOURS[0], "3": COLOURS[1], "4": COLOURS[2], "all": "black"}
     figure, places = plt.subplots(
@@ -161,7 +163,8 @@ def localisation(scores: pd.DataFrame) -> Figure:
                 mean, low, high = np.array(drawn).T
                 where = np.arange(len(sizes)) + 0.06 * (shift - 1.5)
                 label = "all layers" if layer == "all" else f"layer {layer}"
-                axes.errorbar(where, mean, (mean - low, high - mean), fmt="o-", color=colour, label=label, ms=5, lw=1.8)
+                reach = np.clip((mean - low, high - mean), 0, None)  # of few images the mean may lie outside
+                axes.errorbar(where, mean, reach, fmt="o-", color=colour, label=label, ms=5, lw=1.8)
             axes.set_xticks(range(len(sizes)), sizes)
             axes.set_xlim(-0.35, len(sizes) - 0.65)
             sns.despine(ax=axes)
@@ -416,11 +419,3 @@ def _draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
     for left, top, right, bottom in boxes:
         for colour, width in (("black", 3.5), ("white", 1.5)):
             axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))
-
-
-def _said(text: str) -> Figure:
-    figure, axes = plt.subplots(figsize=(8, 1))
-    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
-    axes.axis("off")
-    plt.close(figure)
-    return figure

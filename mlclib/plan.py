@@ -220,6 +220,8 @@ def _inputs(study: Study, stage: Stage) -> dict[str, str]:
     if stage.notebook in ("05_tables", "06_protocols"):
         for path in sorted((study.folder / "external").glob("*")):
             found[f"external/{path.name}"] = sha256(path)
+        for name, (run,) in study.scored_checkpoints().items():
+            found[name] = sha256(run.folder / "manifest.json")
     return found
 
 

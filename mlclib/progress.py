@@ -1,5 +1,6 @@
 """Progress of long work: one bar in a live notebook or terminal, one line an epoch where nobody watches."""
 
+import math
 import sys
 import time
 
@@ -38,7 +39,8 @@ class Progress:
 
     def epoch(self, row: dict[str, float]) -> None:
         """One epoch is over; `row` is its line of the history."""
-        text = f"loss {row['loss']:.4f}  mAP {100 * row['mAP']:.2f}  lr {row['learning_rate']:.2e}"
+        scored = "hidden" if math.isnan(row["mAP"]) else f"{100 * row['mAP']:.2f}"
+        text = f"loss {row['loss']:.4f}  mAP {scored}  lr {row['learning_rate']:.2e}"
         if self.bar is not None:
             self.bar.set_postfix_str(text)
             if self.done == self.steps:

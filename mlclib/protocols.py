@@ -93,7 +93,9 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
     """Choices x models: by how many points each choice of `frame`, the audit of `models`, moves each score."""
     default = frame[frame["kind"] == DEFAULT.kind].groupby(["model", "score"], sort=False)["value"].mean()
     stated = "; ".join(
-        f"{model} {', '.join(f'{default[model, score]:.1f} {score}' for score in SCORES)}" for model in models
+        f"{model} {', '.join(f'{default[model, score]:.1f} {score}' for score in SCORES)}"
+        for model in models
+        if default[model].notna().all()
     )
     summary = _summary(frame)
     columns = [(score, model) for score in SCORES for model in models]
@@ -105,7 +107,9 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
         "where the score does not depend on it, or nothing is there to make it from (no validation split, no averaged "
         "weights).",
         f"The default gives {stated}: float32 logits of the last epoch, non-interpolated AP, difficult labels left "
-        "out, a label predicted where its logit is at least 0.",
+        "out, a label predicted where its logit is at least 0."
+        if stated
+        else f"{captions.HIDDEN}.",
         "Probability 0.8 is logit ln 4; a sweep takes the threshold of -1.0, -0.9, ..., 0.9 with the best CF1 + OF1; "
         "top three: among its image's three highest.",
         captions.made(models),
@@ -123,6 +127,8 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
 def plot(frame: pd.DataFrame) -> Figure:
     """A dot a model for each choice of the audit `frame` and score; lines reach one standard deviation over seeds."""
     summary = _summary(frame).dropna(subset="mean")
+    if summary.empty:
+        return said(captions.HIDDEN)
     order = [key for key in ORDER if key in summary.index.droplevel(["model", "score"])][::-1]
     models = list(dict.fromkeys(frame["model"]))
     colours = sns.color_palette("colorblind", len(models))
@@ -153,6 +159,15 @@ def plot(frame: pd.DataFrame) -> Figure:
     axes[0].set_yticks(range(len(order)), [f"{kind}: {choice}" for kind, choice in order])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models), frameon=False)
     figure.suptitle(_finding(summary))
+    return figure
+
+
+def said(text: str) -> Figure:
+    """A figure that holds one sentence, where there is nothing to draw."""
+    figure, axes = plt.subplots(figsize=(9, 1))
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
+    axes.axis("off")
+    plt.close(figure)
     return figure
 
 

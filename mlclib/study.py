@@ -38,6 +38,7 @@ RUN_CODE = ("mlclib.training", "mlclib.inputs", "mlclib.transforms")  # with its
 MAPS_CODE = ("mlclib.features", "mlclib.transforms")  # what cached layer maps rest on
 # No part of a run's result: scores are made anew from its predictions, the configuration names its folder.
 SCORED_LATER = ("mlclib.metrics", "mlclib.config", *sources.NO_RESULT)
+CHECKPOINT = "checkpoint.sha256"  # in the folder of a run that only scored one
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
@@ -292,8 +293,22 @@ class Study:
             with settled(run.training):
                 trainer = Trainer(model, test, test, run.training, 0, folder)
                 trainer.state.logits = trainer.evaluate(test)
+                write_text(folder / CHECKPOINT, sha256(checkpoint))
                 self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return runs.read(folder)
+
+    def scored_checkpoints(self) -> dict[str, list[Run]]:
+        """The authors' checkpoints that `evaluate` scored for a model of the experiment, by a name that says so."""
+        found = {}
+        for model in self.experiment.models:
+            run = self.experiment.run(model)
+            stem = self.run_folder(run, 0).parent.name.rpartition("-")[0]
+            for note in sorted((self.results / "runs" / self.dataset.name).glob(f"{stem}-*/seed-0/{CHECKPOINT}")):
+                checksum = note.read_text(encoding="utf-8")
+                if note.parent == self.run_folder(run, 0, checkpoint=checksum) and runs.finished(note.parent):
+                    name = f"{model} (authors' checkpoint)"
+                    found[name if name not in found else f"{name[:-1]} {checksum[:8]})"] = [runs.read(note.parent)]
+        return found
 
     def check_images(self) -> None:
         """Open every image once for each state of the data set. Raises UserError with the report of the bad ones."""
@@ -333,6 +348,7 @@ class Study:
         return {
             "experiment": self.experiment.name,
             "configuration": self._configuration(run),
+            "init": run.training.init and "/".join(_start(run.training.init).parts[-3:]),
             "code": self.code(run),
             "seed": seed,
             "notes": list(self.experiment.notes),

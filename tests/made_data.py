@@ -1,0 +1,132 @@
+"""Small data sets in each set's true layout on disk: drawn pictures, made labels, boxes, difficult marks."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mlclib.datasets import apparel, coco, nuswide, voc
+
+TRAIN, TEST = 24, 12
+
+
+def picture(path: Path, seed: int, side: tuple[int, int] = (96, 72)) -> None:
+    """A JPEG of coloured noise, another for each seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(side, Image.BICUBIC).save(path, quality=85)
+
+
+def shown(images: int, labels: int, seed: int) -> list[list[int]]:
+    """Two to four labels an image; each label is shown by some image where there are enough."""
+    rng = np.random.default_rng(seed)
+    found = [sorted(rng.choice(labels, rng.integers(2, 5), replace=False).tolist()) for _ in range(images)]
+    for label in range(labels):
+        found[label % images] = sorted({*found[label % images], label})
+    return found
+
+
+def voc_devkit(root: Path, year: int) -> None:
+    """Lists trainval and test; VOC 2012's test list comes without labels and without boxes, as it is published."""
+    folder = root / "VOCdevkit" / f"VOC{year}"
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "Annotations").mkdir()
+    for part, (name, images) in enumerate((("trainval", TRAIN), ("test", TEST))):
+        ids = [f"{part}{i:05d}" for i in range(images)]
+        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
+        secret = year == 2012 and name == "test"
+        marks = [] if secret else shown(images, 20, 10 * year + part)
+        for i, image in enumerate(ids):
+            picture(folder / "JPEGImages" / f"{image}.jpg", 1000 * year + 100 * part + i)
+            if not secret:
+                boxes = "".join(
+                    f"<object><name>{voc.LABELS[c]}</name>"
+                    f"<difficult>{int(c == marks[i][-1] and i % 4 == 0)}</difficult>"
+                    f"<bndbox><xmin>{5 + c}</xmin><ymin>8</ymin><xmax>{40 + c}</xmax><ymax>50</ymax></bndbox></object>"
+                    for c in marks[i]
+                )
+                (folder / "Annotations" / f"{image}.xml").write_text(f"<annotation>{boxes}</annotation>")
+        if not secret:
+            for c, label in enumerate(voc.LABELS):
+                lines = [
+                    f"{image} {(0 if c == marks[i][-1] and i % 4 == 0 else 1) if c in marks[i] else -1}\n"
+                    for i, image in enumerate(ids)
+                ]
+                (folder / "ImageSets" / "Main" / f"{label}_{name}.txt").write_text("".join(lines))
+
+
+def voc_ids(path: Path) -> None:
+    """The ids of the made VOC 2007 in the form of data/voc2007_sample_ids.csv."""
+    rows = [(f"0{i:05d}", "trainval") for i in range(TRAIN)] + [(f"1{i:05d}", "test") for i in range(TEST)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "split"), *rows])
+
+
+def coco_2014(root: Path) -> None:
+    """All 80 categories; one object is a crowd, and one image has no object."""
+    (root / "annotations").mkdir(parents=True)
+    numbers = {label: 1 + i + i // 9 for i, label in enumerate(reversed(coco.LABELS))}
+    for part, (name, images) in enumerate((("train2014", TRAIN), ("val2014", TEST))):
+        marks, things = shown(images, 80, part), []
+        for image, labels in enumerate(marks):
+            picture(root / name / f"COCO_{name}_{image + 1:012d}.jpg", 700 + 100 * part + image)
+            for c in labels:
+                things.append(
+                    {
+                        "id": len(things),
+                        "image_id": image + 1,
+                        "category_id": numbers[coco.LABELS[c]],
+                        "bbox": [c / 2, 5, 30, 40],
+                        "area": 1200,
+                        "iscrowd": int(not things),
+                        "segmentation": [],
+                    }  # fmt: skip
+                )
+        files = [{"id": i + 1, "file_name": f"COCO_{name}_{i + 1:012d}.jpg"} for i in range(images + 1)]
+        kinds = [{"id": number, "name": label, "supercategory": "thing"} for label, number in numbers.items()]
+        held = {"images": files, "annotations": things, "categories": kinds}
+        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(held))
+
+
+def nus_wide(root: Path) -> None:
+    """The csv layout."""
+    root.mkdir(parents=True)
+    with open(root / nuswide.TABLE, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["filepath", "label", "split_name"])
+        for part, (name, images) in enumerate((("train", TRAIN), ("val", TEST))):
+            for i, labels in enumerate(shown(images, 81, 50 + part)):
+                picture(root / "images" / f"{part}_{i}.jpg", 300 + 100 * part + i)
+                rows.writerow([f"images/{part}_{i}.jpg", str([nuswide.LABELS[c] for c in labels]), name])
+
+
+def apparel_folders(root: Path) -> None:
+    """All folders of a colour and a garment, two images each."""
+    for i, colour in enumerate(apparel.COLOURS):
+        for j, garment in enumerate(apparel.GARMENTS):
+            for k in range(2):
+                picture(root / f"{colour}_{garment}" / f"{k}.jpg", 9000 + 20 * (5 * i + j) + k)
+
+
+def own_folder(root: Path) -> None:
+    """A table of one's own images with a validation part."""
+    rows = ["path,labels,split"]
+    names = ["cat", "dog", "bus", "tree"]
+    for part, (name, images) in enumerate((("train", TRAIN), ("val", 8), ("test", TEST))):
+        for i, labels in enumerate(shown(images, 4, 90 + part)):
+            picture(root / f"{name}_{i}.jpg", 5000 + 100 * part + i)
+            rows.append(f"{name}_{i}.jpg,{'|'.join(names[c] for c in labels[:2])},{name}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+
+
+MAKE = {
+    "voc2007": lambda root: voc_devkit(root, 2007),
+    "voc2012": lambda root: voc_devkit(root, 2012),
+    "coco2014": coco_2014,
+    "nuswide": nus_wide,
+    "apparel": apparel_folders,
+    "folder": own_folder,
+}

@@ -1,0 +1,114 @@
+"""A whole experiment in one process: the jobs that `reproduce` would hand to Snakemake, in their order.
+
+Notebooks run cell by cell in an IPython shell of this process, since a kernel for each would import torch anew;
+that they run under papermill too is test_workbook's affair.
+"""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import nbformat
+import yaml
+from IPython.core.interactiveshell import InteractiveShell
+
+from mlclib import __main__ as line
+from mlclib import config, execution, plan
+from mlclib.study import Study
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))
+SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_epochs": 1}
+SIZES = {
+    "msrn": {"width": 8},
+    "dsdl": {"hidden": 16},
+    "query2label": {"width": 16, "feedforward": 16},
+    "ml_decoder": {"width": 16, "feedforward": 16},
+    "ssgrl": {"width": 16},
+}
+
+
+def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
+    """A YAML file in `folder` that includes the shipped experiment and overrides sizes alone."""
+    shipped = config.load(ROOT / "experiments" / f"{name}.yaml")
+    small = dict(SMALL)
+    if shipped.training.precision == "float16":
+        small["precision"] = "bfloat16"  # float16 is refused on a CPU
+    models = {}
+    for model, own in shipped.models.items():
+        options = SIZES.get(own.model or model, {})
+        models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
+    raw = {
+        "include": str(ROOT / "experiments" / f"{name}.yaml"),
+        "dataset": {"root": str(root)},
+        "input_size": 64,
+        "seeds": [0],
+        "training": small,
+        "models": models,
+        "attention": {"images": [0, 1], "scored": 5, "tried": 2},
+    }
+    if not shipped.backbone.frozen:
+        raw["backbone"] = {"name": "test_resnet", "weights": None}
+    for key, value in changes.items():
+        raw[key] = {**raw[key], **value} if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def rehearse(path: Path, results: Path, monkeypatch) -> Study:
+    """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
+    said = io.StringIO()
+    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
+    for _ in range(100):  # a job may only be known once those before it ended
+        study = Study(config.load(path), results=results)
+        todo = [job for job in plan.jobs(study, (str(path), "--results", str(results)), 1) if job.reasons]
+        if not todo:
+            break
+        for job in todo:
+            with contextlib.redirect_stdout(said):
+                assert line.main(list(job.command)) == 0, f"{job.name}: {said.getvalue()[-2000:]}"
+    study.said = said.getvalue()
+    return study
+
+
+def run_notebook(path: Path, copy: Path, parameters: dict, said: io.StringIO) -> None:
+    """Every code cell of the notebook, the parameters injected after those it declares."""
+    execution.check(path, parameters)
+    shell = InteractiveShell()
+    shell.run_cell("import matplotlib; matplotlib.use('agg')")
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        with contextlib.redirect_stdout(said):
+            result = shell.run_cell(cell.source, store_history=True)
+        assert result.success, f"{path.stem} {parameters}: {result.error_in_exec or result.error_before_exec!r}"
+        if "parameters" in cell.metadata.get("tags", []):
+            shell.user_ns.update(parameters)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(), copy)
+
+
+def check_pages(study: Study) -> None:
+    """Every table, figure and page is there, and none says nan."""
+    tables = {path.stem for path in (study.folder / "tables").glob("*.md")}
+    assert "protocols" in tables or not (study.dataset.splits["test"].targets == 1).any()
+    assert "scores" in tables
+    for axis in (f"{model}_{axis}" for model in study.experiment.ablation for axis in study.experiment.axes(model)):
+        assert f"ablation_{axis}" in tables
+    for path in (study.folder / "tables").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"\bnan\b", text, re.I), f"{path.name}: {text[:300]}"
+    figures = {
+        path.name for path in (*(study.folder / "figures").glob("*.png"), *study.folder.glob("photographs/*.png"))
+    }
+    looked_at = (
+        study.experiment.models if study.experiment.attention.models is None else study.experiment.attention.models
+    )
+    assert {f"curves_{model}.png" for model in study.experiment.models} <= figures
+    assert {f"attention-{model}.png" for model in looked_at} <= figures
+    page = (study.folder / "README.md").read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+        assert "://" in link or (study.folder / link).exists(), link
+    assert (study.results / "index.html").exists()
