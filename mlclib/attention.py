@@ -173,13 +173,13 @@ def localisation(subjects: Mapping[int, Subject], rows: Sequence[int]) -> pd.Dat
     subjects: the model as each seed trained it, by seed. One row a map, with the columns seed, row, image, label, share
     (of the image's side: the square root of the area of the label's largest box over the image's), size (a key of
     SIZES), method, layer, SCORES, and specific: the curve area less the one that the map of another label shown in the
-    same image has in these boxes (NaN where the batch holds none). A map that is not specific shows where things are,
+    same image has in these boxes (NaN where it shows none). A map that is not specific shows where things are,
     not where this label is. Empty where no boxes are known.
     """
     first = next(iter(subjects.values()))
     pairs, frames = [pair for row in rows for pair in _boxed(first.split, row)], []
-    for start in range(0, len(pairs), 32):
-        places, columns, shares, masks = zip(*pairs[start : start + 32], strict=True)
+    for start, end in _whole_images([pair[0] for pair in pairs]):
+        places, columns, shares, masks = zip(*pairs[start:end], strict=True)
         about = {
             "row": places,
             "image": [first.split.names[row] for row in places],
@@ -404,6 +404,16 @@ def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
         if len(layers) > 1:
             result[Key(method, "all")] = torch.stack(list(layers.values())).mean(0)
     return result
+
+
+def _whole_images(rows: Sequence[int], size: int = 32) -> list[tuple[int, int]]:
+    """Where batches of about `size` begin and end, so that what is of one image, side by side, stays together."""
+    found, start = [], 0
+    for at in range(1, len(rows) + 1):
+        if at == len(rows) or (at - start >= size and rows[at] != rows[at - 1]):
+            found.append((start, at))
+            start = at
+    return found
 
 
 def _other(rows: Sequence[int], one: int) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mlclib import significance
 from mlclib.errors import UserError, unknown
 from mlclib.runs import Run
 
@@ -111,7 +112,18 @@ def noise(what: str, reference: Run) -> str:
 
 def draws(reference: Run) -> int:
     """How many bootstrap draws a table makes: fewer where the test set is large and each takes long."""
-    return 1000 if len(reference.names) <= 10_000 else 200
+    return significance.draws_for(*reference.targets.shape)
+
+
+def resolution(reference: Run, rows: int) -> str:
+    """The sentence on the smallest p, and the smallest q of `rows` differences, that the draws can tell."""
+    p = significance.least_p(draws(reference))
+    return f"With {draws(reference):,} draws p is {p:.1g} at least, and q of one row of {rows} alone {p * rows:.1g}."
+
+
+def named(name: str, selection: str) -> str:
+    """The file name of a table or figure: its own for each selection but the last epoch's."""
+    return name if selection == "last" else f"{name}-{selection}"
 
 
 def own(runs: list[Run]) -> bool:
@@ -152,8 +164,8 @@ def _trained(about: dict[str, Any]) -> str:
     if "checkpoint" in about:
         return f"the authors' checkpoint {Path(about['checkpoint']).name}, not trained here"
     training = about["configuration"]["training"]
-    scored = training.get("evaluation_precision", "float32")
-    return f"{training['epochs']} epochs in {training['precision']}, scored in {scored}"
+    precisions = f"{training['precision']}, scored in {training['evaluation_precision']}"
+    return f"{training['epochs']} epochs in {precisions}"
 
 
 def _each(texts: dict[str, str]) -> str:

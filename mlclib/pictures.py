@@ -18,14 +18,13 @@ from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from mlclib import attention
+from mlclib import attention, significance
 from mlclib.attention import Example, Key, Subject
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
 from mlclib.protocols import said
 
 COLOURS = sns.color_palette("colorblind")
-DRAWS = 200  # bootstrap resamples of images behind each interval
 SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}
 
 
@@ -141,7 +140,7 @@ def bars(subject: Subject, rows: Sequence[int]) -> Figure:
 def localisation(scores: pd.DataFrame) -> Figure:
     """Mean scores of `attention.localisation` by the size of the things: a column a method, a line a layer.
 
-    Bars reach over 95 % of DRAWS bootstrap resamples of images; grey lines are the centre and the random map.
+    Bars are 95 % intervals over images and seeds; grey lines are the centre and the random map.
     """
     if scores.empty:
         return said("No boxes are known here, so the maps are shown and not scored")
@@ -214,7 +213,8 @@ def label_finding(scores: pd.DataFrame) -> str:
 def curves(frame: pd.DataFrame) -> Figure:
     """Deletion and insertion curves of `attention.faithfulness`, means over the examples, with their areas.
 
-    The title says by how much the best map beats the random one, with its 95 % interval over DRAWS resamples of images.
+    The title says by how much the best map beats the random one, with its 95 % interval over
+    images.
     """
     areas = attention.curve_areas(frame)
     means = areas.groupby(["method", "layer"], sort=False)[["deletion", "insertion"]].mean()
@@ -395,12 +395,10 @@ def _strength(rank: float) -> str:
 
 
 def _interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
-    """Mean score, and the 2.5th and 97.5th percentile of it over bootstrap resamples of images (seeded)."""
-    sums = rows.groupby("row")[score].agg(["sum", "count"]).to_numpy(dtype=float)
-    if not len(sums):
-        return np.nan, np.nan, np.nan
-    drawn = sums[np.random.default_rng(0).integers(len(sums), size=(DRAWS, len(sums)))].sum(1)
-    return rows[score].mean(), *np.percentile(drawn[:, 0] / drawn[:, 1], (2.5, 97.5))
+    """Mean score of maps and its 95 % interval over images and seeds, those without a score left out."""
+    known = rows.dropna(subset=score)
+    seeds = known["seed"] if "seed" in known else np.zeros(len(known))
+    return significance.of_means(known[score].to_numpy(), known["row"].to_numpy(), np.asarray(seeds))
 
 
 def _said_interval(rows: pd.DataFrame, score: str) -> str:

@@ -118,7 +118,9 @@ def curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     return figure
 
 
-def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence[Run]) -> Figure:
+def ablation(
+    table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence[Run], selection: str = "last"
+) -> Figure:
     """Dot plot of one ablation axis, from its `tables.ablation`: test mAP (%) of each seed (dots) and their mean.
 
     The full model is the dashed line; a bar is the 95 % interval of the difference to it, set off from that line, so
@@ -134,7 +136,7 @@ def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence
         axes.plot([], [], label="difference, 95 %", **bar)
     for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
         colour = COLOURS[1] if is_full[row] else COLOURS[0]
-        seeds = [mean_ap(run) for run in variants.get(name, full)]
+        seeds = [mean_ap(run, selection) for run in variants.get(name, full)]
         if full and not is_full[row]:
             axes.plot(whole + reach[row], [row, row], **bar)
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
@@ -150,6 +152,7 @@ def ablation(table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence
     return figure
 
 
-def mean_ap(run: Run) -> float:
-    """The run's test mAP in percent, of its last epoch under the default protocol."""
-    return 100 * float(metrics.evaluate(run.logits["last"], run.targets)["mAP"])
+def mean_ap(run: Run, selection: str = "last") -> float:
+    """The run's test mAP in percent, of the selected logits under the default protocol; NaN where it has none."""
+    logits = run.logits.get(selection)
+    return np.nan if logits is None else 100 * float(metrics.evaluate(logits, run.targets)["mAP"])

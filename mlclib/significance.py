@@ -11,7 +11,9 @@ is, and plain percentiles would lie too high. A permutation test is left out on 
 image by image mixes their scales, and so tests more than whether their scores agree.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -47,6 +49,22 @@ def mean_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, values.std(axis=0, ddof=1) if len(values) > 1 else np.full_like(mean, np.nan)
 
 
+DRAWS = 10_000  # resamples of a small test set; see `draws_for`
+_CELLS = 1e10  # images x labels x resamples of a run that a core scores in about 40 s (benchmarks/scores.py)
+
+
+def draws_for(images: int, labels: int) -> int:
+    """How many resamples a comparison makes: DRAWS, and fewer where images x labels are so many that two models of
+    three seeds would take more than two minutes on two cores; at least 200.
+    """
+    return int(np.clip(_CELLS / (images * labels), 200, DRAWS))
+
+
+def least_p(draws: int) -> float:
+    """The smallest two-sided p that so many resamples can tell: where no draw lies beyond 0, one more might have."""
+    return 2 / (draws + 1)
+
+
 def bootstrap(
     logits: np.ndarray,
     targets: np.ndarray,
@@ -59,13 +77,14 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval (low, high) of `score` at confidence `level`, from `draws` resamples of the test images.
 
-    score: "mAP" or one of metrics.RATES; protocol: ap, difficult, threshold (a number) and top of metrics.evaluate.
-    A class without a positive in a resample is left out of that resample's means, as evaluate does, and a resample
-    without any positive is left out. The same seed draws the same images for any model and score. Raises UserError
+    score: "mAP", "AP" of the class `label`, or one of metrics.RATES; protocol: label, and ap, difficult, threshold (a
+    number) and top of metrics.evaluate. A class without a positive in a resample is left out of that resample's means,
+    as evaluate does, and a resample without any positive is left out. The same seed draws the same images for any model
+    and score; what was drawn for a run is kept, so that further scores and pairs of it cost little. Raises UserError
     as evaluate does, and for a threshold that is not a number: `metrics.best_threshold` gives one.
     """
     values = _resampled([logits], targets, score, draws, seed, protocol)[0]
-    return _interval(values, level)
+    return interval(values, level)
 
 
 def paired(
@@ -82,23 +101,65 @@ def paired(
     """Whether model a scores otherwise than model b on the same images: paired bootstrap.
 
     Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
-    p is the 1 - level at which the interval comes to touch 0; where no draw reaches 0, at most 2 / (draws + 1), and
-    with finitely many draws never 0. The rest is as in `bootstrap`.
+    p is the 1 - level at which the interval comes to touch 0, and never below `least_p(draws)`: what lies beyond the
+    last draw is not told by extrapolation. The rest is as in `bootstrap`.
     """
     a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
     differences = a - b
     plain, drawn = _split(differences)
     if not drawn.size:
         return Difference(plain, np.nan, np.nan, np.nan)
-    side = _standing(drawn, 0.0) - 2 * _standing(drawn, plain)
-    p = 2 * _NORMAL.cdf(-abs(side))
-    if (drawn > 0).all() or (drawn < 0).all():  # where 0 stands is then a bound, which the bias would carry into p
-        p = min(p, 2 / (drawn.size + 1))
-    return Difference(plain, *_interval(differences, level), p)
+    least = least_p(drawn.size)
+    if (drawn > 0).all() or (drawn < 0).all():
+        p = least
+    else:
+        p = max(least, 2 * _NORMAL.cdf(-abs(_standing(drawn, 0.0) - 2 * _standing(drawn, plain))))
+    return Difference(plain, *interval(differences, level), p)
+
+
+def of_means(
+    values: np.ndarray, images: np.ndarray, seeds: np.ndarray, *, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of `values` [n] with its interval: (mean, low, high), NaN where there is none.
+
+    images, seeds: the image and the seed that each value is of. Each draw resamples the images and the seeds, whole
+    images with all that is of them, as `bootstrap` does for scores.
+    """
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    (_, row), (_, column) = (np.unique(keys, return_inverse=True) for keys in (images, seeds))
+    sums, counts = np.zeros((2, column.max() + 1, row.max() + 1))
+    np.add.at(sums, (column, row), values)
+    np.add.at(counts, (column, row), 1)
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate(list(_counts(sums.shape[1], draws, rng)), axis=1)
+    often = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws).T
+    often = np.concatenate([np.ones((len(sums), 1)), often], axis=1)
+    total, size = (((often.T @ part) * drawn.T).sum(axis=1) for part in (sums, counts))
+    means = np.divide(total, size, out=np.full(len(size), np.nan), where=size > 0)
+    return float(means[0]), *interval(means, level)
 
 
 _NORMAL = NormalDist()
 Scorer = Callable[[np.ndarray], np.ndarray]  # how often each image was drawn, int [N, draws] -> scores [draws]
+
+
+class _Hashed:
+    """Arrays as a key of a cache: equal where all their bytes are."""
+
+    def __init__(self, *arrays: np.ndarray):
+        self.arrays = arrays
+        digest = hashlib.blake2b()
+        for array in arrays:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        self.digest = digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
 
 def _resampled(
@@ -107,19 +168,59 @@ def _resampled(
     """For each model its plain score, then those of the resamples: [1 + draws]."""
     if draws < 1:
         raise UserError(f"draws must be 1 or more, not {draws}")
-    models = [np.asarray(logits) for logits in models]
-    models = [logits if logits.ndim == 3 else logits[None] for logits in models]
-    if not all(len(logits) for logits in models):
-        raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
-    scorers = [_scorer(run, targets, score, **protocol) for logits in models for run in logits]
-    rng = np.random.default_rng(seed)
-    scores = np.concatenate([[scorer(drawn) for scorer in scorers] for drawn in _counts(len(targets), draws, rng)], 1)
+    if score not in ("mAP", "AP", *RATES):
+        raise unknown("score", score, ("mAP", "AP", *RATES))
+    protocol = dict(protocol)
+    label = protocol.pop("label", None)
     result = []
-    for runs in np.split(scores, np.cumsum([len(logits) for logits in models])[:-1]):
-        seeds = rng.integers(len(runs), size=(len(runs), draws))
-        resampled = np.take_along_axis(runs[:, 1:], seeds, axis=0).mean(axis=0)
-        result.append(np.concatenate([[runs[:, 0].mean()], resampled]))
+    for number, logits in enumerate(map(np.asarray, models)):
+        runs = logits if logits.ndim == 3 else logits[None]
+        if not len(runs):
+            raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
+        scores = np.stack([_of_run(run, np.asarray(targets), score, label, draws, seed, protocol) for run in runs])
+        seeds = np.random.default_rng([seed, 1 + number]).integers(len(runs), size=(len(runs), draws))
+        resampled = np.take_along_axis(scores[:, 1:], seeds, axis=0).mean(axis=0)
+        result.append(np.concatenate([[scores[:, 0].mean()], resampled]))
     return result
+
+
+def _of_run(
+    logits: np.ndarray, targets: np.ndarray, score: str, label: int | None, draws: int, seed: int, protocol: dict
+) -> np.ndarray:
+    """One run's score, plain and of the resamples: [1 + draws]."""
+    key = _Hashed(logits, targets)
+    if score in RATES:
+        kept = {name: value for name, value in protocol.items() if name != "ap"}
+        return _drawn_rates(key, draws, seed, **kept)[score]
+    kept = {name: value for name, value in protocol.items() if name in ("ap", "difficult")}
+    classes = _drawn_aps(key, draws, seed, **kept)
+    return mean_defined(classes) if score == "mAP" else classes[:, label]
+
+
+@lru_cache(maxsize=512)
+def _drawn_aps(key: _Hashed, draws: int, seed: int, ap: str = "ranks", difficult: str = "ignore") -> np.ndarray:
+    """AP of every class, plain and in each resample: [1 + draws, C]."""
+    if ap not in APS:
+        raise unknown("average precision", ap, APS)
+    logits, targets = checked(*key.arrays, difficult)
+    scorers = [_ap_scorer(*column, ap) for column in zip(logits.T, targets.T, strict=True)]
+    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
+    return np.concatenate([np.stack([scorer(drawn) for scorer in scorers], axis=1) for drawn in pieces])
+
+
+@lru_cache(maxsize=512)
+def _drawn_rates(
+    key: _Hashed, draws: int, seed: int, difficult: str = "ignore", threshold: float = 0.0, top: int | None = None
+) -> dict[str, np.ndarray]:
+    """CP, CR, ... plain and in each resample: [1 + draws] each."""
+    if isinstance(threshold, str):
+        raise UserError(f"threshold must be a number for a resample, not {threshold!r}; see metrics.best_threshold")
+    logits, targets = checked(*key.arrays, difficult)
+    present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
+    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
+    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
+    found = [rates(*(drawn.T.astype(np.float64) @ cell for cell in cells)) for drawn in pieces]
+    return {name: np.concatenate([piece[name] for piece in found]) for name in RATES}
 
 
 def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -131,31 +232,6 @@ def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.nd
         drawn = rng.integers(images, size=(size, images)) + images * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images)
         yield np.ascontiguousarray(counts.T, dtype=np.int32)
-
-
-def _scorer(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    score: str,
-    *,
-    ap: str = "ranks",
-    difficult: str = "ignore",
-    threshold: float = 0.0,
-    top: int | None = None,
-) -> Scorer:
-    if score not in ("mAP", *RATES):
-        raise unknown("score", score, ("mAP", *RATES))
-    if ap not in APS:
-        raise unknown("average precision", ap, APS)
-    if isinstance(threshold, str):
-        raise UserError(f"threshold must be a number for a resample, not {threshold!r}; see metrics.best_threshold")
-    logits, targets = checked(logits, targets, difficult)
-    if score == "mAP":
-        classes = [_ap_scorer(*column, ap) for column in zip(logits.T, targets.T, strict=True)]
-        return lambda drawn: mean_defined(np.stack([scorer(drawn) for scorer in classes], axis=1))
-    present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
-    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
-    return lambda drawn: rates(*(drawn.T.astype(np.float64) @ cell for cell in cells))[score]
 
 
 def _ap_scorer(logits: np.ndarray, targets: np.ndarray, ap: str) -> Scorer:
@@ -189,7 +265,8 @@ def _standing(drawn: np.ndarray, value: float) -> float:
     return _NORMAL.inv_cdf((below + 0.5) / (drawn.size + 1))
 
 
-def _interval(values: np.ndarray, level: float) -> tuple[float, float]:
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The bias-corrected percentile interval of a score: values [1 + draws], the plain one first; NaN where none is."""
     if not 0 < level < 1:
         raise UserError(f"level must lie between 0 and 1, not {level}")
     plain, drawn = _split(values)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from mlclib import captions, metrics, published, significance
+from mlclib import captions, datasets, metrics, published, significance
 from mlclib.captions import Models
 from mlclib.errors import UserError, unknown
 from mlclib.rendering import Table
@@ -29,13 +29,6 @@ COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
 DELTA = "Δ mAP"
 NOISE = "≈"
 ALL_AXES = "all axes"
-
-# Images that published figures were trained and scored on (mlclib/published); a part of them does not compare.
-IMAGES = {
-    "voc2007": {"train": 5011, "test": 4952},
-    "voc2012": {"train": 11540, "test": 10991},
-    "coco2014": {"train": 82081, "test": 40137},
-}
 
 
 def models(study: Study) -> Models:
@@ -138,13 +131,14 @@ def scores(models: Models, *, selection: str = "last") -> Table:
         captions.average(models),
         captions.ap(reference),
         f"mAP 95 %: bias-corrected percentile interval over {captions.draws(reference):,} bootstrap draws of test "
-        "images and seeds; p: of no difference in mAP to the highest, by paired bootstrap.",
+        "images and seeds; p: of no difference in mAP to the highest, by paired bootstrap (at least "
+        f"{significance.least_p(captions.draws(reference)):.1g} with so many draws).",
         "CP, CR, CF1: precision, recall and F1 averaged over labels, OP, OR, OF1: over all decisions; a label is "
         "predicted where its logit is at least 0 (probability 0.5), for -3 only among its image's three highest.",
         captions.made(models, selection),
     ]
     return Table(
-        name="scores",
+        name=captions.named("scores", selection),
         title=f"Scores on {captions.data_name(models)}",
         frame=pd.concat([frame, mean[list(RATES)].reset_index(drop=True)], axis=1),
         spread=spread.reset_index(drop=True),
@@ -176,7 +170,7 @@ def per_class(models: Models, *, selection: str = "last") -> Table:
         captions.made(models, selection),
     ]
     return Table(
-        name="per_class",
+        name=captions.named("per_class", selection),
         title=f"AP per class on {captions.data_name(models)}",
         frame=pd.concat([frame, mean.T.reset_index(drop=True)], axis=1),
         spread=spread.T.reset_index(drop=True),
@@ -212,14 +206,14 @@ def ablation(model: str, axis: str, variants: Models, full: list[Run], *, select
         captions.ap(reference),
         f"{DELTA}: difference to {full_name}, with its 95 % interval and the p of no difference, by "
         f"{captions.draws(reference):,} paired bootstrap draws of test images and seeds; q: p corrected for the number "
-        "of rows (Benjamini-Hochberg)."
+        "of rows (Benjamini-Hochberg). " + captions.resolution(reference, int(known.sum()))
         if full_name
         else "The full model is not trained, so no difference to it is stated.",
         "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
         captions.made(variants, selection),
     ]
     return Table(
-        name=f"ablation_{model}_{axis.replace(' ', '_')}",
+        name=captions.named(f"ablation_{model}_{axis.replace(' ', '_')}", selection),
         title=f"Ablation of {model}: {axis}, on {captions.data_name(variants)}",
         frame=pd.concat([frame, mean[["CF1", "OF1"]].reset_index(drop=True)], axis=1),
         spread=spread.reset_index(drop=True),
@@ -258,7 +252,7 @@ def ablation_per_class(model: str, axis: str, variants: Models, full: list[Run],
         captions.made(variants, selection),
     ]
     return Table(
-        name=f"ablation_{model}_{axis}_per_class",
+        name=captions.named(f"ablation_{model}_{axis}_per_class", selection),
         title=f"Ablation of {model}: {axis}, AP per class on {captions.data_name(variants)}",
         frame=frame,
         formats=dict.fromkeys(others, "+.1f"),
@@ -330,7 +324,7 @@ def beside_published(
 
 def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:
     settings = [column for column in ("method", "backbone", "pretraining", "input_size") if column in theirs]
-    figures = [column for column in theirs if column not in (*settings, "source")]
+    figures = [column for column in theirs if column not in (*settings, "protocol", "source")]
     ours, spread = _over_seeds(models, selection, lambda *which: {**_class_scores(*which), **_all_scores(*which)})
     ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
     about = [_own_row(model, runs[0]) for model, runs in models.items()]
@@ -338,29 +332,32 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
     frame = pd.concat([theirs, pd.concat([pd.DataFrame(about), ours], axis=1)], ignore_index=True)
     spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
     images = captions.abouts(models)[0]["data"]["images"]
-    whole = IMAGES.get(captions.data_name(models), images)
-    comparable = all(images[part] == whole[part] for part in ("train", "test"))
+    whole = datasets.published_images(captions.data_name(models))
+    comparable = bool(whole) and all(images[part] == whole[part] for part in ("train", "test"))
     top = about[int(ours["mAP"].argmax())]["method"] if comparable and ours["mAP"].notna().any() else ""
     frame[DELTA] = ours["mAP"].max() - frame["mAP"] if top else np.nan
     marks, footnotes = _oddities(key, theirs)
-    if not comparable:
+    if not whole:
+        footnotes["*"] = "On how many images the published figures were made is not known: no difference is stated."
+    elif not comparable:
         footnotes["*"] = (
             f"Trained on {images['train']:,} and scored on {images['test']:,} images, where the published figures take "
             f"{whole['train']:,} and {whole['test']:,}: the rows do not compare, and no difference is stated."
         )
+    if not comparable:
         marks.update({(row, "method"): "*" for row in range(len(theirs), len(frame))})
     sentences = [
         "Published rows as their source states them, in percent, an em dash where it states nothing; how they define "
-        "AP and choose epoch and threshold is their own affair, and seldom stated.",
+        "AP and choose epoch and threshold is their own affair; protocol: what is known of it from their code.",
         f"{DELTA}: mAP of {top}, the highest scored here, minus that of the row." if top else "",
         f"Rows scored here: {captions.average(models).replace('In', 'in', 1)}",
         captions.ap(models[next(iter(models))][0]),
         captions.made(models, selection),
     ]
     return Table(
-        name=f"published_{key}",
+        name=captions.named(f"published_{key}", selection),
         title=f"Published {'mAPs' if key == 'summary' else 'figures'} and ours on {captions.data_name(models)}",
-        frame=frame[[*settings, *figures, DELTA, "source"]],
+        frame=frame[[*settings, *figures, DELTA, "protocol", "source"]],
         spread=spread,
         formats={DELTA: "+.1f", "input_size": ".0f"},
         best=tuple(figures) if comparable else (),
@@ -438,14 +435,15 @@ def _against(
         return {}
     reference = models[base][0]
     score, _, top = column.partition("-")
-    labels = slice(row, row + 1) if score == "AP" and row < len(reference.labels) else slice(None)
+    label = row if score == "AP" and row < len(reference.labels) else None
     return {
         model: significance.paired(
-            logits[..., labels],
-            stacked[base][..., labels],
-            reference.targets[:, labels],
-            "mAP" if score == "AP" else score,
+            logits,
+            stacked[base],
+            reference.targets,
+            "mAP" if score == "AP" and label is None else score,
             draws=captions.draws(reference),
+            label=label,
             top=int(top) if top else None,
         )
         for model, logits in stacked.items()

@@ -49,7 +49,7 @@ def make(
             "label_vectors": "table",
             "model": model,
             "options": {},
-            "training": {"epochs": 15, "init": None},
+            "training": {"epochs": 15, "precision": "float32", "evaluation_precision": "float32"},
             **configuration,
         },
         "seed": seed,

@@ -152,6 +152,19 @@ def test_boxes_become_masks_in_the_images_own_scale(tmp_path):
     assert tiny_mask.sum() == 1 and tiny_share < 0.01
 
 
+def test_how_specific_a_map_is_hangs_on_no_batch(subject, monkeypatch):
+    whole = attention.localisation({0: subject}, range(8))
+    real = attention._whole_images
+    monkeypatch.setattr(attention, "_whole_images", lambda rows: real(rows, 1))
+    single = attention.localisation({0: subject}, range(8))
+    assert len(real(list(whole["row"]), 1)) > 4
+    whole, single = (one.sort_values(["row", "label", "method", "layer"]) for one in (whole, single))
+    for column in ("curve", "specific"):
+        np.testing.assert_allclose(single[column], whole[column], atol=1e-4)
+    several = whole.groupby("row")["label"].transform("nunique") > 1
+    assert whole.loc[several, "specific"].notna().all() and whole.loc[~several, "specific"].isna().all()
+
+
 def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
     scores = attention.localisation({0: subject}, range(6))
     things = sum(len(np.unique(subject.split.boxes[row][:, 0])) for row in range(6))

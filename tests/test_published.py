@@ -15,8 +15,26 @@ def test_every_row_names_its_method_and_source(name):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_shipped_table_is_the_one_handed_over(name, shared):
-    pd.testing.assert_frame_equal(load(name), pd.read_csv(shared / "published" / f"{name}.csv"))
+def test_the_shipped_table_is_the_one_handed_over_but_for_what_was_mended(name, shared):
+    ours, given = load(name).drop(columns="protocol"), pd.read_csv(shared / "published" / f"{name}.csv")
+    if name == "summary":  # 94.6 is not in the file that the row named; that file lists TResNet-XL, 96.0
+        asl = (ours["method"] == "ASL") & (ours["dataset"] == "voc2007")
+        assert ours[asl][["backbone", "mAP"]].to_numpy().tolist() == [["TResNet-L", 94.6], ["TResNet-XL", 96.0]]
+        assert ours[asl]["source"].str.contains("arXiv 2009.14119|MODEL_ZOO").all()
+        ours = ours[ours["backbone"] != "TResNet-XL"].reset_index(drop=True)
+        changed = given["mAP"] == 94.6
+        assert changed.sum() == 1
+        given.loc[changed, "source"] = ours.loc[changed, "source"]
+        extra = given["backbone"] == "TResNet-XL"
+        given = given[~extra].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, given)
+
+
+def test_what_is_known_of_a_rows_protocol_stands_beside_it():
+    said = {key: rows["protocol"] for key, rows in load("summary").groupby(["method", "input_size"])}
+    assert said["SSGRL", 576].str.contains("envelope").all() and said["Query2Label", 448].str.contains("envelope").all()
+    assert said["ADD-GCN", 576].str.contains("tested at 576").all()
+    assert said["TDRG", 448].isna().all()
 
 
 def test_a_figure_that_nobody_states_is_nan_and_never_zero():

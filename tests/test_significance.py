@@ -23,6 +23,8 @@ def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.
 def counts(monkeypatch) -> list[np.ndarray]:
     """The resamples drawn during the test, as how often each image stands in them."""
     seen, counts = [], significance._counts
+    significance._drawn_aps.cache_clear()
+    significance._drawn_rates.cache_clear()
 
     def watched(*args):
         for piece in counts(*args):
@@ -215,6 +217,42 @@ def test_shapes_that_do_not_fit_are_refused(shape):
         paired(np.zeros((3, 2)), np.zeros(shape), np.ones((3, 2), int))
     with pytest.raises(UserError, match="nothing to score"):
         bootstrap(np.zeros((0, 2)), np.ones((0, 2), int))
+
+
+def test_p_is_never_below_what_the_draws_can_tell():
+    worse, targets = drawn(400, 4, seed=30)
+    better = worse + 3 * targets
+    for draws in (100, 1000):
+        p = paired(better, worse, targets, draws=draws).p
+        assert p == significance.least_p(draws) >= 1 / (draws + 1)
+    smallest = min(paired(worse + shift * targets, worse, targets, draws=200).p for shift in np.linspace(0.02, 0.6, 25))
+    assert smallest == significance.least_p(200)
+
+
+def test_small_sets_have_draws_enough_for_q_below_a_hundredth_and_large_ones_end():
+    assert significance.draws_for(400, 22) == significance.draws_for(4952, 20) == 10_000
+    assert 48 * significance.least_p(10_000) < 0.01
+    assert 1000 < significance.draws_for(40_137, 80) < 10_000
+
+
+def test_the_ap_of_a_class_is_drawn_as_that_of_its_column_alone():
+    logits, targets = drawn(60, 3, seed=31)
+    one = bootstrap(logits[:, 1:2], targets[:, 1:2], draws=80)
+    assert bootstrap(logits, targets, "AP", draws=80, label=1) == pytest.approx(one, abs=1e-12)
+
+
+def test_the_interval_of_a_mean_resamples_whole_images_and_seeds():
+    rng = np.random.default_rng(3)
+    images, seeds = np.repeat(np.arange(40), 6), np.tile(np.repeat(np.arange(3), 2), 40)
+    values = rng.standard_normal(40)[images] + rng.standard_normal(240) * 0.1
+    mean, low, high = significance.of_means(values, images, seeds)
+    assert mean == pytest.approx(values.mean())
+    by_hand = [values.reshape(40, 6)[rng.integers(40, size=40)].mean() for _ in range(4000)]
+    assert (low, high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.05)
+    apart = values + 2.0 * seeds  # seeds that disagree widen it
+    _, wide_low, wide_high = significance.of_means(apart, images, seeds)
+    assert wide_high - wide_low > 1.5 * (high - low)
+    assert np.isnan(significance.of_means(np.array([]), np.array([]), np.array([]))).all()
 
 
 def test_seeds_must_be_given_to_mean_sd():

@@ -285,6 +285,7 @@ def test_models_are_those_with_finished_runs(models, tmp_path):
     study = SimpleNamespace(
         experiment=SimpleNamespace(name="demo", models={"gmp": {}, "dsdl": {}}),
         finished=lambda model: models["gmp"] if model == "gmp" else [],
+        scored_checkpoints=dict,
         folder=tmp_path / "demo",
         results=tmp_path,
     )
@@ -324,15 +325,44 @@ def test_the_caption_states(models, stated):
     assert stated in tables.scores(models).caption
 
 
+def test_another_selection_has_files_of_its_own_and_never_those_of_the_last_epoch(models, tmp_path):
+    variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
+    for selection in ("last", "best"):
+        tables.scores(models, selection=selection).write(tmp_path)
+        tables.per_class(models, selection=selection).write(tmp_path)
+        tables.ablation("msrn", "layers", variants, models["msrn"], selection=selection).write(tmp_path)
+    names = ("scores", "per_class", "ablation_msrn_layers")
+    assert {path.stem for path in tmp_path.glob("*.csv")} == {f"{n}{end}" for n in names for end in ("", "-best")}
+    assert (tmp_path / "scores.csv").read_text() != (tmp_path / "scores-best.csv").read_text()
+
+
+def test_a_caption_says_which_p_and_q_its_draws_can_tell(models):
+    variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
+    table = tables.ablation("msrn", "layers", variants, models["msrn"])
+    assert "With 10,000 draws p is 0.0002 at least, and q of one row of 2 alone 0.0004." in table.caption
+    assert table.frame["p"].min() == pytest.approx(2 / 10_001)
+
+
+def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path):
+    from mlclib import datasets
+
+    run = make(tmp_path, "msrn", data="nuswide", images={"train": 24, "test": 80})
+    (table,) = tables.beside_published({"msrn": [run]})
+    assert "do not compare" in table.footnotes["*"] and table.frame["Δ mAP"].isna().all()
+    assert datasets.published_images("nuswide") == {"train": 161789, "test": 107859}
+    assert datasets.published_images("folder") is None
+
+
 def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
-    settings = {"epochs": 30, "init": "results/runs/coco2014/x"}
-    other = make(
-        tmp_path, "resnet", training=settings, backbone={"name": "resnet101", "weights": "pretrained", "frozen": False}
-    )
+    settings = {"epochs": 30, "precision": "bfloat16", "evaluation_precision": "float32"}
+    backbone = {"name": "resnet101", "weights": "pretrained", "frozen": False}
+    other = make(tmp_path, "resnet", training=settings, backbone=backbone)
+    other.about["init"] = "coco2014/x/seed-0"
     caption = tables.scores({"gmp": models["gmp"], "resnet": [other]}).caption
-    assert "15 epochs (gmp), 30 epochs (resnet)" in caption
+    trained = "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in float32 (resnet)"
+    assert trained in caption and "computed in bfloat16 and kept in float16 (gmp)" in caption
     assert (
-        "resnet101 from timm 1.0.20 default weights, then those of run results/runs/coco2014/x, trained along (resnet)"
+        "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)"
         in caption
     )
     assert "seeds 0, 1 (gmp), 0 (resnet)" in caption

@@ -65,6 +65,14 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
             raise UserError(f"option {key} of data set {name!r} {misfit(error.errors()[0])}") from None
 
 
+def published_images(name: str) -> dict[str, int] | None:
+    """How many images published figures on the data set `name` were trained and scored on, {"train", "test"}.
+
+    None where that is not known; a part of a set does not compare with them.
+    """
+    return getattr(_reader(name)[0], "PUBLISHED", {}).get(name)
+
+
 def labels_of(name: str) -> tuple[str, ...]:
     """The label names of data set `name` in the order of its target columns, without reading any data."""
     module, _ = _reader(name)

@@ -20,6 +20,7 @@ GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")
 LABELS = COLOURS + GARMENTS
 SIZE = 11385
 SEED = 10
+PUBLISHED = {"apparel": {"train": SIZE // 2, "test": SIZE - SIZE // 2}}
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 

@@ -30,6 +30,7 @@ LABELS = (
     "toothbrush", "traffic light", "train", "truck", "tv", "umbrella", "vase", "wine glass", "zebra",
 )  # fmt: skip
 SIZES = {"train2014": 82081, "val2014": 40137}
+PUBLISHED = {"coco2014": {"train": SIZES["train2014"], "test": SIZES["val2014"]}}
 
 
 def load(root: str | Path) -> Dataset:

@@ -32,6 +32,9 @@ SIZES = {
 }
 
 
+PUBLISHED = {f"voc{year}": {"train": sizes["trainval"], "test": sizes["test"]} for year, sizes in SIZES.items()}
+
+
 def load(
     root: str | Path, *, year: int, ids: str | Path | None = None, train: str = "trainval", test: str = "test"
 ) -> Dataset:

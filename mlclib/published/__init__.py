@@ -24,7 +24,8 @@ def load(name: str) -> pd.DataFrame:
 
     "voc2007" and "voc2012" hold the AP of each class and mAP; "coco2014" mAP and CP, CR, CF1, OP, OR, OF1, over all
     labels and over the top three (suffix "-3"); "summary" one mAP a row, with data set, backbone, input size and
-    pretraining. The column `source` says where each row stands. Raises UserError for another name.
+    pretraining. The column `source` says where each row stands, `protocol` what is known of how it was scored
+    (NaN: nothing). Raises UserError for another name.
     """
     if name not in TABLES:
         raise unknown("published table", name, TABLES)
@@ -50,7 +51,7 @@ _ROUNDING = 0.05 + 1e-9  # how far a figure of one decimal may lie from what was
 _F1S = [(kind + "P" + top, kind + "R" + top, kind + "F1" + top) for kind in "CO" for top in ("", "-3")]
 
 
-_NO_FIGURES = {"method", "backbone", "pretraining", "input_size", "dataset", "source"}
+_NO_FIGURES = {"method", "backbone", "pretraining", "input_size", "dataset", "protocol", "source"}
 
 
 def _figures(row: dict) -> dict[str, float]:
