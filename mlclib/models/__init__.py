@@ -14,11 +14,16 @@ import torch
 
 from mlclib.errors import UserError, unknown
 from mlclib.models import losses
+from mlclib.models.add_gcn import ADDGCN
 from mlclib.models.backbones import Backbone, listed
 from mlclib.models.base import Classifier, Labels, Output, fits, read_options
+from mlclib.models.csra import CSRA
 from mlclib.models.dsdl import DSDL
+from mlclib.models.gap import GAP
 from mlclib.models.gmp import GMP
+from mlclib.models.linear import Linear
 from mlclib.models.ml_decoder import MLDecoder
+from mlclib.models.ml_gcn import MLGCN
 from mlclib.models.msrn import MSRN
 from mlclib.models.query2label import Query2Label
 from mlclib.models.ssgrl import SSGRL
@@ -31,6 +36,11 @@ MODELS: dict[str, type[Classifier]] = {
     "gmp": GMP,
     "msrn": MSRN,
     "dsdl": DSDL,
+    "gap": GAP,
+    "linear": Linear,
+    "ml_gcn": MLGCN,
+    "add_gcn": ADDGCN,
+    "csra": CSRA,
     "query2label": Query2Label,
     "ml_decoder": MLDecoder,
     "ssgrl": SSGRL,

@@ -11,6 +11,7 @@ from mlclib.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.base import Classifier, Labels, Output, float32, one_of, resnet_names, stored
+from mlclib.models.graphs import adjacency
 from mlclib.models.losses import Loss
 from mlclib.models.pooling import semantic_pooling, semantic_weights
 
@@ -294,22 +295,3 @@ class _Constant(nn.Module):
         maps = [map.flatten(2) for map in self.model.projected(self.model.backbone(images)).values()]  # [B, D, N] each
         pooled = [torch.stack([(torch.softmax(p * n, 2) * p).sum(2) for n in self.nodes], 1) for p in maps]
         return self.model.head(self.model.shared(torch.cat(pooled, 2), self.assignment).tanh())
-
-
-def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> Tensor:
-    """The normalised label graph A^ [C, C] of co-occurrence counts [C, C] and label counts [C] (ML-GCN, CVPR 2019).
-
-    P(j|i) = counts[i, j] / totals[i] (0 for a label without images), 1 where it reaches the threshold and 0 elsewhere,
-    scaled by 0.25 / (column sum + 1e-6), plus I; A^ = (A Q)^T Q with Q = diag(rowsum(A)^-1/2).
-    """
-    probability = counts / totals.where(totals > 0, 1)[:, None]
-    edges = (probability >= threshold).double()
-    if graph == "identity":
-        edges.zero_()
-    if graph == "random":
-        pairs = ~torch.eye(len(counts), dtype=torch.bool)
-        shuffled = torch.randperm(int(pairs.sum()), generator=torch.Generator().manual_seed(0))
-        edges[pairs] = edges[pairs][shuffled]
-    matrix = edges * 0.25 / (edges.sum(0) + 1e-6) + torch.eye(len(counts))
-    scale = matrix.sum(1) ** -0.5
-    return ((matrix * scale).T * scale).float()

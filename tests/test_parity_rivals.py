@@ -1,4 +1,4 @@
-"""Query2Label, ML-Decoder, SSGRL and the losses return what their authors' code returned.
+"""The rivals and the losses return what their authors' code returned.
 
 `parity/` holds arrays of whole models on images, `parity/heads/` of their heads on maps of layer 4; recipe.py made the
 weights and inputs of both. Norms are summed in float64, as those in the arrays: torch's own is off by 6e-4 of them on
@@ -49,9 +49,29 @@ CASES = {  # id: (model, folder, stem, prefix of the case's arrays, options)
 }
 
 
+def csra_head(heads, lam):
+    return "csra", HEADS, "csra", f"heads{heads}_lam{lam}_", lambda _: {"heads": heads, "lam": lam}
+
+
+CASES |= {
+    "csra 1": ("csra", PARITY, "csra1", "", lambda _: {"heads": 1, "lam": 0.1}),
+    "csra 4": ("csra", PARITY, "csra4", "", lambda _: {"heads": 4, "lam": 0.5}),
+    **{f"csra head {h} {lam}": csra_head(h, lam) for h in (1, 2, 4, 6, 8) for lam in (0.1, 0.5)},
+    "add_gcn": ("add_gcn", PARITY, "add_gcn", "", lambda _: {}),
+    "add_gcn head": ("add_gcn", HEADS, "add_gcn", "", lambda _: {}),
+    "add_gcn head small": ("add_gcn", HEADS, "add_gcn", "small_", lambda _: {}),
+    "ml_gcn": ("ml_gcn", PARITY, "ml_gcn", "", lambda _: {}),
+    "ml_gcn head": ("ml_gcn", HEADS, "ml_gcn", "", lambda _: {}),
+}
+
+
 def shapes_of(folder, stem, golden, prefix=""):
     changed = json.loads(str(golden[f"{prefix}shapes"])) if f"{prefix}shapes" in golden else {}
     listed = json.loads((folder / f"{stem}_state_dict.json").read_text())
+    heads = int(prefix[5]) if prefix.startswith("heads") else 99  # fewer take the first names of the list of 8
+    listed = {
+        name: shape for name, shape in listed.items() if "multi_head." not in name or int(name.split(".")[2]) < heads
+    }
     return {name: tuple(shape) for name, shape in {**listed, **changed}.items()}
 
 
@@ -76,7 +96,8 @@ def test_logits_loss_and_gradients_are_the_authors(case):
     model = built(name, shapes_of(folder, stem, golden, prefix), **options(golden))
     if "grid" in golden:
         grid = int(golden["grid"])
-        output = model.classify({4: torch.tensor(np.abs(recipe.draw("feature_map", (2, 2048, grid, grid))))})
+        scale = float(golden["small_scale"]) if prefix == "small_" else 1.0
+        output = model.classify({4: torch.tensor(scale * np.abs(recipe.draw("feature_map", (2, 2048, grid, grid))))})
     else:
         output = model(torch.tensor(recipe.draw("image", (2, 3, *2 * (int(golden["input_size"]),)))))
     targets = torch.tensor(np.where(recipe.draw("targets", (2, 20)) > 0.8, 1, -1), dtype=torch.int8)
@@ -87,6 +108,8 @@ def test_logits_loss_and_gradients_are_the_authors(case):
     np.testing.assert_allclose(output.logits.detach(), logits, rtol=0, atol=1e-4 * np.abs(logits).max())
     np.testing.assert_allclose(loss.detach(), golden[f"{own}loss"], **EXACT)
 
+    if f"{prefix}grad_names" not in golden:
+        return
     ours, names = dict(model.named_parameters()), model.authors_names()
     norms = {str(n): ours[names[str(n)]].grad.double().norm().item() for n in golden[f"{prefix}grad_names"]}
     wanted = dict(zip(norms, golden[f"{prefix}grad_norms"], strict=True))
@@ -98,6 +121,14 @@ def test_logits_loss_and_gradients_are_the_authors(case):
     learnt = {key for key, parameter in ours.items() if not key.startswith("backbone.")}
     assert learnt == {names[key] for key in norms.keys() | zero if not names[key].startswith("backbone.")}
 
+    if case.startswith("add_gcn head"):
+        wanted = golden[f"{own}dynamic_adjacency"]
+        np.testing.assert_allclose(output.edges.detach(), wanted, rtol=0, atol=1e-4)
+        for ours_, theirs in ((output.pooled, "out1"), (output.graph, "out2")):
+            there = golden[f"{own}{theirs}"]
+            np.testing.assert_allclose(ours_.detach(), there, rtol=0, atol=1e-4 * np.abs(there).max())
+    if case.startswith("ml_gcn"):
+        np.testing.assert_allclose(model.adjacency, golden["adjacency"], rtol=1e-5, atol=1e-7)
     if case == "q2l head":
         steps = golden["memory_strides"]
         np.testing.assert_allclose(output.memory.detach().mT[:, :: steps[0], :: steps[1]], golden["memory"], atol=1e-4)
@@ -117,7 +148,7 @@ def test_the_sine_positions_are_the_authors():
         np.testing.assert_allclose(ours, golden[key][0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["q2l", "ml_decoder", "ml_decoder groups", "ssgrl"])
+@pytest.mark.parametrize("case", [case for case in CASES if "head" not in case])
 def test_every_name_of_the_authors_is_accounted_for(case):
     name, folder, stem, _, options = CASES[case]
     golden = np.load(folder / f"{stem}_20.npz")
