@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 
 # Snakemake decides what is stale; papermill executes the notebooks; see Snakefile.
 reproduce: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce $(EXPERIMENT) --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)

@@ -10,14 +10,19 @@ from pathlib import Path
 
 from mlclib import config
 from mlclib.errors import UserError
-from mlclib.files import write_text
+from mlclib.files import held, write_text
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
+    study = _study(arguments)
+    with held(study.folder.with_name(f".{study.folder.name}.lock"), f"reproduce {study.experiment.name}", waits=False):
+        _reproduce(arguments, study)
+
+
+def _reproduce(arguments: argparse.Namespace, study) -> None:
     from mlclib import plan
 
-    study = _study(arguments)
     plan.clear(study)
     every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
     todo = [job for job in every if job.reasons]

@@ -3,6 +3,7 @@
 import json
 import logging
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def declared(path: Path) -> dict[str, Any]:
     raise UserError(f"{path} has no cell tagged 'parameters'")
 
 
-def check(path: Path, parameters: dict[str, Any]) -> None:
+def check(path: Path, parameters: Iterable[str]) -> None:
     """Raise UserError for a parameter that the notebook does not declare, naming those it does."""
     known = declared(path)
     for key in parameters:
@@ -47,16 +48,24 @@ def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:
     """
     check(path, parameters)
     import papermill  # after the checks, which need not wait for it
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
     logging.getLogger("traitlets").setLevel(logging.ERROR)
     copy.parent.mkdir(parents=True, exist_ok=True)
     options = {"progress_bar": False, "log_output": True, "autosave_cell_every": 0, "start_timeout": 300}
+    # To end a kernel it is interrupted first, which it calls an error if it has not yet come to rest.
+    options["extra_arguments"] = ["--IPKernelApp.log_level=CRITICAL"]
     try:
         # Sockets in a folder of its own: over TCP, the default, a kernel warns that others may listen.
         with tempfile.TemporaryDirectory() as sockets:
             manager = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
             papermill.execute_notebook(path, copy, parameters, **options, config=Config(KernelManager=manager))
+    except DeadKernelError:
+        raise UserError(
+            f"notebook {path.stem} broke off, its kernel was killed (is there enough memory?) -- its executed copy, up "
+            f"to where it came, is {copy}"
+        ) from None
     except papermill.exceptions.PapermillExecutionError as error:
         last = error.evalue.strip().splitlines()[-1] if error.evalue.strip() else ""
         raise UserError(

@@ -1,6 +1,8 @@
 """What the notebooks share: where they stand, which study they look at, and how they keep a figure."""
 
+import ast
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 from mlclib import config
 from mlclib.datasets.base import Dataset
 from mlclib.errors import UserError
-from mlclib.execution import check
+from mlclib.execution import check, declared
 from mlclib.files import written_whole
 from mlclib.study import Study
 
@@ -22,7 +24,7 @@ plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each ti
 def begin(name: str, variables: dict[str, Any]) -> None:
     """First call of every notebook: move to the repository root and check the parameters it was given.
 
-    variables: the notebook's globals(), in which an injected parameter stands like a declared one.
+    variables: the notebook's globals(), where IPython keeps the source of the cells that were run.
     Raises UserError for a parameter that the notebook does not declare, naming those it does.
     """
     for folder in (Path.cwd(), *Path.cwd().parents):
@@ -31,9 +33,29 @@ def begin(name: str, variables: dict[str, Any]) -> None:
             break
     else:
         raise UserError(f"there is no {FOLDER}/{name}.ipynb above {Path.cwd()}: start inside a clone of the project")
-    plain = (str, int, float, bool, list, tuple, dict, type(None))
-    given = {key: value for key, value in variables.items() if not key.startswith("_") and key not in ("In", "Out")}
-    check(FOLDER / f"{name}.ipynb", {key: value for key, value in given.items() if isinstance(value, plain)})
+    path = FOLDER / f"{name}.ipynb"
+    check(path, _given(variables.get("In", ())[:-1], declared(path)))
+
+
+def _given(cells: Sequence[str], known: Collection[str]) -> set[str]:
+    """The names that the parameters cell and cells injected below it give: the last of the cells that were run.
+
+    Their mark is that they do nothing but set names to plain values. What the notebook's other cells set in an earlier
+    Run All of the same kernel is no parameter, so nothing before the parameters cell, which sets all that are `known`,
+    is looked at.
+    """
+    given: set[str] = set()
+    for source in reversed(cells):
+        try:
+            values = {
+                statement.targets[0].id: ast.literal_eval(statement.value) for statement in ast.parse(source).body
+            }
+        except (SyntaxError, ValueError, AttributeError):
+            break  # another kind of cell
+        given |= values.keys()
+        if values.keys() >= set(known):
+            break
+    return given
 
 
 def study(experiment: str, data: str = "", results: str = "results") -> Study:

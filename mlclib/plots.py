@@ -79,7 +79,7 @@ def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: i
     return figure
 
 
-def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, model: str) -> Figure:
+def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, title: str) -> Figure:
     """A label graph: an arrow i -> j where A^[j, i] > 0 (j attends to i); a node's area is its label's count."""
     edges = [
         (labels[i], labels[j]) for i in range(len(labels)) for j in range(len(labels)) if i != j and adjacency[j, i] > 0
@@ -94,7 +94,7 @@ def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray
     )  # fmt: skip
     alone = sum(1 for label in labels if graph.degree(label) == 0)
     possible = len(labels) * (len(labels) - 1)
-    axes.set_title(f"Label graph of {model}: {len(edges)} of {possible} possible edges, {alone} labels stand alone")
+    axes.set_title(f"Label graph of {title}:\n{len(edges)} of {possible} possible edges, {alone} labels stand alone")
     axes.axis("off")
     return figure
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import fnmatch
 import glob
 import hashlib
 import inspect
@@ -204,14 +205,22 @@ class Study:
         return {value: self.train(run, name=f"{model} {axis} {value}") for value, run in variants.items()}
 
     def label_graphs(self) -> dict[str, np.ndarray]:
-        """The label graph that each of the experiment's models works on, float32 [C, C]; those without are left out."""
-        found = {}
-        for model in self.experiment.models:
-            run = self.experiment.run(model)
-            graph = models.find(run.model).label_graph(self.known(run), models.check_options(run.model, run.options))
-            if graph is not None:
-                found[model] = graph.numpy()
-        return found
+        """The label graphs, float32 [C, C], that the experiment's models are built with, by a title that says which
+        models have it and how it is made; none where no model has one.
+        """
+        graphs: dict[str, tuple[list[str], np.ndarray]] = {}
+        for name in self.experiment.models:
+            run = self.experiment.run(name)
+            kind, options = models.find(run.model), models.check_options(run.model, run.options)
+            graph = kind.label_graph(self.known(run), options)
+            if graph is None:
+                continue
+            source = "the training split" if run.cooccurrence == "train" else Path(run.cooccurrence).name
+            told = {key: value for key, value in dataclasses.asdict(options).items() if key.startswith("graph")}
+            made = ", ".join([*(f"{key} {value}" for key, value in told.items()), f"counts of {source}"])
+            alike = next((known for known, (_, other) in graphs.items() if np.array_equal(other, graph.numpy())), made)
+            graphs.setdefault(alike, ([], graph.numpy()))[0].append(name)
+        return {f"{', '.join(names)} ({made})": graph for made, (names, graph) in graphs.items()}
 
     def prepare(self) -> str:
         """Compute what every run starts from: a frozen backbone's layer maps. Says what there is."""
@@ -311,14 +320,23 @@ class Study:
         return found
 
     def check_images(self) -> None:
-        """Open every image once for each state of the data set. Raises UserError with the report of the bad ones."""
+        """Open every image once for each state of the data set.
+
+        Raises UserError with the report of the bad ones, or naming those that stand in two splits.
+        """
         seal = self.results / "verified" / f"{self.dataset.name}-{self.checksum[:16]}"
         if seal.exists():
             return
         report = integrity.verify(self.dataset)
+        shared, name = report.shared_images, self.experiment.name
+        out = json.dumps(sorted({*self.experiment.exclude, *report.bad_images, *shared}), ensure_ascii=False)
         if report.bad_images:
+            raise UserError(f"{report}\nget these images anew, or write `exclude: {out}` in experiment {name}")
+        if shared:
+            copies = dict.fromkeys(report.problems["in two splits"][one] for one in shared)
             raise UserError(
-                f"{report}\nget these images anew, or name them under `exclude` in experiment {self.experiment.name}"
+                f"data set {self.dataset.name} has pictures in two splits, so that a score would reward learning by "
+                f"heart ({'; '.join(copies)}): write `exclude: {out}` in experiment {name} to leave these out"
             )
         write_text(seal, str(report))
 
@@ -404,11 +422,28 @@ def _content(weights: str | None) -> str | None:
 def _start(pattern: str) -> Path:
     """The one finished run that training.init names, as a folder or a pattern."""
     found = [Path(path) for path in sorted(glob.glob(pattern)) if runs.finished(Path(path))]
-    if len(found) != 1:
+    if not found:
+        makers = ", ".join(_makers(pattern)) or "none that is there"
         raise UserError(
-            f"training.init {pattern!r} matches {len(found)} finished runs and needs one: train it, or name its folder"
+            f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME); "
+            f"experiments with such runs: {makers}"
         )
+    if len(found) > 1:
+        listed = "; ".join(f"{folder} of experiment {runs.read(folder).about['experiment']}" for folder in found)
+        raise UserError(f"training.init {pattern!r} matches {len(found)} finished runs, name one of them: {listed}")
     return found[0]
+
+
+def _makers(pattern: str) -> list[str]:
+    """The shipped experiments whose runs may fit `pattern`, told by data set and model."""
+    data, _, model = "/".join(Path(pattern).parts[-3:-1]).partition("/")
+    names = []
+    for path in sorted(config.FOLDER.glob("[!_]*.yaml")):
+        experiment = config.load(path)
+        own = [experiment.run(key).model for key in experiment.models]
+        if fnmatch.fnmatch(experiment.dataset["name"], data) and fnmatch.filter(own, model.rpartition("-")[0] or "*"):
+            names.append(experiment.name)
+    return sorted(names)
 
 
 def _backbone_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,5 +1,7 @@
 """The reader of anyone's own images, and the splits that it makes."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +41,24 @@ def test_a_column_with_lists(tmp_path):
     data = load(tmp_path, text, separator=";")
     assert data.labels == ("cat", "dog", "owl")
     assert data.splits["train"].targets.tolist() == [[1, 1, -1], [-1, -1, -1]]
+
+
+@pytest.mark.parametrize("other", [";", ",", "/", "\t", ", "])
+def test_another_separator_in_a_column_of_labels_is_named_with_its_cell(tmp_path, other):
+    cells = [f"bicycle{other}cat", "dog", "cat"]
+    table = pd.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "labels": cells, "split": ["train", "train", "test"]})
+    table.to_csv(tmp_path / "mine.csv", index=False)
+    where = r"mine.csv, row 1, column 'labels': expected '\|' between labels, got "
+    with pytest.raises(UserError, match=where + re.escape(repr(cells[0]))):
+        datasets.load("folder", tmp_path, table="mine.csv")
+    assert datasets.load("folder", tmp_path, table="mine.csv", separator=other.strip(" ")).labels[0] == "bicycle"
+
+
+def test_another_separator_in_one_cell_of_many_is_named_where_it_parts_labels(tmp_path):
+    text = "path,labels,split\na.jpg,dog|cat,train\nb.jpg,cup/mug|cat,train\nc.jpg,dog/cat,test\n"
+    with pytest.raises(UserError, match=r"row 3, column 'labels'.*got 'dog/cat'.*separator: \"/\""):
+        load(tmp_path, text)
+    assert load(tmp_path, text.replace("dog/cat", "dog")).labels == ("cat", "cup/mug", "dog")
 
 
 def test_parquet_gives_what_csv_gives(tmp_path):

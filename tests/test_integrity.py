@@ -77,11 +77,21 @@ def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_pa
     assert report.warnings == {"duplicate": {"b": "train b = train c"}}
 
 
+def test_of_a_picture_in_two_splits_the_copies_that_are_tested_on_stay(tmp_path):
+    data = whole(tmp_path)
+    for copy in "ce":
+        (tmp_path / f"{copy}.png").write_bytes((tmp_path / "a.png").read_bytes())
+    report = integrity.verify(data)
+    assert report.shared_images == ["a", "c"] and report.bad_images == []
+    rest = integrity.verify(integrity.exclude(data, report.shared_images))
+    assert "in two splits" not in rest.problems and rest.images == 3
+
+
 def test_the_same_name_in_two_splits_is_a_problem(tmp_path):
     splits = {"train": split(tmp_path / "x", ["a"], [[1, 1]]), "test": split(tmp_path / "y", ["a"], [[1, 1]])}
     picture(tmp_path / "y" / "a.png", 7)
     report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
-    assert report.problems == {"in two splits": {"a": "named in train and test"}}
+    assert report.problems == {"in two splits": {"a": "a in train and test"}}
 
 
 def test_empty_label_lists_empty_splits_and_labels_without_images(tmp_path):

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import made_runs
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ import yaml
 from safetensors.torch import load_file
 
 from mlclib import config, metrics, predict, runs
+from mlclib import study as study_module
+from mlclib.datasets import integrity
 from mlclib.errors import UserError
 from mlclib.study import Study
 from mlclib.training import load_trained_state
@@ -112,6 +116,69 @@ def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     study.inputs(run, "test")
     assert file.read_bytes() == whole
+
+
+def leaking(tiny_study, tmp_path, excluded=()):
+    """The tiny study on a data set of which two training pictures stand, byte for byte, in the test split too."""
+    study = Study(replace(tiny_study.experiment, exclude=tuple(excluded)), tiny_study.root, tmp_path / "results")
+    whole = Study(tiny_study.experiment, tiny_study.root).dataset
+    train, test = whole.splits["train"], whole.splits["test"]
+    paths = [train.paths[3], *test.paths[1:-1], train.paths[5]]
+    data = replace(whole, splits={"train": train, "test": replace(test, paths=paths)})
+    study.dataset = integrity.exclude(data, excluded)
+    return study, [train.names[3], train.names[5]], [test.names[0], test.names[-1]]
+
+
+def test_a_picture_in_train_and_test_is_refused_with_the_line_that_excludes_it(tiny_study, tmp_path):
+    study, train, test = leaking(tiny_study, tmp_path)
+    with pytest.raises(UserError) as refused:
+        study.train(study.experiment.run("gmp"))
+    said = str(refused.value)
+    assert all(f"train {a} = test {b}" in said for a, b in zip(train, test, strict=True)) and "experiment tiny" in said
+    line = yaml.safe_load(said.split("`")[1])
+    assert line == {"exclude": sorted(train)}
+    mended, _, _ = leaking(tiny_study, tmp_path, line["exclude"])
+    mended.check_images()
+    run = study.experiment.run("gmp")
+    assert mended.run_folder(run, 0).parent != study.run_folder(run, 0).parent
+    assert mended.dataset.notes[-1] == f"2 images excluded: {', '.join(sorted(train))}"
+
+
+def test_init_needs_one_run_and_lists_those_it_matches(tmp_path):
+    first = made_runs.make(tmp_path, "msrn", 0)
+    second = made_runs.make(tmp_path, "msrn", 1)
+    pattern = f"{tmp_path}/runs/scenes/msrn-*/seed-*"
+    with pytest.raises(UserError, match="matches 2 finished runs") as refused:
+        study_module._start(pattern)
+    assert all(f"{run.folder} of experiment demo" in str(refused.value) for run in (first, second))
+    assert study_module._start(pattern.replace("seed-*", "seed-1")) == second.folder
+
+
+def test_init_without_a_run_says_which_experiments_make_one(monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    with pytest.raises(
+        UserError, match="matches no finished run.*experiments with such runs: coco2014, coco2014-modern"
+    ):
+        study_module._start("results/nowhere/coco2014/msrn-*/seed-0")
+
+
+def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
+    own = {"graph_threshold": 0.2}, {"graph": "random"}, {"graph": "none"}, {}
+    kinds = [config.Model("msrn", {"width": 16, **options}) for options in own]
+    named = {f"msrn-{i}": kind for i, kind in enumerate(kinds)}
+    others = {"gmp": config.Model(), "msrn-4": kinds[3], "ml_gcn": config.Model()}
+    study = Study(replace(tiny_study.experiment, models={**named, **others}), tiny_study.root, tiny_study.results)
+    graphs = study.label_graphs()
+    assert list(graphs) == [
+        "msrn-0 (graph cooccurrence, graph_threshold 0.2, counts of the training split)",
+        "msrn-1 (graph random, graph_threshold 0.4, counts of the training split)",
+        "msrn-3, msrn-4, ml_gcn (graph cooccurrence, graph_threshold 0.4, counts of the training split)",
+    ]
+    for title, graph in graphs.items():
+        model = study.build(study.experiment.run(title[:6]))
+        assert np.array_equal(graph, model.adjacency.numpy())
+    plain = Study(replace(study.experiment, models={"gmp": config.Model()}), tiny_study.root, tiny_study.results)
+    assert plain.label_graphs() == {}
 
 
 def test_a_missing_data_folder_is_named(tiny_yaml):

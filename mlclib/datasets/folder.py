@@ -13,6 +13,8 @@ Class folders are <label>/<image>, or train/<label>/<image> and test/<label>/<im
 
 import csv
 import io
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from mlclib.errors import UserError, unknown
 from mlclib.files import write_text
 
 SPLITS = ("train", "val", "test")
+SEPARATORS = ("|", ";", ",", "/", "\t")  # the usual ones, of which a column of labels has one
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -41,7 +44,7 @@ def load(
     the images becomes the test split by iterative stratification from `seed`; the split is written to
     <table>.splits.csv (class folders: splits.csv) and read from there ever after.
     Raises UserError for a missing file or column, an odd value, an image named twice, a label named nowhere,
-    and for a splits file that does not fit the images or the options.
+    a cell of labels with another separator, and for a splits file that does not fit the images or the options.
     """
     root = Path(root)
     if not root.is_dir():
@@ -91,6 +94,7 @@ def _from_table(path: Path, separator: str) -> tuple[list[str], tuple[str, ...],
     if "labels" in frame:
         lists = [[part.strip() for part in cell.split(separator) if part.strip()] for cell in frame["labels"]]
         labels = tuple(sorted({name for names_here in lists for name in names_here}))
+        _check_separator(path, frame["labels"].tolist(), lists, separator)
         targets = _marked(lists, labels)
     else:
         labels = tuple(str(c) for c in frame.columns if c not in ("path", "split"))
@@ -105,6 +109,22 @@ def _from_table(path: Path, separator: str) -> tuple[list[str], tuple[str, ...],
     if not labels or not names:
         raise UserError(f"{path} names no label or no image")
     return names, labels, targets, given
+
+
+def _check_separator(path: Path, cells: list[str], lists: list[list[str]], separator: str) -> None:
+    """Raise UserError for the first cell with a label that another separator parts, where it can be no label's name:
+    `separator` stands in no cell at all, or each part is a label itself.
+    """
+    unused, labels = not any(separator in cell for cell in cells), {name for names in lists for name in names}
+    for row, names in enumerate(lists):
+        for name, other in itertools.product(names, SEPARATORS):
+            parts = {part.strip() for part in name.split(other)} - {""}
+            if len(parts) > 1 and (unused or parts <= labels):
+                raise UserError(
+                    f"{path}, row {row + 1}, column 'labels': expected {separator!r} between labels, got "
+                    f"{cells[row]!r}; write it so, or set the data set's option separator: {json.dumps(other)} (a "
+                    f"single label with {other!r} in its name must be renamed)"
+                )
 
 
 def _from_folders(root: Path) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str] | None]:

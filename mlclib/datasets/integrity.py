@@ -43,6 +43,13 @@ class Report:
             {name for kind in ("missing", "unreadable", "wrong size") for name in self.problems.get(kind, {})}
         )
 
+    @property
+    def shared_images(self) -> list[str]:
+        """Names to `exclude` so that no picture stands in two splits: all but the copies in the test split (of
+        training and validation, the latter).
+        """
+        return sorted(self.problems.get("in two splits", {}))
+
     def __str__(self) -> str:
         lines = [f"{self.dataset}: {self.images:,} images, {'all is well' if self.ok else 'with problems'}"]
         for title, kinds in (("problem", self.problems), ("warning", self.warnings)):
@@ -92,14 +99,15 @@ def verify(dataset: Dataset) -> Report:
     for places in homes.values():
         if len(places) > 1:
             what = " = ".join(f"{key} {name}" for key, name in places)
-            apart = len({key for key, _ in places}) > 1
-            (problems if apart else warnings).setdefault("in two splits" if apart else "duplicate", {})[
-                places[0][1]
-            ] = what
+            last = max((key for key, _ in places), key=("train", "val", "test").index)
+            if earlier := {name: what for key, name in places if key != last}:
+                problems.setdefault("in two splits", {}).update(earlier)
+            else:
+                warnings.setdefault("duplicate", {})[places[0][1]] = what
     for name, count in Counter(name for split in dataset.splits.values() for name in set(split.names)).items():
         if count > 1:
             where = [key for key, split in dataset.splits.items() if name in split.names]
-            problems.setdefault("in two splits", {})[name] = f"named in {' and '.join(where)}"
+            problems.setdefault("in two splits", {})[name] = f"{name} in {' and '.join(where)}"
     for key, split in dataset.splits.items():
         if not len(split):
             warnings.setdefault("empty split", {})[key] = "no images"
