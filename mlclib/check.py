@@ -1,8 +1,8 @@
 """Before a long run: is everything there that it needs, and what will it take?
 
 What is missing is named all at once, each thing in a sentence with what brings it. One true step of each model, forward
-and backward at full size, tells how long and how large the whole experiment will be. Without a GPU the step is one of a
-few images: time and memory grow with the number of images, and the report says so.
+and backward at full size, tells how long and how large the whole experiment will be. Where it would take long on a CPU,
+or not fit, it is estimated from a step of a few images, and the report says so.
 """
 
 import dataclasses
@@ -36,8 +36,7 @@ from mlclib.training import PRECISION, Trainer, check_precision, settled, traine
 
 OPENED = 8  # images of each split that are opened
 FEW = 2  # images of a step that stands for a whole one, on a CPU
-EXACT = 4  # a batch of no more images is stepped whole
-AGAIN = 5.0  # seconds: what took less is timed a second time
+LONG = 3.0  # seconds: what took less is timed a second time, and what will take less is tried
 PREFETCHED = 2  # batches that torch's loader keeps ready for each of its processes
 # Faithfulness in 04_attention: two labels an image, two curves, both ends and six steps of some four methods.
 PASSES_TRIED = 2 * 2 * (2 + 6 * 4)
@@ -178,14 +177,20 @@ def to_train(study: Study, findings: list[Finding], force: bool = False) -> dict
 def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -> Step:
     """One step forward and backward of the run's model on training images of these rows, and its other passes.
 
-    On a CPU the step is of a few images, and memory is what is kept for the backward pass, which grows with them,
-    beside weights, gradients and the optimizer's state; on a GPU it is the peak of a whole step. Raises UserError where
-    the trainer refuses the run, an image cannot be read, or the GPU does not hold the step.
+    On a CPU the first step is of a few images. Memory is what is kept for the backward pass, which grows with them by
+    as much as a step of them keeps more than one image does, beside weights, gradients and the optimizer's state; where
+    that fits, and time allows, a whole step follows. On a GPU the step is whole and memory is its peak.
+    Raises UserError where the trainer refuses the run, an image cannot be read, or the GPU does not hold the step.
     """
     recipe, device = run.training, _device()
     batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(study.dataset.splits["train"]))
-    count = batch if device.type == "cuda" or batch <= EXACT else FEW
+    count = batch if device.type == "cuda" else min(batch, FEW)
+    train = study.inputs(run, "train")
     kept: dict[int, int] = {}  # what the forward pass keeps: where it lies -> bytes
+
+    def loaded(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        pictures, targets = train.__getitems__([(0, int(rows[i % len(rows)])) for i in range(count)])
+        return pictures.to(memory_format=torch.channels_last), targets
 
     def autocast(precision: str) -> torch.autocast:
         return torch.autocast(device.type, PRECISION[precision], enabled=precision != "float32")
@@ -203,16 +208,12 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
         trainer.optimizer.zero_grad()
 
     with settled(recipe):
-        train = study.inputs(run, "train")
-        keys = [(0, int(rows[i % len(rows)])) for i in range(max(count, OPENED))]
-        started = time.perf_counter()
-        pictures, targets = train.__getitems__(keys)
-        load = (time.perf_counter() - started) / len(keys)
-        pictures = pictures.to(memory_format=torch.channels_last)
+        load = _best(lambda: loaded(OPENED)) / OPENED
+        pictures, targets = loaded(count)
         with torch.no_grad():
-            show = _best(lambda: model.eval()(pictures[:FEW])) / len(pictures[:FEW])
+            show = _best(lambda: model.eval()(pictures[:1]))
         trainer = Trainer(model, train, study.inputs(run, "test"), recipe, 0, study.results)
-        model, pictures, targets = trainer.model, pictures[:count].to(device), targets[:count].to(device)
+        model, pictures, targets = trainer.model, pictures.to(device), targets.to(device)
         learnt = sum(p.nbytes for p in model.parameters() if p.requires_grad)
         slots = learnt * (int(recipe.momentum > 0) if recipe.optimizer == "sgd" else 2)
         averaged = _bytes(model.state_dict()) if recipe.ema else 0
@@ -221,12 +222,19 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
                 torch.cuda.reset_peak_memory_stats()
                 learning = _best(learn)
                 memory = torch.cuda.max_memory_allocated() + slots
-                looking = _best(look)
             else:
                 with _noting(model, kept):
+                    with autocast(recipe.precision):
+                        model.eval()(pictures[:1])
+                    one = sum(kept.values())
                     learning = _best(learn)
-                memory = _bytes(model.state_dict()) + averaged + learnt + slots + sum(kept.values()) * batch // count
-                looking = show * count if recipe.evaluation_precision == "float32" else _best(look)
+                more = (sum(kept.values()) - one) // max(1, count - 1)  # for each further image
+                memory = _bytes(model.state_dict()) + averaged + learnt + slots + one + more * (batch - 1)
+                if count < batch and learning * batch / count < LONG and memory < _memory_free(device):
+                    count = batch
+                    pictures, targets = loaded(count)
+                    learning = _best(learn)
+            looking = _best(look)
         except torch.OutOfMemoryError:
             raise UserError(_too_large(run, f"more than the GPU has in a step of {batch} images")) from None
     return Step(
@@ -449,7 +457,7 @@ def _bytes(state: Mapping[str, Any]) -> int:
 def _best(work: Callable[[], Any]) -> float:
     """Seconds that `work` takes; the lesser of two where it is short."""
     found = [_timed(work)]
-    if found[0] < AGAIN:
+    if found[0] < LONG:
         found.append(_timed(work))
     return min(found)
 

@@ -1,4 +1,4 @@
-"""`python -m mlclib check`: each missing thing has its sentence, and time, memory and disk are foretold as they come."""
+"""`python -m mlclib check`: what is missing has its sentence; time, memory and disk are foretold as they come."""
 
 import collections
 import dataclasses
@@ -75,17 +75,21 @@ def test_where_nothing_is_missing_it_says_what_the_runs_will_take_and_trains_not
     assert report.ok and not report.findings, str(report)
     # gmp and msrn with two seeds each; of the axis only [4] is another run than the full model
     assert [(e.model, e.runs) for e in report.estimates] == [("gmp", 2), ("msrn", 4)]
-    assert all(e.hours > 0 and e.seconds > 0 and e.memory > 1e6 and e.measured == 2 for e in report.estimates)
+    assert all(e.hours > 0 and e.seconds > 0 and e.memory > 1e6 and e.measured == 0 for e in report.estimates)
     text = str(report)
     assert f"{TRAIN} train, {TEST} test images, all files there" in text
     assert "26 of the 5,011 images of VOC 2007 trainval" in text
-    assert "estimated from a step of 2 images" in text and text.endswith("learning: all is there")
+    assert "from a whole step" in text and text.endswith("learning: all is there")
     assert not (yaml.parent / "results" / "runs").exists()
 
 
-def test_a_batch_of_few_images_is_stepped_whole(yaml):
-    report = check.check(study(yaml, training__batch_size=4))
-    assert {e.measured for e in report.estimates} == {0} and "from a whole step" in str(report)
+def test_where_a_whole_step_takes_long_it_is_estimated_from_a_few_images_and_says_so(yaml, monkeypatch):
+    whole = check.check(study(yaml)).estimates
+    monkeypatch.setattr(check, "LONG", 0)
+    report = check.check(study(yaml))
+    assert {e.measured for e in report.estimates} == {2}
+    assert "estimated from a step of 2 images" in str(report)
+    assert [e.memory for e in report.estimates] == [e.memory for e in whole]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +173,8 @@ def test_a_batch_that_does_not_fit_is_refused_from_a_step_of_few_images(yaml, mo
     train = large.dataset.splits["train"]
     many = Split(train.names * 200, train.paths * 200, np.tile(train.targets, (200, 1)))
     large.dataset = dataclasses.replace(large.dataset, splits={**large.dataset.splits, "train": many})
+    seen.clear()
+    monkeypatch.setattr(check, "LONG", 1e9)  # time is no reason
     sentence = check.check(large).missing[0]
     assert "in a step of 4096 images, estimated from a step of 2 images, and 100 MB are free: lower" in sentence
     assert max(seen) == check.FEW
@@ -263,14 +269,18 @@ import sys
 import numpy as np, psutil, torch
 from mlclib import check, config
 from mlclib.study import Study
-study = Study(config.load(sys.argv[1], {"input_size": 192, "training.batch_size": 20, "backbone.name": "resnet18"}))
+study = Study(config.load(sys.argv[1], {"input_size": 192, "training.batch_size": 20, "backbone.name": "resnet18",
+    "training.precision": sys.argv[2]}))
 run = study.experiment.run("gmp")
 model = study.build(run)
+check.LONG = 0  # a few images, once
 step = check.measure(study, run, model, np.arange(20))
 pictures, targets = study.inputs(run, "train").__getitems__([(0, i) for i in range(20)])
 pictures, before = pictures.to(memory_format=torch.channels_last), psutil.Process().memory_info().rss
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-model.train().loss(model(pictures), targets).backward()
+with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[2] == "bfloat16"):
+    loss = model.train().loss(model(pictures), targets)
+loss.backward()
 (peak,) = (line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 own = pictures.nbytes + sum(value.nbytes for value in model.state_dict().values())
 print(step.images, step.batch, step.memory - step.slots, int(peak) * 1024 - before + own)
@@ -278,10 +288,11 @@ print(step.images, step.batch, step.memory - step.slots, int(peak) * 1024 - befo
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process's peak so")
-def test_the_memory_of_a_batch_is_foretold_from_a_step_of_two_images(yaml):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_memory_of_a_batch_is_foretold_from_a_step_of_two_images(yaml, precision):
     """In a process of its own, whose memory holds nothing that earlier steps gave back and later ones take again."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PEAK, str(yaml)]
+    command = [sys.executable, "-c", PEAK, str(yaml), precision]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     images, batch, foretold, took = map(int, done.stdout.split())
