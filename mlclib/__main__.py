@@ -23,6 +23,8 @@ def reproduce(arguments: argparse.Namespace) -> None:
 def _reproduce(arguments: argparse.Namespace, study) -> None:
     from mlclib import plan
 
+    if not study.experiment.backbone.frozen:
+        _check_first(study, arguments)
     plan.clear(study)
     every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
     todo = [job for job in every if job.reasons]
@@ -58,6 +60,15 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
             "sentences above say what failed; the same command goes on from there"
         )
     print(f"Done: the tables of {study.experiment.name} are in {page}")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
+    from mlclib import check
+
+    report = check.check(_study(arguments, config.parse_overrides(arguments.set)), arguments.force)
+    print(report)
+    return 0 if report.ok else 1
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -181,6 +192,18 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (arguments.experiment, *data, "--results", arguments.results)
 
 
+def _check_first(study, arguments: argparse.Namespace) -> None:
+    """`check`, where there is something to train; in a process of its own, which gives a GPU's memory back."""
+    from mlclib import check
+
+    lacking: list[check.Finding] = []
+    if not check.to_train(study, lacking, arguments.force) and not lacking:
+        return
+    force = ("--force",) if arguments.force else ()
+    if subprocess.run([sys.executable, "-m", "mlclib", "check", *_named(arguments), *force]).returncode:
+        raise UserError(f"{study.experiment.name} is not ready to train: mend what is named above as missing")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -206,8 +229,16 @@ def parser() -> argparse.ArgumentParser:
     def force(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--force", action="store_true", help="although it is up to date")
 
+    def sets(sub: argparse.ArgumentParser) -> None:
+        text = "a key of the experiment to change, as training.epochs=3; repeatable"
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
+
     sub = studied(reproduce, "rebuild what is out of date of an experiment")
     cores(sub)
+    force(sub)
+
+    sub = studied(check, "before a long run: what is missing, and what it will take")
+    sets(sub)
     force(sub)
 
     cores(studied(status, "list what reproduce would run, and why"))
@@ -232,13 +263,7 @@ def parser() -> argparse.ArgumentParser:
     sub = studied(train, "train one model of an experiment")
     sub.add_argument("--model", required=True, help="one of the experiment's models")
     sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
-    sub.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the experiment to change, as training.epochs=3; repeatable",
-    )
+    sets(sub)
 
     studied(report, "one job of reproduce: write an experiment's page and the index of all results")
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ORDER = [
     *("errors", "files", "progress", "metrics", "significance", "published", "datasets", "labels", "transforms"),
-    *("authors", "models", "config", "inputs", "features", "training", "runs", "sources", "study", "captions"),
+    *("authors", "models", "config", "inputs", "features", "training", "runs", "sources", "study", "check", "captions"),
     *("rendering", "protocols", "tables", "reports", "attention", "pictures", "plots", "predict", "explorer"),
     *("export", "execution", "plan", "notebook", "__main__"),
 ]
