@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
 
-.PHONY: setup reproduce test test-lab lab bench clean
+.PHONY: setup reproduce plan test test-lab lab bench clean
 
 setup: $(READY)
 
@@ -21,9 +21,13 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && echo "$(CURDIR)" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/mlclib.pth" || { echo "The packages could not be installed, the reason stands above: mend it (a network? disk space?) and run the same command again."; exit 1; }
 	@touch $@
 
-# Snakemake decides what is stale; papermill executes the notebooks; see Snakefile.
+# mlclib/plan.py knows what is out of date; Snakemake runs it in order and in parallel; papermill executes notebooks.
 reproduce: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+
+# What reproduce would run, and why.
+plan: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib status "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
@@ -41,5 +45,5 @@ lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 clean:
-	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages mlclib.egg-info
+	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages results/*/plan results/.*.lock results/.*.owner mlclib.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -77,7 +77,8 @@ class Step:
 class Estimate:
     """What all runs of a model will take, one after another: its own and those of its ablations, which count alike.
 
-    seconds: of a step; memory, disk: in bytes. disk: the finished runs and the two checkpoints of the one under way.
+    measured: images that the step was measured on, 0 for a whole batch; seconds: of a step; memory, disk, checkpoint:
+    in bytes. disk: the finished runs and the two checkpoints of the one under way.
     """
 
     model: str
@@ -436,8 +437,8 @@ def _device() -> torch.device:
 
 def _memory_free(device: torch.device) -> int:
     """Bytes that a run may take on the device, or of this machine; in a container what it may take at all."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info()[0]
+    if device.type == "cuda":  # what this process holds in reserve is its own to take
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
     free = psutil.virtual_memory().available
     try:
         return min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))

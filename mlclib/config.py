@@ -406,6 +406,11 @@ def _check_models(experiment: Experiment, path: Path) -> None:
                     f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {why}; take {key} out, or "
                     "write backbone.frozen: false"
                 )
+    if experiment.backbone.frozen and experiment.backbone.weights is None:
+        raise UserError(
+            f"backbone.weights of {path} is null and the backbone is frozen: its random weights are kept nowhere, so "
+            "no run could be used again; name weights, or write backbone.frozen: false"
+        )
     for name in experiment.attention.models or ():
         if name not in experiment.models:
             raise unknown("model", name, experiment.models, where=f"attention of {path}")

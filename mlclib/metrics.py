@@ -7,6 +7,7 @@ together, as in scikit-learn. `difficult` says what becomes of a 0: "ignore" lea
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,27 @@ from mlclib.errors import UserError, unknown
 APS = ("ranks", "envelope", "11-point")
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 THRESHOLDS = np.arange(-10, 10) / 10  # those MSRN's meter tries
+
+
+class Score(NamedTuple):
+    """A score of `ranking` or `examples` under its key there; lower: whether less is better; factor: as it is shown."""
+
+    key: str
+    lower: bool = False
+    factor: float = 100.0
+
+
+# What the table of further scores shows: to add one, give it here and return it below.
+FURTHER = {
+    "label ranking AP": Score("label_ranking_AP"),
+    "macro AUC": Score("macro_AUC"),
+    "micro AUC": Score("micro_AUC"),
+    "example F1": Score("example_F1"),
+    "exact match": Score("exact_match"),
+    "coverage error": Score("coverage_error", lower=True, factor=1.0),
+    "ranking loss": Score("ranking_loss", lower=True),
+    "Hamming loss": Score("hamming_loss", lower=True),
+}
 
 
 def evaluate(

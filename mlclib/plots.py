@@ -127,17 +127,17 @@ def ablation(
     that a bar which crosses the line is a difference that may be chance. Without a full model there are no bars.
     """
     frame, names = table.frame, table.frame.iloc[:, 0]
-    is_full, reach = names.str.contains("full model"), frame[["Δ low", "Δ high"]].to_numpy()
+    reach = frame[["Δ low", "Δ high"]].to_numpy()
     figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
     bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
     if full:
-        whole = frame.loc[is_full, "mAP"].item()
+        whole = frame["mAP"][table.reference]
         axes.axvline(whole, color=COLOURS[1], lw=1, ls="--", label="full model")
         axes.plot([], [], label="difference, 95 %", **bar)
     for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
-        colour = COLOURS[1] if is_full[row] else COLOURS[0]
+        colour = COLOURS[1] if row == table.reference else COLOURS[0]
         seeds = [mean_ap(run, selection) for run in variants.get(name, full)]
-        if full and not is_full[row]:
+        if full and row != table.reference:
             axes.plot(whole + reach[row], [row, row], **bar)
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
         axes.plot(mean, row, "D", color=colour, ms=8)

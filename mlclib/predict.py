@@ -81,15 +81,15 @@ def load_model(folder: str | Path) -> Classifier:
 
 
 def subjects(study: Study, model: str) -> dict[int, Subject]:
-    """A model of the experiment on the test split, as each seed trained it (now, where it is not yet), by seed."""
+    """A model of the experiment on the test split, as each seed trained it, by seed."""
     return {seed: subject(study, model, seed) for seed in study.experiment.seeds}
 
 
 def subject(study: Study, model: str, seed: int | None = None) -> Subject:
-    """The same of one seed, the experiment's first where none is named."""
+    """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
-    folder = study.train(run, (seed,), model)[0].folder
+    folder = study.run_folder(run, seed)
     transform = transform_of(run.identity())
     test = study.dataset.splits["test"]
     return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)

@@ -27,6 +27,7 @@ class Table:
     intervals: shown name -> the two number columns, low and high, that are shown together in place of the low one.
     best: the number columns whose highest value is set bold and second underlined, each column for itself or,
     with `across`, each row for itself; values that are written alike share their place.
+    reference: the row that the others are compared with, as the full model of an ablation.
     marks: (row, column) -> marks set high beside the cell, each explained in footnotes: mark -> sentence.
     """
 
@@ -38,6 +39,7 @@ class Table:
     formats: dict[str, str] = field(default_factory=dict)
     intervals: dict[str, tuple[str, str]] = field(default_factory=dict)
     best: tuple[str, ...] = ()
+    reference: int | None = None
     across: bool = False
     marks: dict[tuple[int, str], str] = field(default_factory=dict)
     footnotes: dict[str, str] = field(default_factory=dict)
@@ -218,14 +220,11 @@ def _places(table: Table) -> dict[tuple[int, str], str]:
     )
     places = {}
     for line in lines:
-        values = {}
-        for row, column in line:
-            if not pd.isna(table.frame[column].iloc[row]):
-                digits = int(table.formats.get(column, ".1f").strip("+.f"))
-                values[row, column] = round(float(table.frame[column].iloc[row]), digits)
-        if len(values) > 1:
-            ranked = sorted(set(values.values()), reverse=True)[:2]
-            places.update({at: ("best", "second")[ranked.index(v)] for at, v in values.items() if v in ranked})
+        known = {at: table.frame[at[1]].iloc[at[0]] for at in line if not pd.isna(table.frame[at[1]].iloc[at[0]])}
+        if len(known) > 1:
+            written = {at: number(table, *at) for at in known}
+            ranked = list(dict.fromkeys(written[at] for at in sorted(known, key=known.get, reverse=True)))[:2]
+            places.update({at: ("best", "second")[ranked.index(t)] for at, t in written.items() if t in ranked})
     return places
 
 

@@ -183,6 +183,28 @@ def per_class(models: Models, *, selection: str = "last") -> Table:
     )
 
 
+def further(models: Models, *, selection: str = "last") -> Table:
+    """Models x what metrics.FURTHER names: how images and labels are ordered, and how whole images are answered."""
+    reference = captions.checked(models, selection)
+    mean, spread = _over_seeds(models, selection, _further_scores)
+    lower = ", ".join(name for name, score in metrics.FURTHER.items() if score.lower)
+    sentences = [
+        captions.average(models).replace("In percent", "In percent, coverage error in labels", 1),
+        f"Lower is better for {lower}. Coverage error: how far down an image's ranking its last label stands. Ranking "
+        "loss: pairs of a present and an absent label in the wrong order. Exact match: images with every label right, "
+        "predicted where the logit is at least 0.",
+        captions.made(models, selection),
+    ]
+    return Table(
+        name=captions.named("further", selection),
+        title=f"Further scores on {captions.data_name(models)}, {len(reference.names):,} images",
+        frame=pd.concat([pd.DataFrame({"model": list(models)}), mean.reset_index(drop=True)], axis=1),
+        spread=spread.reset_index(drop=True),
+        best=tuple(name for name, score in metrics.FURTHER.items() if not score.lower),
+        caption=" ".join(sentences),
+    )
+
+
 def ablation(model: str, axis: str, variants: Models, full: list[Run], *, selection: str = "last") -> Table:
     """One axis: variant -> runs, beside the full model's runs, with the paired difference to it.
 
@@ -220,6 +242,7 @@ def ablation(model: str, axis: str, variants: Models, full: list[Run], *, select
         formats={DELTA: "+.1f", "Δ low": "+.1f", "Δ high": "+.1f", "p": "p", "q": "p"},
         intervals={"Δ 95 %": ("Δ low", "Δ high")},
         best=("mAP", "CF1", "OF1"),
+        reference=list(variants).index(full_name) if full_name else None,
         marks=marks,
         footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
         caption=" ".join(sentences),
@@ -388,6 +411,14 @@ def _all_scores(run: Run, selection: str) -> dict[str, float]:
         **{column: 100 * all_labels[column] for column in ("mAP", *metrics.RATES)},
         **{f"{rate}-3": 100 * top[rate] for rate in metrics.RATES},
     }
+
+
+def _further_scores(run: Run, selection: str) -> dict[str, float]:
+    logits = run.logits.get(selection)
+    if logits is None or not (run.targets == 1).any():
+        return dict.fromkeys(metrics.FURTHER, np.nan)
+    known = {**metrics.ranking(logits, run.targets), **metrics.examples(logits, run.targets)}
+    return {name: score.factor * known[score.key] for name, score in metrics.FURTHER.items()}
 
 
 def _class_scores(run: Run, selection: str) -> dict[str, float]:

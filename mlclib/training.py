@@ -22,7 +22,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, PartialState
-from timm.layers import convert_sync_batchnorm
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
@@ -82,6 +81,8 @@ class Trainer:
             check_precision(precision, self.device)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.world > 1 and self.device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm
+
             model = convert_sync_batchnorm(model)
         self.model = model
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
@@ -318,9 +319,10 @@ class Trainer:
                     torch.save(plain, part)
                     checksum = sha256(part)
                 write_text(path.with_suffix(".sha256"), checksum)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # torch.save says of a full disk that its writer failed
+                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
                 raise UserError(
-                    f"the checkpoint {path} could not be written ({error.strerror}): free some disk and start the same "
+                    f"the checkpoint {path} could not be written ({reason}): free some disk and start the same "
                     "command again; the last whole checkpoint stays"
                 ) from None
             for old in self._checkpoints()[:-2]:

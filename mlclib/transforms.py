@@ -10,13 +10,17 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
-from torchvision.transforms.v2 import RandAugment
-from torchvision.transforms.v2 import functional as F
 
 from mlclib.errors import UserError, unknown
 
-INTERPOLATIONS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+INTERPOLATIONS = ("bilinear", "bicubic")
+
+
+def _torchvision():
+    """torchvision's transforms, imported when first used: they take a second, and planning does without them."""
+    from torchvision.transforms import v2
+
+    return v2
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,14 @@ class Transform:
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> torch.Tensor:
         recipe = RECIPES[self.recipe] if self.recipe else Recipe()
         image = self._varied(image, recipe, generator) if self.trains else self._whole(image, recipe)
-        pixels = F.to_dtype(F.pil_to_tensor(image), torch.float32, scale=True)
-        return F.normalize(pixels, list(self.mean), list(self.std), inplace=True)
+        vision = _torchvision().functional
+        pixels = vision.to_dtype(vision.pil_to_tensor(image), torch.float32, scale=True)
+        return vision.normalize(pixels, list(self.mean), list(self.std), inplace=True)
 
     def _whole(self, image: Image.Image, recipe: Recipe) -> Image.Image:
         side = self.size + (recipe.margin or 0) * recipe.centre
         image = self._resized(image, side)
-        return F.center_crop(image, [self.size, self.size]) if recipe.centre else image
+        return _torchvision().functional.center_crop(image, [self.size, self.size]) if recipe.centre else image
 
     def _varied(self, image: Image.Image, recipe: Recipe, generator: torch.Generator | None) -> Image.Image:
         side = recipe.side if recipe.margin is None else self.size + recipe.margin
@@ -103,21 +108,23 @@ class Transform:
             box = square_box(image.height, image.width, recipe.squares, generator)
         elif recipe.area:
             with _drawn_from(generator):
-                box = RandomResizedCrop.get_params(image, list(recipe.area), [3 / 4, 4 / 3])
+                box = _torchvision().RandomResizedCrop.get_params(image, list(recipe.area), [3 / 4, 4 / 3])
         else:
             box = 0, 0, image.height, image.width
-        image = F.resized_crop(image, *box, [self.size, self.size], INTERPOLATIONS[self.interpolation])
+        vision, mode = _torchvision(), _torchvision().InterpolationMode
+        image = vision.functional.resized_crop(image, *box, [self.size, self.size], mode(self.interpolation))
         if recipe.cutout:
             image = _cut_out(image, recipe.cutout, generator)
         if recipe.randaugment:
             with _drawn_from(generator):
-                image = RandAugment(interpolation=INTERPOLATIONS["bilinear"])(image)
+                image = vision.RandAugment(interpolation=mode.BILINEAR)(image)
         if recipe.flip and _below(2, generator):
-            image = F.horizontal_flip(image)
+            image = vision.functional.horizontal_flip(image)
         return image
 
     def _resized(self, image: Image.Image, side: int) -> Image.Image:
-        return F.resize(image, [side, side], INTERPOLATIONS[self.interpolation])
+        vision = _torchvision()
+        return vision.functional.resize(image, [side, side], vision.InterpolationMode(self.interpolation))
 
 
 def evaluation(

@@ -132,6 +132,13 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
         assert word in message
 
 
+def test_a_frozen_backbone_of_random_weights_is_refused(tmp_path):
+    path = tmp_path / "random.yaml"
+    path.write_text("title: t\ndataset: {name: scenes}\nmodels: {gmp: {}}\nbackbone: {weights: null, frozen: true}\n")
+    with pytest.raises(UserError, match="its random weights are kept nowhere"):
+        config.load(path)
+
+
 def test_an_unknown_experiment_names_the_known_ones():
     with pytest.raises(UserError, match="unknown experiment 'dmo'.*did you mean 'demo'.*demo"):
         config.load("dmo")

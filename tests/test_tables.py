@@ -325,6 +325,17 @@ def test_the_caption_states(models, stated):
     assert stated in tables.scores(models).caption
 
 
+def test_further_scores_are_those_of_the_metrics(models):
+    table = tables.further(models)
+    run = models["msrn"][0]
+    one = tables.further({"msrn": [run]}).frame
+    assert one["exact match"][0] == pytest.approx(
+        100 * metrics.examples(run.logits["last"], run.targets)["exact_match"]
+    )
+    assert one["coverage error"][0] == pytest.approx(metrics.ranking(run.logits["last"], run.targets)["coverage_error"])
+    assert list(table.frame.columns) == ["model", *metrics.FURTHER] and "ranking loss" not in table.best
+
+
 def test_another_selection_has_files_of_its_own_and_never_those_of_the_last_epoch(models, tmp_path):
     variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
     for selection in ("last", "best"):

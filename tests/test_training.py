@@ -181,6 +181,25 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     assert same(whole, again)
 
 
+def test_a_disk_that_is_really_full_is_one_sentence(tmp_path):
+    """A file may grow to 4 KiB in this process: torch's writer fails as on a full disk."""
+    limited = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.path.insert(0, "tests")
+from pathlib import Path
+from test_training import trained
+from mlclib.errors import UserError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    trained(Path(sys.argv[1]))
+except UserError as error:
+    print("said:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", limited, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert "said: the checkpoint" in done.stdout and "free some disk" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_batch_size_that_leaves_too_small_a_last_batch_is_refused(tmp_path):
     with pytest.raises(UserError, match="choose another batch_size"):
         trained(tmp_path, replace(RECIPE, batch_size=13, accumulate=2))

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 
 import safetensors.torch
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +81,8 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
     With num_classes=0 it has no last layer, and the file may hold one or not. Raises UserError naming keys that
     are missing, left over or of another shape.
     """
+    import timm
+
     config = _known(name)
     state, source = _read(name, weights)
     model = timm.create_model(name, **options)
@@ -111,6 +112,8 @@ def listed(names: list[str], most: int = 12) -> str:
 
 def _known(name: str):
     """timm's configuration of the model `name`."""
+    import timm  # here and below, as it takes longer than all else together and planning does without it
+
     if not timm.is_model(name):
         stem = name.split(".")[0]
         models = timm.list_models()
@@ -123,6 +126,8 @@ def _known(name: str):
 
 
 def _features(name: str, **options) -> nn.Module:
+    import timm
+
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it warns of the layers that maps do not need
     try:
         return timm.create_model(name, **options)
@@ -132,6 +137,8 @@ def _features(name: str, **options) -> nn.Module:
 
 
 def _downloaded(name: str, **options) -> nn.Module:
+    import timm
+
     help = f"give weights: PATH of a file that holds them, or offline with one of {', '.join(OFFLINE)}"
     if not timm.get_pretrained_cfg(name).has_weights:
         raise UserError(f"timm publishes no weights for {name}; {help}")
