@@ -59,10 +59,18 @@ def made(models: Models, selection: str = "") -> str:
         f"commit {', '.join(dict.fromkeys(_commit(about['commit']) for about in every))}.",
     ]
     sentences += notes
+    sentences += _unseen(models)
     sentences += _changed(every)
     if selection:
         sentences.insert(0, f"Scored are the float32 logits of {SELECTIONS[selection]}.")
     return " ".join(sentences)
+
+
+def _unseen(models: Models) -> list[str]:
+    """Sentences on what of the pictures a model does not use."""
+    found = {m: "; ".join(runs[0].about.get("unseen", ())) for m, runs in models.items() if own(runs)}
+    found = {model: text for model, text in found.items() if text}
+    return [f"{_each(found)[:1].upper()}{_each(found)[1:]}."] if found else []
 
 
 def _changed(abouts: list[dict[str, Any]]) -> list[str]:

@@ -343,6 +343,7 @@ class Study:
     def _finish(self, folder: Path, about: dict[str, Any], run: RunConfig, trainer: Trainer) -> None:
         """Write the run folder's files, by the main process; all processes score a validation split."""
         state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
+        about["unseen"] = trainer.model.size_warnings(run.input_size)
         seen = trainer.evaluate(self.inputs(run, "val")) if val else None
         if trainer.accelerator.is_main_process:
             logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}

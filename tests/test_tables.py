@@ -364,6 +364,13 @@ def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path
     assert datasets.published_images("folder") is None
 
 
+def test_a_caption_says_what_of_the_pictures_a_model_does_not_see(models, tmp_path):
+    run = make(tmp_path, "ssgrl")
+    run.about["unseen"] = ["layer 4 has 7 x 7 cells at 224 px and the pooling drops the last row"]
+    assert "Layer 4 has 7 x 7 cells at 224 px" in tables.scores({"ssgrl": [run]}).caption
+    assert "7 x 7 cells" not in tables.scores(models).caption
+
+
 def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
     settings = {"epochs": 30, "precision": "bfloat16", "evaluation_precision": "float32"}
     backbone = {"name": "resnet101", "weights": "pretrained", "frozen": False}
