@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlclib import config, models, runs
+from mlclib import config, features, models, runs
 from mlclib.errors import UserError
 from mlclib.inputs import Maps
 from mlclib.study import Study
@@ -72,23 +72,41 @@ def test_there_may_be_more_processes_than_test_images(learning, tmp_path):
     assert len(made(tmp_path / "results").names) == 1
 
 
-BROKEN = """
-import os, sys
-from mlclib import __main__ as line
-from mlclib import inputs
+UNREADABLE = """
 real = inputs.Images.image
 def broken(self, epoch, row):
     if os.environ["RANK"] == "1" and epoch == 1:
-        from mlclib.datasets.images import open_rgb
         open_rgb("no/such/picture.jpg")
     return real(self, epoch, row)
 inputs.Images.image = broken
-sys.exit(line.main(sys.argv[1:]))
+"""
+FULL = """
+real, calls = torch.save, []
+def full(plain, path):
+    calls.append(path)
+    if len(calls) == 2:
+        raise OSError(28, "No space left on device")
+    real(plain, path)
+torch.save = full
+"""
+START = """
+import os, sys, torch
+from mlclib import __main__ as line
+from mlclib import inputs
+from mlclib.datasets.images import open_rgb
 """
 
 
-def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path):
-    (tmp_path / "broken.py").write_text(BROKEN)
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (UNREADABLE, "cannot read the image no/such/picture.jpg"),
+        (FULL, "could not be written (No space left on device)"),
+    ],
+    ids=["unreadable", "full disk"],
+)
+def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path, broken, said):
+    (tmp_path / "broken.py").write_text(f"{START}{broken}sys.exit(line.main(sys.argv[1:]))\n")
     command = [*TWO[:-1], str(tmp_path / "broken.py"), "train", str(learning), "--model", "gmp"]
     started = time.monotonic()
     done = subprocess.run(
@@ -96,8 +114,17 @@ def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode != 0 and time.monotonic() - started < 100
-    assert "error: cannot read the image no/such/picture.jpg" in done.stderr
-    assert "error: another process of this training ended" in done.stderr
+    assert "error: " in done.stderr and said in done.stderr
+
+
+def test_two_at_once_cache_layer_maps_once(tiny_yaml, tmp_path):
+    command = [*ONE, "mlclib", "maps", str(tiny_yaml), "--part", "train", "--results", str(tmp_path)]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for one in both:
+        one.communicate(timeout=120)
+        assert one.returncode == 0
+    (folder,) = (path.parent for path in tmp_path.rglob("layer4.npy"))
+    assert features.verified(folder) and not list(folder.parent.glob(".*.part"))
 
 
 @pytest.mark.parametrize(("name", "options"), [("gmp", {}), ("msrn", {"width": 8, "head": "elementwise"})])
