@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && echo "$(CURDIR)" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/mlclib.pth" || { echo "The packages could not be installed, the reason stands above: mend it (a network? disk space?) and run the same command again."; exit 1; }
 	@touch $@
 
-# mlclib/plan.py knows what is out of date; Snakemake runs it in order and in parallel; papermill executes notebooks.
+# mlclib/runs/plan.py knows what is out of date; Snakemake runs it in order and in parallel; papermill executes notebooks.
 reproduce: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
 

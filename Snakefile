@@ -1,4 +1,4 @@
-# Runs the jobs that `python -m mlclib reproduce` found to be out of date: which they are and why, mlclib/plan.py says
+# Runs the jobs that `python -m mlclib reproduce` found to be out of date: which they are and why, mlclib/runs/plan.py says
 # (`make plan` lists them); in which order, how many at once and on which machine, Snakemake.
 import json
 import shlex

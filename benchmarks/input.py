@@ -22,8 +22,8 @@ from torchvision.transforms.v2 import functional as F
 from benchmarks import report
 from mlclib import datasets, transforms
 from mlclib.datasets.images import open_rgb
-from mlclib.inputs import Images, as_is, batches
 from mlclib.models import backbones
+from mlclib.training.inputs import Images, as_is, batches
 
 SIZE = 448
 BATCH = 16

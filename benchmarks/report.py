@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mlclib.files import written_whole
+from mlclib.common.files import written_whole
 
 FOLDER = Path("results/benchmarks")
 COLUMNS = ("name", "value", "unit", "detail")

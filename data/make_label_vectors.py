@@ -12,8 +12,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mlclib import datasets, labels
-from mlclib.files import written_whole
+from mlclib import datasets
+from mlclib.common.files import written_whole
+from mlclib.datasets import labels
 
 SOURCE = (
     "# Rows of glove.6B.50d (Pennington, Socher, Manning: GloVe, EMNLP 2014; Wikipedia 2014 + Gigaword 5),\n"

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from mlclib import config
-from mlclib.errors import UserError
-from mlclib.files import held, write_text
+from mlclib.common.errors import UserError
+from mlclib.common.files import held, write_text
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -21,7 +21,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace, study) -> None:
-    from mlclib import plan
+    from mlclib.runs import plan
 
     if not study.experiment.backbone.frozen:
         _check_first(study, arguments)
@@ -64,7 +64,7 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
-    from mlclib import check
+    from mlclib.runs import check
 
     report = check.check(_study(arguments, config.parse_overrides(arguments.set)), arguments.force)
     print(report)
@@ -73,7 +73,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> None:
     """List the jobs that `reproduce` would run, each with the reason."""
-    from mlclib import plan
+    from mlclib.runs import plan
 
     every = plan.jobs(_study(arguments), _named(arguments), arguments.cores)
     todo = [job for job in every if job.reasons]
@@ -84,7 +84,7 @@ def status(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train one run of an experiment, unless it is finished and current."""
-    from mlclib import plan
+    from mlclib.runs import plan
 
     study = _study(arguments)
     configuration, seed = plan.run_named(study, arguments.name)
@@ -100,7 +100,7 @@ def maps(arguments: argparse.Namespace) -> None:
 
 def stage(arguments: argparse.Namespace) -> None:
     """Execute one notebook of an experiment, and note what its tables and figures rest on."""
-    from mlclib import plan
+    from mlclib.runs import plan
 
     print(f"executed: {plan.execute(_study(arguments), arguments.experiment, arguments.name)}")
 
@@ -115,7 +115,7 @@ def accept(arguments: argparse.Namespace) -> None:
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run one notebook headless."""
-    from mlclib import execution
+    from mlclib.runs import execution
 
     execution.execute(arguments.notebook, arguments.copy, execution.parameters(arguments.notebook, arguments.set))
 
@@ -130,7 +130,8 @@ def train(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write an experiment's README.md and the index of all results from what its notebooks left."""
-    from mlclib import plan, reports
+    from mlclib.pages import reports
+    from mlclib.runs import plan
 
     study = _study(arguments)
     path = reports.write(study, plan.shown(study))
@@ -156,14 +157,14 @@ def data(arguments: argparse.Namespace) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Labels with probabilities for images or folders of images, by a finished run."""
-    from mlclib import predict
+    from mlclib.inference import predict
 
     return predict.show(arguments.run, arguments.images, arguments.form, arguments.maps)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a finished run's model as ONNX, checked against PyTorch."""
-    from mlclib import export
+    from mlclib.inference import export
 
     apart = export.export(arguments.run, arguments.path)
     print(f"{arguments.path}: the logits differ from PyTorch's by at most {apart:.1e}")
@@ -171,17 +172,17 @@ def export(arguments: argparse.Namespace) -> None:
 
 def submit(arguments: argparse.Namespace) -> None:
     """Write a VOC 2012 run's test predictions as the archive that the evaluation server takes."""
-    from mlclib import runs
     from mlclib.datasets import voc
+    from mlclib.runs import store
 
-    run = runs.read(arguments.run)
+    run = store.read(arguments.run)
     voc.write_server_files(arguments.path, run.names, run.logits["last"])
     print(f"{arguments.path}: the predictions of {len(run.names)} images for the evaluation server")
 
 
 def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     """The study that the arguments name."""
-    from mlclib.study import Study
+    from mlclib.runs.study import Study
 
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
 
@@ -194,7 +195,7 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 def _check_first(study, arguments: argparse.Namespace) -> None:
     """`check`, where there is something to train; in a process of its own, which gives a GPU's memory back."""
-    from mlclib import check
+    from mlclib.runs import check
 
     lacking: list[check.Finding] = []
     if not check.to_train(study, lacking, arguments.force) and not lacking:

@@ -22,8 +22,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mlclib import datasets, labels
-from mlclib.errors import UserError, misfit, unknown
+from mlclib import datasets
+from mlclib.common.errors import UserError, misfit, unknown
+from mlclib.datasets import labels
 
 FOLDER = Path("experiments")
 
@@ -378,7 +379,7 @@ def _prefixed(where: str) -> Iterator[None]:
 
 def _check_models(experiment: Experiment, path: Path) -> None:
     """Raise UserError unless each model, and each variant of each of its ablation axes, could be built."""
-    from mlclib import models, transforms  # torch and timm come with them, which simpler mistakes need not wait for
+    from mlclib import models, transforms
     from mlclib.models import losses
 
     def check(run: RunConfig, where: str) -> None:

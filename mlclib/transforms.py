@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 
-from mlclib.errors import UserError, unknown
+from mlclib.common.errors import UserError, unknown
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 

@@ -48,7 +48,7 @@ def tiny_yaml(tmp_path_factory) -> Path:
 def tiny_study(tiny_yaml):
     """A study with finished runs of gmp, msrn and dsdl, one seed each; read it, do not change it."""
     from mlclib import config
-    from mlclib.study import Study
+    from mlclib.runs.study import Study
 
     study = Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
     for model in study.experiment.models:

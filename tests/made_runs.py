@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlclib import runs
+from mlclib.runs import store
 
 LABELS = ["bus", "car", "cat", "dog", "train"]
 IMAGES = 80
@@ -30,7 +30,7 @@ def make(
     images: dict[str, int] | None = None,
     notes: tuple[str, ...] = ("crowds count as present",),
     **configuration: object,
-) -> runs.Run:
+) -> store.Run:
     """A finished run whose logits follow the targets `gain` times as much as noise that all runs share."""
     marks = targets() if marks is None else marks
     shared = np.random.default_rng(1).normal(size=marks.shape)
@@ -39,7 +39,7 @@ def make(
     folder = results / "runs" / data / f"{model}-0a1b2c3d" / f"seed-{seed}"
     folder.mkdir(parents=True)
     names = [f"{i:06d}" for i in range(len(marks))]
-    runs.write_predictions(folder / "predictions.npz", names, marks, **logits)
+    store.write_predictions(folder / "predictions.npz", names, marks, **logits)
     about = {
         "experiment": "demo",
         "configuration": {
@@ -67,5 +67,5 @@ def make(
         "ended": "2025-11-21T10:05:00+00:00",
         "best_epoch": 12,
     }
-    runs.write_run(folder, about, {key: runs.score(value, marks) for key, value in logits.items()})
-    return runs.read(folder)
+    store.write_run(folder, about, {key: store.score(value, marks) for key, value in logits.items()})
+    return store.read(folder)

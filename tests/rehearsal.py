@@ -14,8 +14,9 @@ import yaml
 from IPython.core.interactiveshell import InteractiveShell
 
 from mlclib import __main__ as line
-from mlclib import config, execution, plan
-from mlclib.study import Study
+from mlclib import config
+from mlclib.runs import execution, plan
+from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import apparel
-from mlclib.errors import UserError
 
 NAMES = [f"{folder}/{i:03d}.jpg" for folder in ("black_dress", "green_shoes", "white_shorts") for i in range(7)]
 

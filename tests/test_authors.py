@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mlclib import authors, labels, models
-from mlclib.errors import UserError
+from mlclib import models
+from mlclib.common.errors import UserError
+from mlclib.datasets import labels
+from mlclib.models import authors
 
 NAMES = ("car", "bus", "truck", "cat", "dog", "horse", "apple", "orange", "banana", "chair", "sofa", "bed")
 

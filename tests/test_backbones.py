@@ -5,7 +5,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 from mlclib.models.backbones import Backbone, classifier, preprocessing
 
 EXPECTED = {

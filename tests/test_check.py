@@ -15,11 +15,12 @@ from PIL import Image
 from test_voc import devkit
 
 from mlclib import __main__ as line
-from mlclib import check, config, models, runs
-from mlclib.check import Finding, Step
+from mlclib import config, models
 from mlclib.datasets import voc
 from mlclib.datasets.base import Dataset, Split
-from mlclib.study import Study
+from mlclib.runs import check, store
+from mlclib.runs.check import Finding, Step
+from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 LEARNING = """
@@ -250,13 +251,13 @@ def test_the_disk_that_is_foretold_is_what_a_run_takes(yaml, recipe, monkeypatch
     asked = study(yaml, **recipe, seeds=[0], ablation=None)
     expected = {one.model: one for one in check.check(asked).estimates}
     checkpoints = []
-    real = runs.write_run
+    real = store.write_run
 
     def noting(folder, *about):
         checkpoints.extend(path.stat().st_size for path in folder.glob("checkpoint-*.pt"))
         real(folder, *about)
 
-    monkeypatch.setattr(runs, "write_run", noting)
+    monkeypatch.setattr(store, "write_run", noting)
     (run,) = asked.train(asked.experiment.run("gmp"))
     assert len(checkpoints) == 2
     took = sum(path.stat().st_size for path in run.folder.iterdir()) + sum(checkpoints)

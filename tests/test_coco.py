@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import coco
-from mlclib.errors import UserError
 
 # The category ids of instances_{train,val}2014.json and their names; ids have gaps and another order than the labels.
 CATEGORIES = {

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from mlclib import config, datasets
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 PLAIN = "title: t\ndataset: {name: scenes}\nmodels: {gmp: {}, msrn: {options: {width: 8}}}\n"
 FROZEN = "backbone: {frozen: true}\n"

@@ -15,8 +15,8 @@ import zipfile
 
 import pytest
 
+from mlclib.common.errors import UserError
 from mlclib.datasets import download
-from mlclib.errors import UserError
 
 
 def tar_of(members: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:

@@ -12,8 +12,9 @@ import torch
 from rehearsal import ROOT
 
 from mlclib import __main__ as line
-from mlclib import config, tables
-from mlclib.study import Study
+from mlclib import config
+from mlclib.runs.study import Study
+from mlclib.tables import performance
 
 SCENES = {"train": 24, "test": 12}
 
@@ -65,7 +66,7 @@ def test_voc2012_ends_in_the_archive_for_its_server(made, tmp_path, monkeypatch)
         assert len(archive.namelist()) == 20
         lines = archive.read("results/VOC2012/Main/comp1_cls_test_cat.txt").decode().split("\n")
     assert [one.split()[0] for one in lines if one] == run.names
-    said = tables.scores({"gmp": [run]}).caption
+    said = performance.scores({"gmp": [run]}).caption
     assert "not public" in said
 
 

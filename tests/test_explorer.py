@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib import explorer, progress
-from mlclib.errors import UserError
-from mlclib.study import Study
+from mlclib.common import progress
+from mlclib.common.errors import UserError
+from mlclib.pages import explorer
+from mlclib.runs.study import Study
 
 
 @pytest.fixture

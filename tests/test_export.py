@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mlclib import export, predict
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
+from mlclib.inference import export, predict
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

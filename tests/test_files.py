@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from mlclib import files
+from mlclib.common import files
 
 
 def test_a_failed_write_leaves_what_was_there_and_no_leftover(tmp_path):

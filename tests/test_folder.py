@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import stratify
-from mlclib.errors import UserError
 
 
 def rows(count: int) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlclib.common.errors import UserError
 from mlclib.datasets.images import open_rgb
-from mlclib.errors import UserError
 
 
 def pixels(path) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import Dataset, Split, integrity
-from mlclib.errors import UserError
 
 
 def picture(path, seed: int, size=(40, 30)):

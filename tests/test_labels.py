@@ -7,8 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from mlclib import datasets, labels
-from mlclib.errors import UserError
+from mlclib import datasets
+from mlclib.common.errors import UserError
+from mlclib.datasets import labels
 
 
 class Plain(pickle.Unpickler):

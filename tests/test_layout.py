@@ -11,14 +11,10 @@ import nbformat
 import pytest
 import yaml
 
+from mlclib import ROOMS
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-ORDER = [
-    *("errors", "files", "progress", "metrics", "significance", "published", "datasets", "labels", "transforms"),
-    *("authors", "models", "config", "inputs", "features", "training", "runs", "sources", "study", "check", "captions"),
-    *("rendering", "protocols", "tables", "reports", "attention", "pictures", "plots", "predict", "explorer"),
-    *("export", "execution", "plan", "notebook", "__main__"),
-]
 
 
 def part_of(path: Path) -> str:
@@ -30,7 +26,7 @@ def test_imports_run_one_way_only():
         own = part_of(path)
         if own == "__init__":
             continue
-        assert own in ORDER, f"{own} has no place in the order of imports"
+        assert own in ROOMS, f"{own} has no place in the order of imports"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mlclib"):
@@ -39,7 +35,7 @@ def test_imports_run_one_way_only():
             elif isinstance(node, ast.Import):
                 names = [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mlclib.")]
             for name in names:
-                assert ORDER.index(name) <= ORDER.index(own), f"{path.name} imports {name}, which stands to its right"
+                assert ROOMS.index(name) <= ROOMS.index(own), f"{path.name} imports {name}, which stands to its right"
 
 
 def test_no_function_unpickles_freely():

@@ -6,7 +6,7 @@ import torch
 from scipy.special import expit
 
 from mlclib import models
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 from mlclib.models.losses import NAMED, Loss, read
 
 KINDS = [

@@ -1,4 +1,4 @@
-"""mlclib.metrics against scikit-learn, the authors' meters, plain loops and cases worked by hand."""
+"""mlclib.scores.metrics against scikit-learn, the authors' meters, plain loops and cases worked by hand."""
 
 import warnings
 from pathlib import Path
@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as arrays
 from parity import recipe
 from sklearn import metrics as sk
 
-from mlclib.errors import UserError
-from mlclib.metrics import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
+from mlclib.common.errors import UserError
+from mlclib.scores.metrics import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
 
 GOLDEN = Path(__file__).parent / "parity" / "metrics_500x20.npz"
 

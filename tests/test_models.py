@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mlclib import models
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 from mlclib.models.backbones import Backbone
 from mlclib.models.losses import NAMED
 

@@ -8,8 +8,9 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from mlclib import execution, notebook
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
+from mlclib.pages import notebook
+from mlclib.runs import execution
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,8 +3,8 @@
 import pytest
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import nuswide
-from mlclib.errors import UserError
 
 
 def present(split) -> list[list[str]]:

@@ -14,11 +14,16 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from mlclib import attention, config, export, metrics, models, predict, runs, tables
-from mlclib.errors import UserError
-from mlclib.inputs import Maps
+from mlclib import config, models
+from mlclib.attention import evaluation
+from mlclib.common.errors import UserError
+from mlclib.inference import export, predict
 from mlclib.models import base
-from mlclib.training import Trainer
+from mlclib.runs import store
+from mlclib.scores import metrics
+from mlclib.tables import performance
+from mlclib.training.inputs import Maps
+from mlclib.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,18 @@ def test_a_model_of_one_s_own_goes_the_whole_way(tiny_yaml, tmp_path, monkeypatc
     start, end = text.index("models:"), text.index("attention:")
     own = 'models:\n  norms: {model: "test_outside:Norms", options: {power: 1.5}}\n'
     path.write_text(text[:start] + own + text[end:], encoding="utf-8")
-    from mlclib.study import Study
+    from mlclib.runs.study import Study
 
     study = Study(config.load(path), results=tmp_path / "results")
     (run,) = study.train(study.experiment.run("norms"))
     assert run.folder.parent.name.startswith("norms-") and "test_outside.py" in run.about["code"]
-    assert np.isfinite(tables.scores({"norms": [run]}).frame["mAP"]).all()
+    assert np.isfinite(performance.scores({"norms": [run]}).frame["mAP"]).all()
     subject = predict.subject(study, "norms")
-    scores = attention.localisation({0: subject}, range(4))
+    scores = evaluation.localisation({0: subject}, range(4))
     assert set(scores["method"]) == {"grad-cam", "centre", "random"}
     assert export.export(run.folder, tmp_path / "norms.onnx") <= 1e-4
     assert predict.predict(run.folder, [study.dataset.splits["test"].paths[0]]).probabilities.shape[0] == 1
-    assert runs.finished(run.folder)
+    assert store.finished(run.folder)
 
 
 @pytest.mark.parametrize(

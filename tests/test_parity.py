@@ -12,7 +12,7 @@ import torch
 from parity import recipe
 
 from mlclib import models
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 PARITY = Path(__file__).parent / "parity"
 EXACT = {"rtol": 1e-4, "atol": 0}

@@ -14,7 +14,7 @@ import torch
 from parity import recipe
 
 from mlclib import models
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 from mlclib.models.losses import Loss
 from mlclib.models.query2label import positions
 

@@ -8,8 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib import attention, pictures, predict
-from mlclib.attention import Key
+from mlclib.attention import evaluation, learnt, saliency
+from mlclib.attention.saliency import Key
+from mlclib.figures import attention as pictures
+from mlclib.figures import learnt as learnt_figures
+from mlclib.inference import predict
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def subject(tiny_study):
 
 @pytest.fixture(scope="module")
 def shown(subject):
-    return attention.examples(subject, [0, 1])
+    return saliency.examples(subject, [0, 1])
 
 
 def png(figure: Figure) -> np.ndarray:
@@ -36,8 +39,8 @@ def scores(best: dict[str, str]) -> pd.DataFrame:
         for size in best
         for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
     ]
-    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *attention.SCORES, "specific"])
-    return frame.assign(size=pd.Categorical(frame["size"], list(attention.SIZES)))
+    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *evaluation.SCORES, "specific"])
+    return frame.assign(size=pd.Categorical(frame["size"], list(evaluation.SIZES)))
 
 
 def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):
@@ -86,13 +89,13 @@ def test_intervals_hold_the_mean_and_come_from_images_not_labels():
 
 
 def test_without_boxes_the_figure_says_so():
-    figure = pictures.localisation(pd.DataFrame(columns=["row", "size", "method", "layer", *attention.SCORES]))
+    figure = pictures.localisation(pd.DataFrame(columns=["row", "size", "method", "layer", *evaluation.SCORES]))
     assert "No boxes are known" in figure.axes[0].texts[0].get_text()
 
 
 def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, shown):
-    frame = attention.faithfulness(subject, shown, steps=2)
-    areas = attention.curve_areas(frame).set_index(["method", "layer"])
+    frame = evaluation.faithfulness(subject, shown, steps=2)
+    areas = evaluation.curve_areas(frame).set_index(["method", "layer"])
     deletion, insertion = pictures.curves(frame).get_suptitle().splitlines()
     for curve, line, best in (("deletion", deletion, "idxmin"), ("insertion", insertion, "idxmax")):
         means = areas.groupby(level=[0, 1], sort=False)[curve].mean()
@@ -103,7 +106,7 @@ def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, 
 
 def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
     figure = pictures.groups(subject, [0, 1])
-    count = attention.assignment(subject.model).shape[1]
+    count = learnt.assignment(subject.model).shape[1]
     assert len(figure.axes) == 2 * (1 + count)
     titles = [axes.get_title().splitlines() for axes in figure.axes[1 : 1 + count]]
     assert [title[0] for title in titles] == [f"group {number}" for number in range(count)]
@@ -113,20 +116,20 @@ def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, 
 def test_the_graph_counts_edges_within_groups():
     adjacency = np.array([[1, 0, 0, 0], [0.2, 1, 0, 0], [0, 0, 1, 0.2], [0, 0, 0.2, 1]])
     assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
-    title = pictures.grouped_graph(adjacency, assignment, list("abcd")).axes[0].get_title()
+    title = learnt_figures.grouped_graph(adjacency, assignment, list("abcd")).axes[0].get_title()
     assert title == "100% of edges join labels of one group, 33% of all pairs do (2 of 2 groups used)"
-    none = pictures.grouped_graph(np.eye(4), assignment, list("abcd")).axes[0].get_title()
+    none = learnt_figures.grouped_graph(np.eye(4), assignment, list("abcd")).axes[0].get_title()
     assert none == "The graph has no edges, 33% of all pairs do (2 of 2 groups used)"
 
 
 def test_learning_that_changes_nothing_keeps_every_neighbour():
     vectors = np.random.default_rng(0).normal(size=(12, 5))
-    title = pictures.embeddings(vectors, 3 * vectors, [str(i) for i in range(12)]).get_suptitle()
+    title = learnt_figures.embeddings(vectors, 3 * vectors, [str(i) for i in range(12)]).get_suptitle()
     assert title == "Learning keeps 100% of each label's three nearest labels (27% by chance)"
 
 
 def test_figures_are_the_same_each_time(tiny_study, subject):
-    first, second = (pictures.knowledge(subject, tiny_study.cooccurrence) for _ in range(2))
+    first, second = (learnt_figures.knowledge(subject, tiny_study.cooccurrence) for _ in range(2))
     assert list(first) == ["embeddings", "similarities", "label-graph"]
     for name in first:
         assert np.array_equal(png(first[name]), png(second[name])), name

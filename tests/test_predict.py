@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mlclib import predict
+from mlclib.common.errors import UserError
 from mlclib.datasets.images import open_rgb
-from mlclib.errors import UserError
-from mlclib.inputs import batches
+from mlclib.inference import predict
+from mlclib.training.inputs import batches
 
 
 def folder_of(study, model):

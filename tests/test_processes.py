@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from mlclib import config, features, models, runs
-from mlclib.errors import UserError
-from mlclib.inputs import Maps
-from mlclib.study import Study
-from mlclib.training import Interrupted, Trainer
+from mlclib import config, models
+from mlclib.common.errors import UserError
+from mlclib.runs import store
+from mlclib.runs.study import Study
+from mlclib.training import features
+from mlclib.training.inputs import Maps
+from mlclib.training.trainer import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
 LEARNING = """
@@ -47,8 +49,8 @@ def train(start, yaml, results, *more, model="gmp"):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
-def made(results) -> runs.Run:
-    return runs.read(next(results.rglob("seed-0/manifest.json")).parent)
+def made(results) -> store.Run:
+    return store.read(next(results.rglob("seed-0/manifest.json")).parent)
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn"])
@@ -170,10 +172,10 @@ def test_averaged_weights_forget_their_start():
     """TensorFlow's rule, against a plain recursion in float64."""
     from torch.optim.swa_utils import AveragedModel
 
-    from mlclib.training import _warmed_up
+    from mlclib.training.optimisation import warmed_up
 
     model = torch.nn.BatchNorm1d(1)
-    average = AveragedModel(model, multi_avg_fn=_warmed_up(0.9997), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=warmed_up(0.9997), use_buffers=True)
     values, mean = np.random.default_rng(0).standard_normal(6280), None
     share = 1.0  # of the first weights in the average
     for n, value in enumerate(values):

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from made_runs import make, targets
 
-from mlclib import metrics, protocols, rendering, runs
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
+from mlclib.figures import protocols as protocol_figures
+from mlclib.runs import store
+from mlclib.scores import metrics
+from mlclib.tables import protocols, rendering
 
 CHANGES = ("kind", "choice", "model", "score")
 
@@ -87,7 +90,7 @@ def test_the_threshold_of_a_validation_split_is_used_where_there_is_one(tmp_path
     assert np.isnan(value(protocols.audit({"gmp": [run]}), *choice, "CF1", model="gmp"))
     marks = targets(seed=5)
     logits = marks + np.random.default_rng(5).normal(size=marks.shape) - 0.7
-    runs.write_predictions(run.folder / "validation.npz", run.names, marks, last=logits)
+    store.write_predictions(run.folder / "validation.npz", run.names, marks, last=logits)
     threshold = metrics.best_threshold(logits.astype(np.float32), marks)
     expected = metrics.evaluate(run.logits["last"], run.targets, threshold=threshold)
     assert threshold < 0
@@ -121,7 +124,7 @@ def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit)
 
 
 def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
-    figure = protocols.plot(audit)
+    figure = protocol_figures.choices(audit)
     dots = sum(len(line.get_xdata()) for axis in figure.axes for line, *_ in axis.containers)
     known = audit[(audit["kind"] != "default")].groupby(list(CHANGES))["change"].mean().notna().sum()
     assert dots == known

@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from made_runs import make
 
-from mlclib import reports, tables
+from mlclib.pages import reports
+from mlclib.tables import ablation, performance
 
 
 class Page(HTMLParser):
@@ -44,9 +45,9 @@ def results(tmp_path_factory):
     results = tmp_path_factory.mktemp("results")
     models = {"gmp": [make(results, "gmp", 0, 0.8)], "msrn": [make(results, "msrn", 0, 1.5)]}
     for name in ("demo", "other"):
-        tables.per_class(models).write(results / name / "tables")
-        tables.scores(models).write(results / name / "tables")
-    long = tables.ablation_per_class("msrn", "layers", {"2": models["gmp"]}, models["msrn"])
+        performance.per_class(models).write(results / name / "tables")
+        performance.scores(models).write(results / name / "tables")
+    long = ablation.per_class("msrn", "layers", {"2": models["gmp"]}, models["msrn"])
     long.write(results / "demo" / "tables")
     (results / "demo" / "figures").mkdir()
     (results / "demo" / "figures" / "label_graph.png").write_bytes(b"\x89PNG")

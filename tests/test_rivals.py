@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.special import expit, softmax
 
-from mlclib import attention, models
-from mlclib.attention import Key
+from mlclib import models
+from mlclib.attention import saliency
+from mlclib.attention.saliency import Key
 from mlclib.models.query2label import positions
 
 NAMES = ("query2label", "ml_decoder", "ssgrl")
@@ -141,10 +142,10 @@ def test_logits_and_own_maps_are_a_second_derivation_s(name, labels, options, gr
 @pytest.mark.parametrize("name", NAMES)
 def test_attention_of_its_own_stands_beside_grad_cam(name):
     model = build(name)
-    found = attention.explain(model, {4: some_map(4, 4)}, [2, 5], 128)
+    found = saliency.explain(model, {4: some_map(4, 4)}, [2, 5], 128)
     assert {Key(METHOD[name], "4"), Key("grad-cam", "4")} <= found.keys()
     for map in found.values():
-        assert map.shape == (2, attention.GRID, attention.GRID) and not map.requires_grad
+        assert map.shape == (2, saliency.GRID, saliency.GRID) and not map.requires_grad
 
 
 def test_the_map_of_a_cell_lies_on_its_place():

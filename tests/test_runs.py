@@ -13,12 +13,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mlclib import config, metrics, predict, runs
-from mlclib import study as study_module
+from mlclib import config
+from mlclib.common.errors import UserError
 from mlclib.datasets import integrity
-from mlclib.errors import UserError
-from mlclib.study import Study
-from mlclib.training import load_trained_state
+from mlclib.inference import predict
+from mlclib.runs import store
+from mlclib.runs import study as study_module
+from mlclib.runs.study import Study
+from mlclib.scores import metrics
+from mlclib.training.weights import load_trained_state
 
 
 def copied(run, tmp_path):
@@ -27,17 +30,17 @@ def copied(run, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in runs.FILES if name != "validation.npz"])
+@pytest.mark.parametrize("name", [name for name in store.FILES if name != "validation.npz"])
 def test_a_run_is_finished_only_while_each_of_its_files_is_whole(tiny_study, tmp_path, name):
     folder = copied(tiny_study.finished("gmp")[0], tmp_path)
-    assert runs.finished(folder)
+    assert store.finished(folder)
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
-    assert not runs.finished(folder)
+    assert not store.finished(folder)
     (folder / name).unlink()
     with pytest.raises(UserError, match="holds no finished run"):
-        runs.read(folder)
+        store.read(folder)
 
 
 def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
@@ -49,7 +52,7 @@ def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
 def test_a_run_folder_holds_what_the_design_names_and_no_checkpoint(tiny_study):
     (run,) = tiny_study.finished("dsdl")
     assert sorted(path.name for path in run.folder.iterdir()) == sorted(
-        {*runs.FILES, "manifest.json"} - {"validation.npz"}
+        {*store.FILES, "manifest.json"} - {"validation.npz"}
     )
     assert run.folder.name == "seed-0" and run.folder.parent.name.startswith("dsdl-")
     assert len(run.history) == tiny_study.experiment.training.epochs

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
 from mlclib.datasets.scenes import picture, places, things
 from mlclib.datasets.scenes.pen import Pen
-from mlclib.errors import UserError
 
 
 def digest(index: int, seed: int = 0, split: int = 0) -> str:

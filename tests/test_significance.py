@@ -1,4 +1,4 @@
-"""mlclib.significance against resampling done by hand, and its behaviour where the truth is known."""
+"""mlclib.scores.significance against resampling done by hand, and its behaviour where the truth is known."""
 
 from itertools import combinations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from mlclib import significance
-from mlclib.errors import UserError
-from mlclib.metrics import APS, RATES, evaluate
-from mlclib.significance import Difference, bootstrap, mean_sd, paired
+from mlclib.common.errors import UserError
+from mlclib.scores import significance
+from mlclib.scores.metrics import APS, RATES, evaluate
+from mlclib.scores.significance import Difference, bootstrap, mean_sd, paired
 
 
 def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:

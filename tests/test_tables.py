@@ -10,10 +10,11 @@ import pytest
 from made_runs import IMAGES, LABELS, make, targets
 from sklearn.metrics import average_precision_score
 
-from mlclib import metrics, rendering, tables
+from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
-from mlclib.errors import UserError
-from mlclib.rendering import Table
+from mlclib.scores import metrics
+from mlclib.tables import ablation, entries, literature, performance, rendering
+from mlclib.tables.rendering import Table
 
 VOC = list(labels_of("voc2007"))
 
@@ -41,7 +42,7 @@ def voc(results, test=4952, selections=("last",), data="voc2007", train=5011):
 
 
 def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
-    table = tables.scores(models)
+    table = performance.scores(models)
     for row, runs in enumerate(models.values()):
         expected = []
         for run in runs:
@@ -58,7 +59,7 @@ def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
 
 
 def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
-    table = tables.scores(models)
+    table = performance.scores(models)
     best = table.frame["mAP"].idxmax()
     close, worse = {1, 2} - {best}, 0
     assert [table.marks.get((row, "mAP")) for row in (*close, worse, best)] == ["≈", None, None]
@@ -68,14 +69,14 @@ def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
 
 
 def test_the_interval_of_mAP_holds_it(models):
-    frame = tables.scores(models).frame
+    frame = performance.scores(models).frame
     assert ((frame["mAP low"] < frame["mAP"]) & (frame["mAP"] < frame["mAP high"])).all()
 
 
 def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
     marks = targets()
     marks[:, 2] = -1
-    table = tables.per_class({"gmp": [make(tmp_path, "gmp", marks=marks)]})
+    table = performance.per_class({"gmp": [make(tmp_path, "gmp", marks=marks)]})
     assert shown(table, 2, "gmp").text == "—"
     assert shown(table, 2, "positives").text == "0"
     assert shown(table, 5, "gmp").text != "—"
@@ -84,7 +85,7 @@ def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
 
 
 def test_per_class_ranks_the_models_of_each_row(models):
-    table = tables.per_class(models)
+    table = performance.per_class(models)
     for row in range(len(LABELS) + 1):
         values = {model: round(table.frame[model][row], 1) for model in models}
         ranked = sorted(set(values.values()), reverse=True)
@@ -94,21 +95,21 @@ def test_per_class_ranks_the_models_of_each_row(models):
 
 def test_hidden_test_labels_give_dashes_only(tmp_path):
     hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
-    assert set(rendering.markdown(tables.scores(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
-    assert shown(tables.per_class(hidden), 5, "gmp").text == "—"
+    assert set(rendering.markdown(performance.scores(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
+    assert shown(performance.per_class(hidden), 5, "gmp").text == "—"
 
 
 def test_a_selection_that_was_not_kept_gives_dashes(models):
-    assert shown(tables.scores(models, selection="ema"), 0, "mAP").text == "—"
-    assert "moving average" in tables.scores(models, selection="ema").caption
+    assert shown(performance.scores(models, selection="ema"), 0, "mAP").text == "—"
+    assert "moving average" in performance.scores(models, selection="ema").caption
     with pytest.raises(UserError, match="unknown selection 'frist'.*best, ema, last"):
-        tables.scores(models, selection="frist")
+        performance.scores(models, selection="frist")
 
 
 def test_runs_on_other_images_are_refused(models, tmp_path):
     other = make(tmp_path, "dsdl", marks=targets(seed=9))
     with pytest.raises(UserError, match="not scored on the same images and labels"):
-        tables.scores({"gmp": models["gmp"], "dsdl": [other]})
+        performance.scores({"gmp": models["gmp"], "dsdl": [other]})
 
 
 # Ablations
@@ -116,28 +117,28 @@ def test_runs_on_other_images_are_refused(models, tmp_path):
 
 def test_an_ablation_states_differences_to_the_full_model(models):
     variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
-    table = tables.ablation("msrn", "layers", variants, models["msrn"])
+    table = ablation.compare("msrn", "layers", variants, models["msrn"])
     assert table.frame["layers"].tolist() == ["2", "2, 3, 4 (full model)"]
     assert table.frame["Δ mAP"][0] == pytest.approx(table.frame["mAP"][0] - table.frame["mAP"][1])
     assert shown(table, 0, "Δ mAP").text.startswith("−")
     assert shown(table, 1, "Δ mAP").text == "—"
-    classes = tables.ablation_per_class("msrn", "layers", variants, models["msrn"])
-    per_class = tables.per_class(models).frame
+    classes = ablation.per_class("msrn", "layers", variants, models["msrn"])
+    per_class = performance.per_class(models).frame
     assert classes.frame["2"].to_numpy() == pytest.approx((per_class["gmp"] - per_class["msrn"]).to_numpy())
 
 
 def test_a_full_model_outside_the_axis_joins_it(models):
-    table = tables.ablation("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
+    table = ablation.compare("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
     assert table.frame["group_ratio"].tolist() == ["full model", "0.0"]
     assert table.marks[1, "Δ mAP"] == "≈"
 
 
 def test_an_ablation_without_the_full_model_states_no_difference(models):
-    table = tables.ablation("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
+    table = ablation.compare("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
     assert shown(table, 0, "Δ mAP").text == shown(table, 1, "Δ 95 %").text == "—"
     assert "not trained" in table.caption
     with pytest.raises(UserError, match="no finished run to compare"):
-        tables.ablation_per_class("msrn", "layers", {"2": models["gmp"]}, [])
+        ablation.per_class("msrn", "layers", {"2": models["gmp"]}, [])
 
 
 def study_of(models, axes):
@@ -151,9 +152,9 @@ def study_of(models, axes):
 
 def test_only_axes_with_finished_runs_have_tables(models):
     study = study_of(models, {"layers": {"2": models["gmp"], "3": []}, "groups": {"0.0": []}})
-    found = tables.ablations(study)
+    found = ablation.every(study)
     assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
-    assert tables.all_axes(study) == {}
+    assert ablation.all_axes(study) == {}
 
 
 def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number(models):
@@ -162,14 +163,14 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
         "width": {"8": models["dsdl"], "64": models["msrn"]},
         "layers+width": {"layers 2; width 64": models["gmp"]},
     }
-    table = tables.ablations(study_of(models, axes))[0]
+    table = ablation.every(study_of(models, axes))[0]
     assert table.name == "ablation_msrn_all_axes"
     assert table.frame["all axes"].tolist() == ["full model", "layers 2", "width 8"]
     p, q = table.frame["p"], table.frame["q"]
     assert p[1] < p[2]
     assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
     assert shown(table, 0, "q").text == "—"
-    variants, full = tables.all_axes(study_of(models, axes))["msrn"]
+    variants, full = ablation.all_axes(study_of(models, axes))["msrn"]
     assert (list(variants), full) == (["layers 2", "width 8"], models["msrn"])
 
 
@@ -177,7 +178,7 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
 
 
 def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
-    classes, summary = tables.beside_published(voc(tmp_path))
+    classes, summary = literature.beside(voc(tmp_path))
     assert (classes.name, summary.name) == ("published_voc2007", "published_summary")
     row = classes.frame[classes.frame["method"] == "DSDL"].iloc[0]
     assert (row["tvmonitor"], row["mAP"]) == (94.4, 94.4)
@@ -191,7 +192,7 @@ def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
 
 
 def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
-    for table in tables.beside_published(voc(tmp_path, test=954, train=935)):
+    for table in literature.beside(voc(tmp_path, test=954, train=935)):
         assert table.frame["Δ mAP"].isna().all()
         assert not table.best
         assert table.marks[len(table.frame) - 1, "method"] == "*"
@@ -199,7 +200,7 @@ def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
 
 
 def test_oddities_of_published_rows_are_footnoted(tmp_path):
-    table, _ = tables.beside_published(voc(tmp_path, data="voc2012", train=11540, test=10991))
+    table, _ = literature.beside(voc(tmp_path, data="voc2012", train=11540, test=10991))
     row = int(table.frame.index[table.frame["method"] == "RLSD"][0])
     sentences = " ".join(table.footnotes[mark] for mark in table.marks[row, "method"].split(", "))
     assert "voc2007" in sentences
@@ -210,7 +211,7 @@ def test_scores_entered_from_the_evaluation_server_join_the_published_rows(tmp_p
     run = make(tmp_path, "msrn", marks=marks, labels=VOC, data="voc2012", images={"train": 11540, "test": 10991})
     lines = ["label,AP", *(f"{label},{80 + i}" for i, label in enumerate(VOC))]
     (tmp_path / "server.csv").write_text("\n".join(lines))
-    table, _ = tables.beside_published({"msrn": [run]}, tables.entered(tmp_path, VOC))
+    table, _ = literature.beside({"msrn": [run]}, entries.entered(tmp_path, VOC))
     assert shown(table, len(table.frame) - 2, "mAP").text == "—"
     assert shown(table, len(table.frame) - 1, "mAP").text == "89.5"
     assert table.frame["source"].iloc[-1] == "external/server.csv"
@@ -226,11 +227,11 @@ def test_entered_scores_must_be_whole(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=message):
-            tables.entered(tmp_path, ["bus", "car"])
+            entries.entered(tmp_path, ["bus", "car"])
 
 
 def test_a_data_set_without_published_rows_has_no_such_table(models):
-    assert tables.beside_published(models) == []
+    assert literature.beside(models) == []
 
 
 # Predictions from outside
@@ -251,9 +252,9 @@ def outside(folder, run, **changes):
 
 def test_predictions_from_outside_join_the_tables_in_any_order_of_rows(models, tmp_path):
     reference = models["msrn"][0]
-    found = tables.external(outside(tmp_path / "external", reference), reference)
+    found = entries.external(outside(tmp_path / "external", reference), reference)
     assert np.array_equal(found["asl"][0].logits["last"], reference.logits["last"])
-    table = tables.scores({**models, **found})
+    table = performance.scores({**models, **found})
     assert table.frame["mAP"][3] == pytest.approx(
         100 * metrics.evaluate(reference.logits["last"], reference.targets)["mAP"]
     )
@@ -275,10 +276,10 @@ def test_predictions_of_other_images_are_refused(models, tmp_path):
         ({"names": np.array([None] * IMAGES)}, "cannot be read"),
     ):
         with pytest.raises(UserError, match=message):
-            tables.external(outside(tmp_path / "external", run, **changes), run)
+            entries.external(outside(tmp_path / "external", run, **changes), run)
     (tmp_path / "external" / "asl.npz").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(UserError, match="asl.npz cannot be read as predictions"):
-        tables.external(tmp_path / "external", run)
+        entries.external(tmp_path / "external", run)
 
 
 def test_models_are_those_with_finished_runs(models, tmp_path):
@@ -289,16 +290,16 @@ def test_models_are_those_with_finished_runs(models, tmp_path):
         folder=tmp_path / "demo",
         results=tmp_path,
     )
-    assert list(tables.models(study)) == ["gmp"]
+    assert list(entries.models(study)) == ["gmp"]
     outside(tmp_path / "demo" / "external", models["gmp"][0])
-    assert list(tables.models(study)) == ["gmp", "asl"]
+    assert list(entries.models(study)) == ["gmp", "asl"]
     study.experiment.models = {"gmp": {}, "asl": {}}
     study.finished = lambda model: models["gmp"]
     with pytest.raises(UserError, match="asl.npz has the name of a model of ours"):
-        tables.models(study)
+        entries.models(study)
     study.finished = lambda model: []
     with pytest.raises(UserError, match="no run of experiment 'demo' is finished"):
-        tables.models(study)
+        entries.models(study)
 
 
 # Captions
@@ -322,13 +323,13 @@ def test_models_are_those_with_finished_runs(models, tmp_path):
     ],
 )
 def test_the_caption_states(models, stated):
-    assert stated in tables.scores(models).caption
+    assert stated in performance.scores(models).caption
 
 
 def test_further_scores_are_those_of_the_metrics(models):
-    table = tables.further(models)
+    table = performance.further(models)
     run = models["msrn"][0]
-    one = tables.further({"msrn": [run]}).frame
+    one = performance.further({"msrn": [run]}).frame
     assert one["exact match"][0] == pytest.approx(
         100 * metrics.examples(run.logits["last"], run.targets)["exact_match"]
     )
@@ -339,9 +340,9 @@ def test_further_scores_are_those_of_the_metrics(models):
 def test_another_selection_has_files_of_its_own_and_never_those_of_the_last_epoch(models, tmp_path):
     variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
     for selection in ("last", "best"):
-        tables.scores(models, selection=selection).write(tmp_path)
-        tables.per_class(models, selection=selection).write(tmp_path)
-        tables.ablation("msrn", "layers", variants, models["msrn"], selection=selection).write(tmp_path)
+        performance.scores(models, selection=selection).write(tmp_path)
+        performance.per_class(models, selection=selection).write(tmp_path)
+        ablation.compare("msrn", "layers", variants, models["msrn"], selection=selection).write(tmp_path)
     names = ("scores", "per_class", "ablation_msrn_layers")
     assert {path.stem for path in tmp_path.glob("*.csv")} == {f"{n}{end}" for n in names for end in ("", "-best")}
     assert (tmp_path / "scores.csv").read_text() != (tmp_path / "scores-best.csv").read_text()
@@ -349,7 +350,7 @@ def test_another_selection_has_files_of_its_own_and_never_those_of_the_last_epoc
 
 def test_a_caption_says_which_p_and_q_its_draws_can_tell(models):
     variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
-    table = tables.ablation("msrn", "layers", variants, models["msrn"])
+    table = ablation.compare("msrn", "layers", variants, models["msrn"])
     assert "With 10,000 draws p is 0.0002 at least, and q of one row of 2 alone 0.0004." in table.caption
     assert table.frame["p"].min() == pytest.approx(2 / 10_001)
 
@@ -358,7 +359,7 @@ def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path
     from mlclib import datasets
 
     run = make(tmp_path, "msrn", data="nuswide", images={"train": 24, "test": 80})
-    (table,) = tables.beside_published({"msrn": [run]})
+    (table,) = literature.beside({"msrn": [run]})
     assert "do not compare" in table.footnotes["*"] and table.frame["Δ mAP"].isna().all()
     assert datasets.published_images("nuswide") == {"train": 161789, "test": 107859}
     assert datasets.published_images("folder") is None
@@ -367,8 +368,8 @@ def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path
 def test_a_caption_says_what_of_the_pictures_a_model_does_not_see(models, tmp_path):
     run = make(tmp_path, "ssgrl")
     run.about["unseen"] = ["layer 4 has 7 x 7 cells at 224 px and the pooling drops the last row"]
-    assert "Layer 4 has 7 x 7 cells at 224 px" in tables.scores({"ssgrl": [run]}).caption
-    assert "7 x 7 cells" not in tables.scores(models).caption
+    assert "Layer 4 has 7 x 7 cells at 224 px" in performance.scores({"ssgrl": [run]}).caption
+    assert "7 x 7 cells" not in performance.scores(models).caption
 
 
 def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
@@ -376,7 +377,7 @@ def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
     backbone = {"name": "resnet101", "weights": "pretrained", "frozen": False}
     other = make(tmp_path, "resnet", training=settings, backbone=backbone)
     other.about["init"] = "coco2014/x/seed-0"
-    caption = tables.scores({"gmp": models["gmp"], "resnet": [other]}).caption
+    caption = performance.scores({"gmp": models["gmp"], "resnet": [other]}).caption
     trained = "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in float32 (resnet)"
     assert trained in caption and "computed in bfloat16 and kept in float16 (gmp)" in caption
     assert (
@@ -440,7 +441,7 @@ def test_figures_written_alike_share_their_place(awkward):
 
 
 def test_best_is_bold_and_second_underlined(models):
-    table = tables.scores(models)
+    table = performance.scores(models)
     order = table.frame["mAP"].to_numpy().argsort()[::-1]
     best, second = (shown(table, row, "mAP").text for row in order[:2])
     tex_best, tex_second = (text.replace("±", r"$\pm$") for text in (best, second))
@@ -452,7 +453,7 @@ def test_best_is_bold_and_second_underlined(models):
 
 
 def test_csv_holds_plain_numbers(models, tmp_path):
-    table = tables.scores(models).write(tmp_path)
+    table = performance.scores(models).write(tmp_path)
     read = pd.read_csv(tmp_path / "scores.csv")
     for column in ("mAP", "mAP low", "mAP high", "p", "CF1-3"):
         np.testing.assert_allclose(read[column], table.frame[column], rtol=1e-5)
@@ -481,7 +482,7 @@ def test_html_shows_the_same_cells_and_needs_no_network(awkward, models):
         "—",
         "—",
     ]
-    text = rendering.page(tables.scores(models))
+    text = rendering.page(performance.scores(models))
     assert Reader(text).wanted == []
     assert not re.search(r"https?://|@import|url\(", text)
     assert 'name="viewport"' in text
@@ -491,7 +492,7 @@ def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, m
     text = rendering.latex(awkward)
     assert r"a|b\_c \& \textless{}d\textgreater{} & \textbf{91.2 $\pm$ 0.3}\textsuperscript{$\approx$}" in text
     assert r"50\% \#1 \{x\} \textbackslash{} \textasciitilde{}\textasciicircum{}\$ & \textbf{91.2} & 0.200 \\" in text
-    for text in (rendering.latex(awkward), rendering.latex(tables.scores(models))):
+    for text in (rendering.latex(awkward), rendering.latex(performance.scores(models))):
         assert text.isascii()
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
         columns = len(re.search(r"\\begin\{tabular\}\{(.+)\}", text)[1].replace("p{4cm}", "p"))
@@ -503,7 +504,7 @@ def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, m
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_tex_compiles(awkward, models, tmp_path):
-    some = (awkward, tables.scores(models), tables.per_class(models), *tables.beside_published(voc(tmp_path)))
+    some = (awkward, performance.scores(models), performance.per_class(models), *literature.beside(voc(tmp_path)))
     tabled = "\n".join(rendering.latex(table) for table in some)
     document = (
         r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}" + tabled + r"\end{document}"
@@ -517,8 +518,8 @@ def test_tex_compiles(awkward, models, tmp_path):
 
 def test_the_same_runs_render_the_same_bytes(models, tmp_path):
     for folder in ("one", "two"):
-        tables.scores(models).write(tmp_path / folder)
-        tables.per_class(models).write(tmp_path / folder)
+        performance.scores(models).write(tmp_path / folder)
+        performance.per_class(models).write(tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == [f"{name}.{kind}" for name in ("per_class", "scores") for kind in ("csv", "html", "md", "tex")]
     for name in files:

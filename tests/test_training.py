@@ -15,11 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mlclib import config, runs
-from mlclib.errors import UserError
+from mlclib import config
+from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.losses import NAMED, Loss
-from mlclib.training import Interrupted, Trainer
+from mlclib.runs import store
+from mlclib.training.trainer import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -251,9 +252,9 @@ def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(tiny_study, t
     (other,) = cut.rglob("seed-0/manifest.json")
     weights = [load_file(path.parent / "weights.safetensors") for path in (one, other)]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-    assert np.array_equal(runs.read(one.parent).logits["last"], runs.read(other.parent).logits["last"])
+    assert np.array_equal(store.read(one.parent).logits["last"], store.read(other.parent).logits["last"])
     columns = ["epoch", "loss", "learning_rate", "mAP"]
-    pd.testing.assert_frame_equal(runs.read(one.parent).history[columns], runs.read(other.parent).history[columns])
+    pd.testing.assert_frame_equal(store.read(one.parent).history[columns], store.read(other.parent).history[columns])
 
 
 def test_a_tensorboard_log_holds_a_point_an_epoch(tmp_path):
@@ -307,7 +308,7 @@ line.main(sys.argv[2:])
         done = subprocess.run([sys.executable, "-c", killing, write, *arguments], cwd=ROOT, capture_output=True)
         assert done.returncode == -signal.SIGKILL
     subprocess.run([sys.executable, "-m", "mlclib", *arguments], cwd=ROOT, check=True, capture_output=True)
-    again = runs.read(next(tmp_path.rglob("seed-0/manifest.json")).parent)
+    again = store.read(next(tmp_path.rglob("seed-0/manifest.json")).parent)
     (undisturbed,) = tiny_study.finished("dsdl")
     assert again.folder.parent.name == undisturbed.folder.parent.name
     assert np.array_equal(again.logits["last"], undisturbed.logits["last"])

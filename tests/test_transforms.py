@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mlclib import transforms
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

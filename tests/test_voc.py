@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.datasets import voc
-from mlclib.errors import UserError
 
 BOX = "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>"
 

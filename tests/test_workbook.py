@@ -14,9 +14,10 @@ import pytest
 import rehearsal
 import yaml
 
-from mlclib import config, execution
-from mlclib.errors import UserError
-from mlclib.study import Study
+from mlclib import config
+from mlclib.common.errors import UserError
+from mlclib.runs import execution
+from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 

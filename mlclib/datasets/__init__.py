@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from mlclib.common.errors import UserError, misfit, unknown
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, misfit, unknown
 
 __all__ = ["NAMES", "Dataset", "Split", "check_options", "labels_of", "load"]
 

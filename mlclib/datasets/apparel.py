@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
 
 COLOURS = ("black", "blue", "brown", "green", "red", "white")
 GARMENTS = ("dress", "pants", "shirt", "shoes", "shorts")

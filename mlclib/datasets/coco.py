@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
 
 LABELS = (
     "airplane", "apple", "backpack", "banana", "baseball bat", "baseball glove", "bear", "bed", "bench", "bicycle",

@@ -6,8 +6,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mlclib.common.files import sha256, write_text
 from mlclib.datasets.base import Dataset
-from mlclib.files import sha256, write_text
 
 
 def checksum(dataset: Dataset, index: Path) -> str:

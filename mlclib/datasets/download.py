@@ -24,8 +24,8 @@ from typing import IO
 
 from tqdm.auto import tqdm
 
-from mlclib.errors import UserError, unknown
-from mlclib.files import sha256, write_text
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.files import sha256, write_text
 
 TRIES = 5  # attempts without a single new byte before a download is given up
 PAUSE = 1.0  # seconds before the second attempt, doubled before each later one

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.files import write_text
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
-from mlclib.files import write_text
 
 SPLITS = ("train", "val", "test")
 SEPARATORS = ("|", ";", ",", "/", "\t")  # the usual ones, of which a column of labels has one

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 
 def open_rgb(path: str | Path) -> Image.Image:

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from mlclib.common.errors import UserError
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError
 
 SHOWN = 10  # names listed of each kind
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes of more than 8 bits a channel, which RGB clips

@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
 
 LABELS = (
     "clouds", "sky", "person", "street", "window", "tattoo", "wedding", "animal", "cat", "buildings", "tree",

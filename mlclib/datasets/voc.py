@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.files import written_whole
 from mlclib.datasets.base import Dataset, Split
-from mlclib.errors import UserError, unknown
-from mlclib.files import written_whole
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

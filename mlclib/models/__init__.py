@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from mlclib.errors import UserError, unknown
+from mlclib.common.errors import UserError, unknown
 from mlclib.models import losses
 from mlclib.models.add_gcn import ADDGCN
 from mlclib.models.backbones import Backbone, listed

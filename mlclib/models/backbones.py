@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 STRIDES = {2: 8, 3: 16, 4: 32}
 # Each file is accounted for below key by key; that features leave the last layers out is no news.

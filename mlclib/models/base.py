@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mlclib.errors import UserError, unknown
+from mlclib.common.errors import UserError, unknown
 from mlclib.models.backbones import Backbone
 from mlclib.models.losses import DIFFICULT, Loss
 

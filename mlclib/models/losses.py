@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mlclib.errors import UserError, unknown
+from mlclib.common.errors import UserError, unknown
 
 DIFFICULT = ("present", "absent", "ignore")
 REDUCTIONS = ("mean", "sum")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.base import Classifier, Labels, Output, resnet_names

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 
 
 class Layer(nn.Module):

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mlclib.common.errors import UserError
+from mlclib.common.files import write_text
 from mlclib.datasets.base import Dataset, Split
 from mlclib.datasets.scenes.picture import LABELS, draw_scene
-from mlclib.errors import UserError
-from mlclib.files import write_text
 
 VERSION = 2  # of the drawing code: raise it with every change that changes a picture
 SPLITS = ("train", "test")

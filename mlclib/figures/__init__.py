@@ -1,0 +1,1 @@
+"""Every figure, by the notebook that shows it."""

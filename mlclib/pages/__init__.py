@@ -1,0 +1,1 @@
+"""What people look at: the notebooks' frame, the explorer, an experiment's page and the index of all results."""

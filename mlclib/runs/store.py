@@ -1,0 +1,119 @@
+"""Run folders: one training of one configuration with one seed, kept so that it proves itself whole.
+
+A run folder holds run.yaml (what was run, on what, when), history.csv, weights.safetensors, predictions.npz,
+metrics.json and, written last, manifest.json with the SHA-256 of each of them.  A run is finished when its
+manifest verifies; until then checkpoints in the same folder let it go on where it stopped.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from mlclib.common.errors import UserError
+from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.scores import metrics
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML was built with libyaml
+ACCEPTED = "accepted.json"
+CODE = "code.json"  # what the checkpoints of an unfinished run rest on
+FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "validation.npz", "metrics.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back.
+
+    logits float32 [N, C] by selection: "last", "best" (best test epoch) and, where kept, "ema"; targets int8 [N, C].
+    about is run.yaml: configuration, seed, labels, provenance.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    names: list[str]
+    logits: dict[str, np.ndarray]
+    targets: np.ndarray
+
+    @property
+    def seed(self) -> int:
+        return self.about["seed"]
+
+    @property
+    def labels(self) -> list[str]:
+        return self.about["labels"]
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """history.csv: a row an epoch."""
+        return pd.read_csv(self.folder / "history.csv")
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run's manifest is there and the checksum of each of its files holds."""
+    manifest = folder / "manifest.json"
+    try:
+        names = json.loads(manifest.read_text(encoding="utf-8"))
+        stats = [(folder / name).stat() for name in ("manifest.json", *names)]
+    except (OSError, ValueError):
+        return False
+    return _verified(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
+
+
+@lru_cache(maxsize=4096)
+def _verified(folder: Path, stats: tuple) -> bool:
+    """`finished`, each state of a run folder hashed once a process however many tables read it."""
+    sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    return bool(sums) and all(sha256(folder / name) == digest for name, digest in sums.items())
+
+
+def read(folder: str | Path) -> Run:
+    """A finished run. Raises UserError where the folder holds none, or one that is damaged."""
+    folder = Path(folder)
+    if not finished(folder):
+        raise UserError(
+            f"{folder} holds no finished run (its manifest.json is missing or does not verify): train it again"
+        )
+    about = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
+    if (folder / ACCEPTED).exists():
+        about["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
+    with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+        logits = {key.removeprefix("logits_"): file[key] for key in file.files if key.startswith("logits_")}
+        return Run(folder, about, file["names"].tolist(), logits, file["targets"])
+
+
+def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:
+    """Write down that a finished run counts as current under `code`, although its own differs by `reasons`."""
+    path = folder / ACCEPTED
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    write_text(path, json.dumps([*before, {"code": code, "reasons": reasons, "when": when}], indent=1))
+
+
+def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logits: np.ndarray) -> None:
+    """predictions.npz: names [N], targets int8 [N, C], and logits_<selection> float32 [N, C] for each selection."""
+    with written_whole(path) as part, open(part, "wb") as file:
+        arrays = {f"logits_{key}": value.astype(np.float32) for key, value in logits.items()}
+        np.savez_compressed(file, names=np.array(names), targets=targets.astype(np.int8), **arrays)
+
+
+def write_run(folder: Path, about: dict[str, Any], scores: dict[str, Any]) -> None:
+    """Write run.yaml and metrics.json, then the manifest that makes the run finished, then drop its checkpoints."""
+    write_text(folder / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
+    write_text(folder / "metrics.json", json.dumps(scores, indent=1))
+    present = [name for name in FILES if (folder / name).exists()]
+    write_text(folder / "manifest.json", json.dumps({name: sha256(folder / name) for name in present}, indent=1))
+    for left in (*folder.glob("checkpoint-*"), folder / CODE):
+        left.unlink(missing_ok=True)
+
+
+def score(logits: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
+    """The default protocol's scores as plain numbers: over all labels, and "top3"."""
+
+    def plain(scores: dict[str, Any]) -> dict[str, Any]:
+        return {key: np.asarray(value).tolist() for key, value in scores.items()}
+
+    return {**plain(metrics.evaluate(logits, targets)), "top3": plain(metrics.evaluate(logits, targets, top=3))}

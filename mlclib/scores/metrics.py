@@ -1,0 +1,317 @@
+"""Scores of multi-label predictions, each protocol of this literature under its name.
+
+Everywhere: logits are real numbers [N, C], a row an image; targets are integers [N, C], 1 present, 0 difficult
+(unknown), -1 absent. Scores are fractions in float64. Equal logits are never ordered: all of a tie are answered
+together, as in scikit-learn. `difficult` says what becomes of a 0: "ignore" leaves the cell out of every count
+(it is no true positive, not predicted, not present; it takes no rank), "absent" counts it as -1.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from mlclib.common.errors import UserError, unknown
+
+APS = ("ranks", "envelope", "11-point")
+RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
+THRESHOLDS = np.arange(-10, 10) / 10  # those MSRN's meter tries
+
+
+class Score(NamedTuple):
+    """A score of `ranking` or `examples` under its key there; lower: whether less is better; factor: as it is shown."""
+
+    key: str
+    lower: bool = False
+    factor: float = 100.0
+
+
+# What the table of further scores shows: to add one, give it here and return it below.
+FURTHER = {
+    "label ranking AP": Score("label_ranking_AP"),
+    "macro AUC": Score("macro_AUC"),
+    "micro AUC": Score("micro_AUC"),
+    "example F1": Score("example_F1"),
+    "exact match": Score("exact_match"),
+    "coverage error": Score("coverage_error", lower=True, factor=1.0),
+    "ranking loss": Score("ranking_loss", lower=True),
+    "Hamming loss": Score("hamming_loss", lower=True),
+}
+
+
+def evaluate(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    ap: str = "ranks",
+    difficult: str = "ignore",
+    threshold: float | str = 0.0,
+    top: int | None = None,
+) -> dict:
+    """Average precision and precision, recall, F1 of `logits` [N, C] against `targets` [N, C].
+
+    The mapping holds, as fractions:
+
+    - AP [C] and mAP, its mean over the classes that have one. ap="ranks": mean over the positives of the precision
+      at their rank (scikit-learn's; the meter of ML-GCN, DSDL and MSRN); "envelope": the precision at a recall is the
+      highest at that recall or above (VOC 2010 on); "11-point": mean of that envelope at recalls 0, 0.1, ..., 1
+      (VOC 2007), recalls compared exactly, as integers.
+    - CP, CR: mean over classes of true positives / predicted and / present; OP, OR: the same over all decisions
+      summed; CF1 = 2 CP CR / (CP + CR), OF1 alike (Wang et al., CNN-RNN, CVPR 2016, section 4; not the mean of the
+      classes' F1). A class that nothing was predicted for has precision 0, as in the authors' meters.
+    - threshold: a label is predicted where its logit >= the threshold. "sweep" takes `best_threshold` of this very
+      set, which is how MSRN's figures were made: an optimistic figure, to be labelled so.
+    - undefined: indices of the classes with no positive. They have no AP (NaN), and enter neither CP nor CR.
+
+    With `top`, a label must also be among the `top` highest logits of its image, difficult ones competing (a model
+    does not see the mark); of equal logits the earlier column goes first. threshold=-inf then gives exactly `top`.
+    Where no class has a positive the figures that divide by it are NaN.
+
+    Raises UserError for arrays that do not fit the above and for unknown names.
+    """
+    _known("average precision", ap, APS)
+    logits, targets = checked(logits, targets, difficult)
+    precisions = np.array([_average_precision(*columns, ap) for columns in _by_class(logits, targets)])
+    threshold, predicted = _decided(logits, targets, threshold, top)
+    present = targets == 1
+    scores = rates((predicted & present).sum(axis=0), (predicted & (targets != 0)).sum(axis=0), present.sum(axis=0))
+    return {
+        "AP": precisions,
+        "mAP": float(mean_defined(precisions)),
+        **{name: float(value) for name, value in scores.items()},
+        "threshold": threshold,
+        "undefined": np.flatnonzero(np.isnan(precisions)).tolist(),
+    }
+
+
+def best_threshold(
+    logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore", top: int | None = None
+) -> float:
+    """The logit threshold of -1.0, -0.9, ..., 0.9 with the highest CF1 + OF1 on this set, the lowest of equals.
+
+    On a validation split its result is a fair `threshold` for `evaluate` on the test split.
+    """
+    return _best_threshold(*checked(logits, targets, difficult), top)
+
+
+def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore") -> dict:
+    """How well each image's labels, and each label's images, are ordered.
+
+    coverage_error: how far down an image's ranking its last present label stands, mean over images (0 for an image
+    without one). label_ranking_AP: mean over images of the mean over present labels of the precision at their rank
+    (1 for an image without one). ranking_loss: the share of (present, absent) pairs of an image that are not
+    ordered, ties among them, mean over images (0 for an image without a pair). These are scikit-learn's definitions
+    (Tsoumakas et al., Mining Multi-label Data, 2010), which MSRN's meter follows.
+
+    AUC [C]: the chance that a positive stands above a negative, a tie counting half; NaN for a class without
+    both. macro_AUC: mean over the classes that have one. micro_AUC: over all cells at once.
+    """
+    logits, targets = checked(logits, targets, difficult)
+    hit, tp, fp = _ranked_rows(logits, targets)
+    precision = precision_mean(hit.T, tp.T, fp.T, "ranks")
+    pairs = tp[:, -1] * fp[:, -1]
+    auc = np.array([_auc(positives, negatives) for positives, negatives in _by_class(logits, targets)])
+    return {
+        "coverage_error": float((hit * (tp + fp)).max(axis=1).mean()),
+        "label_ranking_AP": float(np.where(np.isnan(precision), 1.0, precision).mean()),
+        "ranking_loss": float(((hit * fp).sum(axis=1) / np.maximum(pairs, 1)).mean()),
+        "AUC": auc,
+        "macro_AUC": float(mean_defined(auc)),
+        "micro_AUC": _auc(np.sort(logits[targets == 1]), np.sort(logits[targets == -1])),
+    }
+
+
+def examples(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    difficult: str = "ignore",
+    threshold: float | str = 0.0,
+    top: int | None = None,
+) -> dict:
+    """Scores of whole images: example_F1, exact_match, hamming_loss; predicted labels as in `evaluate`.
+
+    example_F1: mean over images of 2 TP / (predicted + present), 1 where both are none. exact_match: the share of
+    images with every label right. hamming_loss: the share of wrong cells.
+    """
+    logits, targets = checked(logits, targets, difficult)
+    _, predicted = _decided(logits, targets, threshold, top)
+    counted, present = targets != 0, targets == 1
+    wrong = (predicted != present) & counted
+    size = (predicted & counted).sum(axis=1) + present.sum(axis=1)
+    overlap = 2 * (predicted & present).sum(axis=1)
+    return {
+        "example_F1": float(np.where(size > 0, overlap / np.maximum(size, 1), 1.0).mean()),
+        "exact_match": float((~wrong.any(axis=1)).mean()),
+        "hamming_loss": float(wrong.sum() / counted.sum()) if counted.any() else float("nan"),
+    }
+
+
+# The parts below are shared with mlclib.significance, which scores many resamples at once.
+
+
+def checked(logits: np.ndarray, targets: np.ndarray, difficult: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits as finite floats and targets as int8, one shape [N, C], the 0 of targets recoded as `difficult` says."""
+    _known("treatment of difficult labels", difficult, ("ignore", "absent"))
+    logits, targets = np.asarray(logits), np.asarray(targets)
+    if logits.ndim != 2 or logits.shape != targets.shape:
+        raise UserError(
+            f"logits {logits.shape} and targets {targets.shape} must be two arrays of one shape, images x labels"
+        )
+    if not logits.size:
+        raise UserError(f"logits of shape {logits.shape} hold nothing to score; give at least one image and one label")
+    if logits.dtype.kind not in "fiu":
+        raise UserError(f"logits must be real numbers, not {logits.dtype}")
+    if logits.dtype != np.float32:
+        logits = logits.astype(np.float32 if logits.dtype == np.float16 else np.float64)
+    bad = ~np.isfinite(logits)
+    if bad.any():
+        rows, columns = bad.any(axis=1), bad.any(axis=0)
+        raise UserError(
+            f"logits hold {bad.sum()} NaN or infinite values, in {rows.sum()} rows (first: {rows.argmax()}) and "
+            f"{columns.sum()} columns (first: {columns.argmax()}); look for a training that diverged"
+        )
+    if targets.dtype.kind not in "iu":
+        raise UserError(f"targets must be integers (1 present, 0 difficult, -1 absent), not {targets.dtype}")
+    if targets.min() < -1 or targets.max() > 1:
+        raise UserError(
+            f"targets range from {targets.min()} to {targets.max()} but may only be 1 present, 0 difficult, -1 absent"
+        )
+    targets = targets.astype(np.int8)
+    if difficult == "absent":
+        targets[targets == 0] = -1
+    return logits, targets
+
+
+def decide(logits: np.ndarray, threshold: float, top: int | None) -> np.ndarray:
+    """Which labels are predicted, bool [N, C]: logit >= threshold and, with `top`, among the image's `top` highest."""
+    # float64, so that a threshold is not rounded to the logits' own precision
+    predicted = logits >= np.float64(threshold)
+    return predicted if top is None else predicted & _among_top(logits, top)
+
+
+def rates(tp: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
+    """CP, CR, CF1, OP, OR, OF1 from the classes' counts [..., C] of true positives, predicted and present labels."""
+    known = np.where(present > 0, 1.0, np.nan)
+    cp = mean_defined(known * tp / np.maximum(predicted, 1))
+    cr = mean_defined(known * tp / np.maximum(present, 1))
+    hits, cells = tp.sum(axis=-1), present.sum(axis=-1)
+    op = hits / np.maximum(predicted.sum(axis=-1), 1)
+    overall_recall = np.where(cells > 0, hits / np.maximum(cells, 1), np.nan)
+    figures = (cp, cr, _harmonic(cp, cr), op, overall_recall, _harmonic(op, overall_recall))
+    return dict(zip(RATES, figures, strict=True))
+
+
+def precision_mean(hits: np.ndarray, tp: np.ndarray, fp: np.ndarray, ap: str) -> np.ndarray:
+    """AP along the first axis, which runs from high to low logits, from the counts at some of them.
+
+    hits: positives at each step, tp and fp: positives and negatives at or above its logit, 0 / 0 counting as 0;
+    every positive belongs to some step. NaN where there is no positive.
+    """
+    total = hits.sum(axis=0)
+    precision = tp / np.maximum(tp + fp, 1)
+    if ap == "11-point":
+        mean = sum(np.where(10 * tp >= tenth * total, precision, 0).max(axis=0) for tenth in range(11)) / 11
+        return np.where(total > 0, mean, np.nan)
+    if ap == "envelope":
+        precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    return np.where(total > 0, (hits * precision).sum(axis=0) / np.maximum(total, 1), np.nan)
+
+
+def mean_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=-1)
+    total = np.where(defined, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _known(what: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise unknown(what, name, names)
+
+
+def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    total = precision + recall
+    return 2 * precision * recall / np.where(total == 0, 1.0, total)
+
+
+def _by_class(logits: np.ndarray, targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The sorted logits of each class's positives and of its negatives."""
+    for column, target in zip(np.ascontiguousarray(logits.T), np.ascontiguousarray(targets.T), strict=True):
+        yield np.sort(column[target == 1]), np.sort(column[target == -1])
+
+
+def _average_precision(positives: np.ndarray, negatives: np.ndarray, ap: str) -> float:
+    if not positives.size:
+        return np.nan
+    falling = positives[::-1]
+    tp = positives.size - np.searchsorted(positives, falling)
+    fp = negatives.size - np.searchsorted(negatives, falling)
+    return float(precision_mean(np.ones_like(tp), tp, fp, ap))
+
+
+def _auc(positives: np.ndarray, negatives: np.ndarray) -> float:
+    if not (positives.size and negatives.size):
+        return float("nan")
+    below, not_above = (np.searchsorted(negatives, positives, side).mean() for side in ("left", "right"))
+    return float((below + not_above) / (2 * negatives.size))
+
+
+def _ranked_rows(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row from high to low logit: which cells are present, and how many present and absent ones stand at its
+    logit or above."""
+    order = np.argsort(logits, axis=1)[:, ::-1]
+    ranked, answer = np.take_along_axis(logits, order, axis=1), np.take_along_axis(targets, order, axis=1)
+    counts = [np.cumsum(answer == side, axis=1, dtype=np.int32) for side in (1, -1)]
+    tie = ranked[:, :-1] == ranked[:, 1:]
+    rows = tie.any(axis=1)
+    for count in counts:
+        # counts only grow: the next lower logit's predecessor is the smallest count among the ends of ties to come
+        ends = count[rows]
+        ends[:, :-1][tie[rows]] = logits.shape[1]
+        count[rows] = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    return answer == 1, *counts
+
+
+def _among_top(logits: np.ndarray, top: int) -> np.ndarray:
+    if not isinstance(top, int | np.integer) or isinstance(top, bool) or top < 1:
+        raise UserError(f"top must be a whole number from 1 on, or None for no limit, not {top!r}")
+    if top >= logits.shape[1]:
+        return np.ones(logits.shape, dtype=bool)
+    among = logits >= np.partition(logits, -top, axis=1)[:, -top, None]
+    tied = np.flatnonzero(among.sum(axis=1) > top)
+    among[tied] = False
+    first = np.argsort(-logits[tied], axis=1, kind="stable")[:, :top]
+    among[tied[:, None], first] = True
+    return among
+
+
+def _decided(
+    logits: np.ndarray, targets: np.ndarray, threshold: float | str, top: int | None
+) -> tuple[float, np.ndarray]:
+    if isinstance(threshold, str):
+        _known("threshold", threshold, ("sweep",))
+        threshold = _best_threshold(logits, targets, top)
+    if np.isnan(threshold):
+        raise UserError("threshold must be a number or 'sweep', not NaN")
+    return float(threshold), decide(logits, threshold, top)
+
+
+def _best_threshold(logits: np.ndarray, targets: np.ndarray, top: int | None) -> float:
+    present = targets == 1
+    if not present.any():
+        raise UserError("no label is present in any image, so no threshold is best; give a number as threshold")
+    # how many of the thresholds a cell passes, then one histogram a class instead of a pass a threshold
+    passed = np.searchsorted(THRESHOLDS, logits, side="right")
+    if top is not None:
+        passed[~_among_top(logits, top)] = 0
+    classes, bins = logits.shape[1], len(THRESHOLDS) + 1
+    cell = passed + bins * np.arange(classes)
+
+    def at_each_threshold(which: np.ndarray) -> np.ndarray:
+        histogram = np.bincount(cell[which], minlength=classes * bins).reshape(classes, bins)
+        return histogram[:, :0:-1].cumsum(axis=1)[:, ::-1].T
+
+    scores = rates(at_each_threshold(present), at_each_threshold(targets != 0), present.sum(axis=0))
+    return float(THRESHOLDS[np.argmax(scores["CF1"] + scores["OF1"])])

@@ -1,0 +1,1 @@
+"""Every table, by the notebook that shows it."""

@@ -1,0 +1,84 @@
+"""Tables of attention maps scored against boxes, and of what a model has learnt (04_attention)."""
+
+import numpy as np
+import pandas as pd
+
+from mlclib.attention.evaluation import SCORES, summary
+from mlclib.attention.learnt import assignment, embeddings, nearest
+from mlclib.attention.saliency import BASELINES, Subject
+from mlclib.tables.rendering import Table
+
+
+def localisation(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
+    """`evaluation.localisation` as two tables, by size of the things and by label; none where nothing was scored.
+
+    name: the tables' file name; about: a sentence on the model and the images.
+    """
+    if scores.empty:
+        return []
+    caption = (
+        f"{about} In percent. Pointing: the highest cell lies in a box of the label; energy: share of the map inside; "
+        "curve: area under the precision-recall curve of the cells; specific: by how much it exceeds that of the map "
+        "of another label which the image shows (0: the map is not the label's). Small things take less than 1/8 of "
+        "the image's side (square root of the area), large ones 1/4 or more. Centre and random saw no image."
+    )
+    by_size = _by_map(scores)
+    each = pd.concat([_by_map(one) for _, one in scores.groupby("seed")])
+    spread = each.groupby(level=["method", "layer"], sort=False).std().drop(index=list(BASELINES), level=0)
+    spread = spread.reindex(by_size.index).reset_index(drop=True)  # none for what saw neither image nor seed
+    by_size = by_size.reset_index()
+    counts = scores.drop_duplicates(["row", "label"])
+    sizes = ", ".join(f"{count} {size}" for size, count in counts["size"].value_counts(sort=False).items())
+    last = by_size.groupby("method", sort=False)["layer"].last()
+    kept = scores[scores["layer"] == scores["method"].map(last)]
+    by_label = summary(kept, ["label"]).pivot(index="label", columns="method", values="curve")[last.index].mul(100)
+    by_label = counts.groupby("label", sort=False).agg(things=("row", "size"), share=("share", "mean")).join(by_label)
+    by_label = by_label.assign(share=100 * by_label["share"]).sort_values("share", kind="stable").reset_index()
+    return [
+        Table(
+            name=name,
+            title=f"Where the maps lie: {len(counts)} labels in {counts['row'].nunique()} images ({sizes})",
+            frame=by_size,
+            caption=caption,
+            spread=spread,
+            best=tuple(by_size.columns[2:]),
+        ),
+        Table(
+            name=f"{name}-labels",
+            title="Area under the localisation curve by label, smallest things first",
+            frame=by_label,
+            caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
+            formats={"things": ".0f"},
+            best=tuple(last.index),
+            across=True,
+        ),
+    ]
+
+
+def learnt(subject: Subject, name: str) -> list[Table]:
+    """What the model has learnt of the labels as tables: each label's nearest, and MSRN's groups where there are any.
+
+    name: the first table's file name; the second's is <name>-groups.
+    """
+    before, after = embeddings(subject.model)
+    frame = pd.DataFrame({"label": list(subject.labels), "nearest as learnt": nearest(after, subject.labels)})
+    if before is not None:
+        frame.insert(1, "nearest before", nearest(before, subject.labels))
+    found = [Table(name, "Each label's nearest labels", frame, "In brackets the cosine similarity of their vectors.")]
+    shares = assignment(subject.model)
+    rows = []
+    for group in range(shares.shape[1]):
+        members = [i for i in np.argsort(-shares[:, group], kind="stable") if shares[i].argmax() == group]
+        rows.append((str(group), ", ".join(f"{subject.labels[i]} ({shares[i, group]:.2f})" for i in members) or "none"))
+    if rows:
+        frame = pd.DataFrame(rows, columns=["group", "members"])
+        caption = "A label stands with the group it belongs to most, in brackets its share in it."
+        found.append(Table(f"{name}-groups", "The groups that the model has made of the labels", frame, caption))
+    return found
+
+
+def _by_map(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean scores in percent, a row (method, layer); the curve area by size of the things too."""
+    by_size = summary(scores, ["size"]).pivot(index=["method", "layer"], columns="size", values="curve")
+    every = summary(scores).set_index(["method", "layer"])[[*SCORES, "specific"]]
+    return 100 * every.join(by_size.add_prefix("curve, "))

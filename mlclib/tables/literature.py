@@ -1,0 +1,97 @@
+"""Published rows beside ours (05_tables), and what is odd about them."""
+
+import numpy as np
+import pandas as pd
+
+from mlclib import datasets
+from mlclib.runs.store import Run
+from mlclib.scores import published
+from mlclib.tables import captions
+from mlclib.tables.ablation import DELTA
+from mlclib.tables.captions import Models
+from mlclib.tables.comparison import all_scores, class_scores, over_seeds
+from mlclib.tables.rendering import Table
+
+
+def beside(models: Models, entered: dict[str, pd.Series] | None = None, *, selection: str = "last") -> list[Table]:
+    """Published rows and ours: a table for each published one that has the runs' data set, none where none has.
+
+    entered: AP per label and mAP by model, as `entered` reads them. Differences are stated only where ours are
+    trained and scored on the very number of images that the published figures are.
+    """
+    captions.checked(models, selection)
+    name = captions.data_name(models)
+    found = {table: published.load(table) for table in published.TABLES if table in (name, "summary")}
+    found["summary"] = found["summary"].query("dataset == @name").drop(columns="dataset").reset_index(drop=True)
+    return [_beside(models, entered or {}, selection, key, rows) for key, rows in found.items() if len(rows)]
+
+
+def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:
+    settings = [column for column in ("method", "backbone", "pretraining", "input_size") if column in theirs]
+    figures = [column for column in theirs if column not in (*settings, "protocol", "source")]
+    ours, spread = over_seeds(models, selection, lambda *which: {**class_scores(*which), **all_scores(*which)})
+    ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
+    about = [_own_row(model, runs[0]) for model, runs in models.items()]
+    about += [{"method": f"{model} (entered)", "source": f"external/{model}.csv"} for model in entered]
+    frame = pd.concat([theirs, pd.concat([pd.DataFrame(about), ours], axis=1)], ignore_index=True)
+    spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
+    images = captions.abouts(models)[0]["data"]["images"]
+    whole = datasets.published_images(captions.data_name(models))
+    comparable = bool(whole) and all(images[part] == whole[part] for part in ("train", "test"))
+    top = about[int(ours["mAP"].argmax())]["method"] if comparable and ours["mAP"].notna().any() else ""
+    frame[DELTA] = ours["mAP"].max() - frame["mAP"] if top else np.nan
+    marks, footnotes = _oddities(key, theirs)
+    if not whole:
+        footnotes["*"] = "On how many images the published figures were made is not known: no difference is stated."
+    elif not comparable:
+        footnotes["*"] = (
+            f"Trained on {images['train']:,} and scored on {images['test']:,} images, where the published figures take "
+            f"{whole['train']:,} and {whole['test']:,}: the rows do not compare, and no difference is stated."
+        )
+    if not comparable:
+        marks.update({(row, "method"): "*" for row in range(len(theirs), len(frame))})
+    sentences = [
+        "Published rows as their source states them, in percent, an em dash where it states nothing; how they define "
+        "AP and choose epoch and threshold is their own affair; protocol: what is known of it from their code.",
+        f"{DELTA}: mAP of {top}, the highest scored here, minus that of the row." if top else "",
+        f"Rows scored here: {captions.average(models).replace('In', 'in', 1)}",
+        captions.ap(models[next(iter(models))][0]),
+        captions.made(models, selection),
+    ]
+    return Table(
+        name=captions.named(f"published_{key}", selection),
+        title=f"Published {'mAPs' if key == 'summary' else 'figures'} and ours on {captions.data_name(models)}",
+        frame=frame[[*settings, *figures, DELTA, "protocol", "source"]],
+        spread=spread,
+        formats={DELTA: "+.1f", "input_size": ".0f"},
+        best=tuple(figures) if comparable else (),
+        marks=marks,
+        footnotes=footnotes,
+        caption=" ".join(filter(None, sentences)),
+    )
+
+
+def _oddities(key: str, theirs: pd.DataFrame) -> tuple[dict[tuple[int, str], str], dict[str, str]]:
+    """Marks a, b, ... on the published rows that cannot be right, and the footnotes that say why."""
+    marks: dict[tuple[int, str], str] = {}
+    footnotes: dict[str, str] = {}
+    for finding in published.oddities():
+        for row in theirs.index[theirs["method"] == finding.method] if finding.table == key else ():
+            mark = chr(ord("a") + len(footnotes))
+            marks[row, "method"] = ", ".join(filter(None, [marks.get((row, "method")), mark]))
+            footnotes[mark] = f"{finding.method}: {finding.sentence}."
+    return marks, footnotes
+
+
+def _own_row(model: str, run: Run) -> dict[str, str | int]:
+    """The settings and source of a row beside published ones."""
+    if not captions.own([run]):
+        return {"method": f"{model} (scored here)", "source": f"external/{run.about['external']}"}
+    setting = run.about["configuration"]
+    return {
+        "method": f"{model} (ours)",
+        "backbone": setting["backbone"]["name"],
+        "pretraining": captions.weights(run.about),
+        "input_size": setting["input_size"],
+        "source": f"this project, {run.folder.parent.name}",
+    }

@@ -1,0 +1,1 @@
+"""One run: images or cached maps in, trained weights and predictions out."""

@@ -1,0 +1,46 @@
+"""Process-global settings, set here alone and restored: precision, threads, determinism, processes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import PartialState
+
+from mlclib.common.errors import UserError
+from mlclib.config import Training
+
+PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def processes() -> PartialState:
+    """The processes that train one run together (torchrun, accelerate launch): by gloo where there is no GPU."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise UserError for a precision that the device does not compute in."""
+    if precision == "float16" and device.type == "cpu":
+        raise UserError(
+            "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to bfloat16 or float32"
+        )
+
+
+@contextmanager
+def settled(config: Training) -> Iterator[None]:
+    """The settings of this process that a run's bits hang on: threads, and deterministic kernels; restored after it.
+
+    Sums over more threads round otherwise, so `threads` is part of a run's identity.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)

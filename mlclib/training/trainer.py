@@ -1,0 +1,390 @@
+"""One training loop for every model: deterministic, resumable to the bit, on any number of devices.
+
+Every random number is drawn from (seed, epoch, step or image), so a state needs no random
+generator's insides: a run stopped anywhere and started again ends with the same weights.
+"""
+
+import math
+import re
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from mlclib.common.errors import UserError
+from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.common.progress import Progress
+from mlclib.config import Training
+from mlclib.models.base import Classifier
+from mlclib.scores import metrics
+from mlclib.training.batch_norm import synchronised_batch_norm
+from mlclib.training.inputs import as_is, batches, seed_of
+from mlclib.training.optimisation import optimizer_of, warmed_up
+from mlclib.training.settings import PRECISION, check_precision, processes
+from mlclib.training.weights import load_trained_state, trained_state
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGTERM); its state is saved and the same command goes on from there."""
+
+
+@dataclass
+class State:
+    """Where a run stands: `step` optimizer steps of `epoch` are done; what it has seen.
+
+    logits, ema_logits and best_logits are float32 [N, C] on the test images: of the last whole epoch, of the averaged
+    weights then, and of the epoch with the best test mAP.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    images: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_mAP: float = -1.0
+    best_logits: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    ema_logits: torch.Tensor | None = None
+
+
+class Trainer:
+    """Trains `model` on `train`, scores `test` after every epoch, and keeps its state in `folder`."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: torch.utils.data.Dataset,
+        test: torch.utils.data.Dataset,
+        config: Training,
+        seed: int,
+        folder: Path,
+        progress: Progress | None = None,
+    ):
+        self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
+        self.train_data, self.test_data = train, test
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
+        self.device = self.accelerator.device
+        for precision in (config.precision, config.evaluation_precision):
+            check_precision(precision, self.device)
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        if self.world > 1 and self.device.type == "cuda":
+            from timm.layers import convert_sync_batchnorm
+
+            model = convert_sync_batchnorm(model)
+        self.model = model
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        optimizer = optimizer_of(model.parameter_groups(config.learning_rate, config.backbone_factor), config)
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.ema = AveragedModel(model, multi_avg_fn=warmed_up(config.ema), use_buffers=True) if config.ema else None
+        self.steps = math.ceil(len(train) / config.batch_size)
+        self.state = State()
+        self._check_sizes()
+        if model.sums_over_batch and self.world * config.accumulate > 1 and self.accelerator.is_main_process:
+            print(
+                f"{type(model).__name__}'s loss holds sums or norms over a batch: over {self.world} processes and "
+                f"{config.accumulate} accumulated parts they run over each part alone, which is not the same loss"
+            )
+
+    def run(self) -> State:
+        """Train to the last epoch, from the newest whole checkpoint if there is one; the state at its end.
+
+        Raises UserError when the loss is no longer finite, memory or disk do not suffice, or the sizes do not fit;
+        Interrupted after SIGTERM and KeyboardInterrupt after Ctrl-C, both with the state saved.
+        """
+        try:
+            if not self._resume():
+                self._rehearse()
+            if self.progress:
+                self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
+            with _stop_asked() as asked:
+                while self.state.epoch < self.config.epochs:
+                    self._epoch(asked)
+        except torch.OutOfMemoryError:
+            raise UserError(
+                f"the device's memory does not hold a batch of {self.config.batch_size} images: lower "
+                "training.batch_size, raise training.accumulate, or set training.precision: bfloat16; "
+                f"earlier epochs are kept in {self.folder}"
+            ) from None
+        except RuntimeError as error:
+            if self.world > 1 and re.search("closed by peer|reset by peer|timed out|NCCL", str(error), re.IGNORECASE):
+                raise UserError("another process of this training ended; its own sentence says why") from None
+            raise
+        return self.state
+
+    def evaluate(self, data: torch.utils.data.Dataset, model: torch.nn.Module | None = None) -> torch.Tensor:
+        """Logits float32 [N, C] of `data` in its order, each image scored exactly once over all processes."""
+        model = model or self.model
+        model.eval()
+        rows = np.arange(len(data))[self.rank :: self.world]
+        parts = [torch.empty(0, data.targets.shape[1], device=self.device)]  # there may be more processes than images
+        with torch.no_grad(), self._autocast(self.config.evaluation_precision):
+            for inputs, _ in self._loader(data, list(batches(rows, self.config.batch_size))):
+                parts.append(model(self._to_device(inputs)).logits.float())
+        own = torch.cat(parts)
+        if self.world == 1:
+            return own.cpu()
+        padded = self.accelerator.pad_across_processes(own, dim=0)
+        gathered = self.accelerator.gather(padded).view(self.world, -1, own.shape[1])
+        return gathered.transpose(0, 1).reshape(-1, own.shape[1])[: len(data)].cpu()
+
+    def _epoch(self, asked: list[int]) -> None:
+        """The rest of the current epoch, its scores, and its checkpoint."""
+        state, config = self.state, self.config
+        order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.train_data))
+        whole = list(batches(order, config.batch_size, state.epoch))[state.step :]
+        # Each process takes every world-th image of a batch, each accumulated part every n-th of those.
+        parts = [
+            [batch[self.rank :: self.world][n :: config.accumulate] for n in range(config.accumulate)]
+            for batch in whole
+        ]
+        loader = iter(self._loader(self.train_data, [keys for batch in parts for keys in batch]))
+        started, seen_before = time.perf_counter(), state.images
+        self.wrapped.train()
+        for batch in whole:
+            targets = torch.from_numpy(self.train_data.targets[[row for _, row in batch]])
+            parts = [next(loader) for _ in range(config.accumulate)]
+            state.loss_sum += self._step(parts, targets) * len(batch)
+            state.images += len(batch)
+            state.step += 1
+            if self.progress:
+                self.progress.step()
+            if self._stop_agreed(asked):
+                self._save()
+                raise (KeyboardInterrupt if signal.SIGINT in asked else Interrupted)(
+                    f"stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
+                )
+        seconds = time.perf_counter() - started
+        self._close_epoch((state.images - seen_before) / max(seconds, 1e-9), seconds)
+        if state.epoch % config.checkpoint_epochs == 0 or state.epoch == config.epochs:
+            self._save()
+
+    def _step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
+        """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
+        state = self.state
+        torch.manual_seed(seed_of(self.seed, state.epoch, state.step, self.rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._factor(state.epoch * self.steps + state.step)
+        total = torch.zeros((), device=self.device)
+        for number, (inputs, targets) in enumerate(parts):
+            last = number == len(parts) - 1
+            with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
+                with self._autocast(self.config.precision), self._one_batch_norm():
+                    output = self.wrapped(self._to_device(inputs))
+                    loss = self.model.loss(output, self._to_device(targets))
+                # gradients are averaged over the processes
+                share = self.world * self.model.share(targets, batch)
+                self.scaler.scale(loss * share).backward()
+                total += loss.detach().float() * share
+        value = float(self.accelerator.reduce(total, "mean")) if self.world > 1 else float(total)
+        if not math.isfinite(value):
+            saved = self._checkpoints()
+            raise UserError(
+                f"the loss became {value} at epoch {state.epoch + 1}, step {state.step + 1}, learning rate "
+                f"{self.optimizer.param_groups[-1]['lr']:.3g}: lower training.learning_rate or set training.clip_norm; "
+                f"the last good checkpoint is {saved[-1] if saved else 'none'}"
+            )
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        return value
+
+    def _close_epoch(self, speed: float, seconds: float) -> None:
+        state, targets = self.state, self.test_data.targets
+        state.logits = self.evaluate(self.test_data)
+        row = {
+            "epoch": state.epoch + 1,
+            "loss": state.loss_sum / state.images,
+            "learning_rate": self.optimizer.param_groups[-1]["lr"],
+            "mAP": float(metrics.evaluate(state.logits.numpy(), targets)["mAP"]),
+            "images_per_second": speed,
+            "seconds": seconds,
+        }
+        if self.ema:
+            state.ema_logits = self.evaluate(self.test_data, self.ema)
+            row["mAP_ema"] = float(metrics.evaluate(state.ema_logits.numpy(), targets)["mAP"])
+        state.history.append(row)
+        if not row["mAP"] <= state.best_mAP:
+            state.best_epoch, state.best_mAP, state.best_logits = state.epoch + 1, row["mAP"], state.logits
+        state.epoch, state.step, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
+        if self.accelerator.is_main_process:
+            write_history(self.folder, state.history)
+            if self.config.tensorboard:
+                _log(self.folder, row)
+            if self.progress:
+                self.progress.epoch(row)
+
+    def _factor(self, step: int) -> float:
+        """The learning rate's factor at an optimizer step: a function of the step alone, so resuming needs no state."""
+        config = self.config
+        warming = self.steps * config.warmup_epochs
+        if step < warming:
+            return (step + 1) / (warming + 1)
+        done = step / (self.steps * config.epochs)
+        if config.schedule == "step":
+            return config.step_factor ** sum(step // self.steps >= epoch for epoch in config.step_epochs)
+        if config.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if config.schedule == "one-cycle":  # linear to the top over the first fifth, then a cosine down
+            return 0.04 + 0.96 * done / 0.2 if done < 0.2 else 0.5 * (1 + math.cos(math.pi * (done - 0.2) / 0.8))
+        return 1.0
+
+    def _stop_agreed(self, asked: list[int]) -> bool:
+        """Whether any process was asked to stop, the same answer in all of them."""
+        if self.world == 1:
+            return bool(asked)
+        return bool(self.accelerator.reduce(torch.tensor(len(asked), device=self.device)))
+
+    def _autocast(self, precision: str) -> torch.autocast:
+        wide = precision == "float32"
+        return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
+
+    def _one_batch_norm(self) -> AbstractContextManager:
+        """Within, batch norm is over the whole batch also where processes share it (on CUDA SyncBatchNorm's affair)."""
+        return synchronised_batch_norm() if self.world > 1 and self.device.type != "cuda" else nullcontext()
+
+    def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
+        return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
+
+    def _to_device(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: self._to_device(item) for key, item in value.items()}
+        layout = {"memory_format": torch.channels_last} if value.ndim == 4 else {}
+        return value.to(self.device, non_blocking=True, **layout)
+
+    def _check_sizes(self) -> None:
+        size, images, parts = self.config.batch_size, len(self.train_data), self.world * self.config.accumulate
+        rest = images % size or size
+        if min(size, rest) < parts:
+            raise UserError(
+                f"training.batch_size is {size} and {images} training images leave a last batch of {rest}, too few for "
+                f"{self.world} processes times training.accumulate {self.config.accumulate}: choose another batch_size"
+            )
+
+    def _rehearse(self) -> None:
+        """Before the first epoch: one batch forward and backward, one checkpoint written and read back."""
+        keys = list(batches(np.arange(len(self.train_data)), self.config.batch_size))[0][self.rank :: self.world]
+        inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
+        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+        self.wrapped.train()
+        with self._autocast(self.config.precision), self._one_batch_norm():
+            loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
+        loss.backward()
+        self.optimizer.zero_grad()
+        for name, value in self.model.named_buffers():
+            value.copy_(buffers[name])
+        self._save()
+        if not self._resume():
+            raise UserError(f"a checkpoint written to {self.folder} could not be read back: check that disk")
+        need, free = 2 * self._checkpoints()[-1].stat().st_size, shutil.disk_usage(self.folder).free
+        if free < need:
+            raise UserError(
+                f"{self.folder} has {free >> 20} MiB free and two checkpoints need {need >> 20} MiB: free some"
+            )
+
+    # Checkpoints: checkpoint-<epoch>-<step>.pt counts when the .sha256 beside it holds; the last two stay.
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint-*.pt"))
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            plain = {
+                "state": vars(self.state),
+                "model": trained_state(self.model),
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
+                "ema": self.ema.state_dict() if self.ema else None,
+            }
+            path = self.folder / f"checkpoint-{self.state.epoch:05d}-{self.state.step:07d}.pt"
+            try:
+                with written_whole(path) as part:
+                    torch.save(plain, part)
+                    checksum = sha256(part)
+                write_text(path.with_suffix(".sha256"), checksum)
+            except (OSError, RuntimeError) as error:  # torch.save says of a full disk that its writer failed
+                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+                raise UserError(
+                    f"the checkpoint {path} could not be written ({reason}): free some disk and start the same "
+                    "command again; the last whole checkpoint stays"
+                ) from None
+            for old in self._checkpoints()[:-2]:
+                old.with_suffix(".sha256").unlink(missing_ok=True)
+                old.unlink()
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> bool:
+        """Take up the newest checkpoint that is whole; name each damaged one that is passed over."""
+        if self.accelerator.is_main_process:
+            for part in self.folder.glob(".checkpoint-*.part"):  # what a process killed while writing left
+                part.unlink()
+        for path in reversed(self._checkpoints()):
+            seal = path.with_suffix(".sha256")
+            if not seal.exists() or sha256(path) != seal.read_text(encoding="utf-8"):
+                print(f"the checkpoint {path} is damaged or unfinished; the one before it is used")
+                continue
+            plain = torch.load(path, weights_only=True, map_location="cpu")
+            load_trained_state(self.model, plain["model"])
+            self.optimizer.load_state_dict(plain["optimizer"])
+            self.scaler.load_state_dict(plain["scaler"])
+            if self.ema:
+                self.ema.load_state_dict(plain["ema"])
+            self.state = State(**plain["state"])
+            return True
+        return False
+
+
+def write_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """history.csv, a row an epoch; whole at every moment, so it can be read while the run goes on."""
+    with written_whole(Path(folder) / "history.csv") as part:
+        pd.DataFrame(history).to_csv(part, index=False)
+
+
+def _log(folder: Path, row: dict[str, float]) -> None:
+    """Add one epoch to the run's TensorBoard log."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("training.tensorboard needs the package tensorboard: install it, or set it to false") from None
+    with SummaryWriter(str(folder / "tensorboard"), purge_step=int(row["epoch"])) as writer:
+        for key, value in row.items():
+            if key != "epoch":
+                writer.add_scalar(key, value, int(row["epoch"]))
+
+
+@contextmanager
+def _stop_asked() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT so that the step under way ends first; a second one stops at once."""
+    asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
