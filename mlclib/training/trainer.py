@@ -145,9 +145,10 @@ class Trainer:
         state, config = self.state, self.config
         order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.train_data))
         whole = list(batches(order, config.batch_size, state.epoch))[state.step :]
-        # Each process takes every world-th image of a batch, each accumulated part every n-th of those.
+        # An accumulated part takes every n-th image of a batch, each process every world-th of those: batch norm is over
+        # the same images however many processes there are.
         parts = [
-            [batch[self.rank :: self.world][n :: config.accumulate] for n in range(config.accumulate)]
+            [batch[n :: config.accumulate][self.rank :: self.world] for n in range(config.accumulate)]
             for batch in whole
         ]
         loader = iter(self._loader(self.train_data, [keys for batch in parts for keys in batch]))
