@@ -315,17 +315,11 @@ class Trainer:
                 "ema": self.ema.state_dict() if self.ema else None,
             }
             path = self.folder / f"checkpoint-{self.state.epoch:05d}-{self.state.step:07d}.pt"
-            try:
-                with written_whole(path) as part:
-                    torch.save(plain, part)
-                    checksum = sha256(part)
-                write_text(path.with_suffix(".sha256"), checksum)
-            except (OSError, RuntimeError) as error:  # torch.save says of a full disk that its writer failed
-                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-                raise UserError(
-                    f"the checkpoint {path} could not be written ({reason}): free some disk and start the same "
-                    "command again; the last whole checkpoint stays"
-                ) from None
+            with written_whole(path) as part:
+                with open(part, "wb") as file:
+                    torch.save(plain, file)
+                checksum = sha256(part)
+            write_text(path.with_suffix(".sha256"), checksum)
             for old in self._checkpoints()[:-2]:
                 old.with_suffix(".sha256").unlink(missing_ok=True)
                 old.unlink()
