@@ -194,7 +194,7 @@ class MSRN(Classifier):
 
     @property
     def sums_over_batch(self) -> bool:
-        """Where the labels' loss is a sum over images, the parts' sums add up, and the group loss counts once a part."""
+        """Where the labels' loss is a sum over images: its parts add up, and the group loss counts once a part."""
         return self.label_loss.reduction == "sum" and self.options.group_ratio > 0
 
     def group_loss(self, output: MSRNOutput) -> Tensor:
