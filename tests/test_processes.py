@@ -94,8 +94,8 @@ torch.save = full
 START = """
 import os, sys, torch
 from mlclib import __main__ as line
-from mlclib import inputs
 from mlclib.datasets.images import open_rgb
+from mlclib.training import inputs
 """
 
 

@@ -190,7 +190,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sys.path.insert(0, "tests")
 from pathlib import Path
 from test_training import trained
-from mlclib.errors import UserError
+from mlclib.common.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     trained(Path(sys.argv[1]))
