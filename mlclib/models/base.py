@@ -114,7 +114,7 @@ class Classifier(nn.Module):
     among its buffers or parameters, its label vectors under the name `label_vectors`, so that a run's weights hold it.
 
     published_loss: the loss that its authors train with, which configurations call "own".
-    sums_over_batch: whether the loss holds more than a mean over images, so that parts of a batch do not add up to it.
+    sums_over_batch: whether the loss holds more than `share` can put together from the parts of a batch.
     """
 
     Options: ClassVar[type] = Options

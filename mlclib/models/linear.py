@@ -56,7 +56,11 @@ class Linear(Classifier):
 
 
 def batch_norm(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """`norm` of features [B, F]; a batch of one image, which has no variance, is taken with the running statistics."""
-    if norm.training and features.shape[0] == 1:
+    """`norm` of features [B, F]; a batch of one image, which has no variance, is taken with the running statistics.
+
+    Where several processes share a batch it is never of one image, though their parts may be.
+    """
+    shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    if norm.training and features.shape[0] == 1 and not shared:
         return F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(features)

@@ -192,6 +192,11 @@ class MSRN(Classifier):
         """Soft margin + group_loss_weight * sum over labels of the distance to the group each belongs to most."""
         return self.label_term(output.logits, targets) + self.group_loss(output)
 
+    @property
+    def sums_over_batch(self) -> bool:
+        """Where the labels' loss is a sum over images, the parts' sums add up, and the group loss counts once a part."""
+        return self.label_loss.reduction == "sum" and self.options.group_ratio > 0
+
     def group_loss(self, output: MSRNOutput) -> Tensor:
         """The weighted sum over labels i of || L_i - groups[argmax_j S_ij] ||_2; 0 without groups."""
         if not len(output.groups):
