@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, float32, one_of, resnet_names, stored
+from mlclib.models.base import Classifier, Labels, Output, edges_lost, float32, one_of, resnet_names, stored
 from mlclib.models.graphs import adjacency
 from mlclib.models.losses import Loss
 from mlclib.models.pooling import semantic_pooling, semantic_weights
@@ -20,7 +20,7 @@ GRAPHS = ("cooccurrence", "identity", "random", "none")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.Shared):
     """layers: maps to pool, of 2, 3, 4. group_ratio: groups a label, G = int(ratio * C); 0 for no groups.
 
     head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias a label). width: D.
@@ -245,15 +245,7 @@ class MSRN(Classifier):
         return _Constant(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        found = []
-        for layer in sorted(self.options.layers):
-            cells = -(-input_size // STRIDES[layer])
-            if cells % 2 and cells > 1:
-                found.append(
-                    f"layer {layer} has {cells} x {cells} cells at {input_size} px and the 2 x 2 pooling of MSRN drops "
-                    "the last row and column: the right and lower edge of every picture is not seen"
-                )
-        return found
+        return edges_lost("MSRN", self.options.layers, input_size)
 
     def authors_names(self) -> dict[str, str]:
         names = resnet_names(self, "resnet_101.")
