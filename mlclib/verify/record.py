@@ -1,8 +1,9 @@
 """The record of an experiment's results for machines: results/<experiment>/ro-crate-metadata.json, an RO-Crate 1.1.
 
-JSON-LD (https://w3id.org/ro/crate/1.1) that names every table, figure and page with its SHA-256 and, for the numbers of
-a table, the runs that it is based on; for each run when and on what device it was made, of which data, by which commit
-and locked versions, and the SHA-256 of its manifest, which holds those of its files. The same results give the same bytes.
+JSON-LD (https://w3id.org/ro/crate/1.1) that names every table, figure and page with its SHA-256 and, for the numbers
+of a table, the runs that it is based on; for each run when and on what device it was made, of which data, by which
+commit and locked versions, and the SHA-256 of its manifest, which holds those of its files. The same results give the
+same bytes.
 """
 
 import json
@@ -46,30 +47,36 @@ def _add_run(crate: ROCrate, name: str, run: Run) -> None:
     made, about = store.provenance(run), run.about
     data, versions = about["data"], about["versions"]
     sizes = ", ".join(f"{count:,} {part}" for part, count in data["images"].items())
-    changed = ", with changes that are in no commit" if made["changed"] else ""
-    parts = {
-        "data": ("CreativeWork", made["data"], {"name": data["name"], "description": f"{sizes} images"}),
-        "code": ("SoftwareSourceCode", about["commit"], {"name": "mlclib", "version": f"{made['commit']}{changed}"}),
-        "environment": (
+    code = made["commit"] + (", with changes that are in no commit" if made["changed"] else "")
+    packages = [f"{package} {version}" for package, version in versions.items()]
+    lock = {"sha256": made["lock"]} if made["lock"] else {}
+    used = {
+        "data": _add(
+            crate,
+            f"#data-{made['data']}",
+            "CreativeWork",
+            {"name": data["name"], "description": f"{sizes} images", "sha256": made["data"]},
+        ),
+        "code": _add(crate, f"#code-{about['commit']}", "SoftwareSourceCode", {"name": "mlclib", "version": code}),
+        "environment": _add(
+            crate,
+            f"#environment-{made['lock']}",
             "SoftwareApplication",
-            made["lock"] or "unknown",
-            {"name": "requirements.lock", "softwareRequirements": [f"{k} {v}" for k, v in versions.items()]},
+            {"name": "requirements.lock", "softwareRequirements": packages, **lock},
         ),
     }
-    used = {what: _add(crate, f"#{what}-{key}", kind, **held) for what, (kind, key, held) in parts.items()}
-    used["data"]["sha256"] = made["data"]
-    if made["lock"]:
-        used["environment"]["sha256"] = made["lock"]
     folder = "/".join(run.folder.parts[-3:])
-    left = _add(crate, f"#{folder}", "CreativeWork", name=f"manifest.json of {folder}", sha256=made["manifest"])
+    manifest = {"name": f"manifest.json of {folder}", "sha256": made["manifest"]}
+    left = _add(crate, f"#{folder}", "CreativeWork", manifest)
     action = {
         "name": f"training of {name}",
         "description": f"seed {made['seed']} on {made['device']}",
         "startTime": about["started"],
         "endTime": about["ended"],
     }
-    action = _add(crate, f"#training-{folder}", "CreateAction", **action)
-    action["object"], action["instrument"], action["result"] = used["data"], [used["code"], used["environment"]], left
+    action = _add(crate, f"#training-{folder}", "CreateAction", action)
+    action["object"], action["result"] = used["data"], left
+    action["instrument"] = [used["code"], used["environment"]]
 
 
 def _add_file(crate: ROCrate, folder: Path, path: str) -> None:
@@ -88,6 +95,6 @@ def _add_file(crate: ROCrate, folder: Path, path: str) -> None:
         entity["isBasedOn"] = [run for run in known if run]
 
 
-def _add(crate: ROCrate, name: str, kind: str, **properties: Any) -> ContextEntity:
+def _add(crate: ROCrate, identifier: str, kind: str, properties: dict[str, Any]) -> ContextEntity:
     """An entity of the crate, each once."""
-    return crate.dereference(name) or crate.add(ContextEntity(crate, name, {"@type": kind, **properties}))
+    return crate.dereference(identifier) or crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))

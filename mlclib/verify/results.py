@@ -26,7 +26,9 @@ COMPUTED = ("05_tables", "06_protocols")  # their tables are made of predictions
 
 @dataclass
 class Report:
-    """What `verify` found; str() shows it. problems: what is contradicted, missing or damaged; unsure: nobody can tell."""
+    """What `verify` found; str() shows it. problems: what is contradicted, missing or damaged; unsure: what nobody can
+    tell.
+    """
 
     experiment: str
     facts: list[str] = field(default_factory=list)
@@ -160,8 +162,8 @@ def _retrain(study: Study, report: Report, names: list[str]) -> None:
     counts = Counter(number.verdict for number in numbers)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in retrain.VERDICTS if counts[verdict])
     report.facts.append(
-        f"trained anew: {', '.join(names)}; of {len(numbers)} scores {told} (tolerance {retrain.TOLERANCE:g} of a score; "
-        f"noise: a margin of {retrain.MARGIN:g} standard deviations of the seeds)"
+        f"trained anew: {', '.join(names)}; of {len(numbers)} scores {told} (tolerance {retrain.TOLERANCE:g} of a "
+        f"score; noise: equivalent within {retrain.MARGIN:g} standard deviations of the seeds)"
     )
     for number in numbers:
         if number.verdict not in (retrain.SAME, retrain.CLOSE):

@@ -1,9 +1,9 @@
 """A share of an experiment's runs trained anew, from the images on, and each of their scores compared with what stands.
 
 On the same machine, with the same code, versions and number of threads, a CPU must give the same bits: anything else
-contradicts. Elsewhere sums round otherwise, training carries the difference on, and a score ends where another seed might
-have ended. Then the question is whether the new score may come from the distribution of the old seeds', and it is asked
-twice, since not to find a difference is no proof that there is none:
+contradicts. Elsewhere sums round otherwise, training carries the difference on, and a score ends where another seed
+might have ended. Then the question is whether the new score may come from the distribution of the old seeds', and it is
+asked twice, since not to find a difference is no proof that there is none:
 
 - equivalence: is the new score's mean less than MARGIN standard deviations of the seeds away from the old ones'? The
   t-test of equivalence with a margin in standard deviations that are estimated too (Wellek, Testing Statistical
@@ -79,8 +79,8 @@ def retrained(study: Study, names: Sequence[str]) -> tuple[list[Number], list[st
             numbers += found
             if _same_ground(before, after) and any(number.verdict != SAME for number in found):
                 broken.append(
-                    f"{name}: trained anew on the same machine with the same code and versions it gave other bits, where "
-                    "a CPU promises the same"
+                    f"{name}: trained anew on the same machine with the same code and versions it gave other bits, "
+                    "where a CPU promises the same"
                 )
     return numbers, broken
 
