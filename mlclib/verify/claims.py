@@ -3,7 +3,8 @@
 A claim is a piece of a text, and rules over cells of tables that must hold as long as the text stands. Every figure in
 the README's prose, and in the titles and notes of experiments, must lie in a claim that makes use of it, or among the
 `given` figures, which rest on no table and say on what instead. A figure is a number in digits, but not in code, in a
-link's target, or in a name (`names`: "VOC 2007").
+link's target, or in a name (`names`: "VOC 2007"). `tables` gives CSV files, by their path from the repository's root,
+the names that rules call them by.
 
 A rule takes one quantity and states what it is:
 
@@ -24,15 +25,17 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mlclib.common.errors import UserError, misfit, unknown
 
 FILE = Path("claims.yaml")
 README = "README.md"
-FIGURE = re.compile(r"(?<![\w.,])(?<![A-Za-z]-)(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-# What a reader takes for no figure: code, commented out, the targets of links.
-NO_PROSE = re.compile(r"```.*?```|^ {4}.*?$|`[^`]*`|<!--.*?-->|(?<=\])\([^)]*\)", re.DOTALL | re.MULTILINE)
+FIGURE = re.compile(r"(?<![\w.,])(?<![A-Za-z]-)(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?(?:e-?\d++)?(?!_)")
+# What a reader takes for no figure: code, comments, targets of links, numbers of papers.
+NO_PROSE = re.compile(
+    r"```.*?```|^ {4}.*?$|`[^`]*`|<!--.*?-->|(?<=\])\([^)]*\)|arXiv \d{4}\.\d{5}", re.DOTALL | re.MULTILINE
+)
 
 Number = str | int | float
 Cell = tuple[str, str | list[str], str]
@@ -58,10 +61,19 @@ class Rule(_Strict):
     at_most: Number | None = Field(None, alias="at most")
     between: tuple[Number, Number] | None = None
 
-    def broken(self, root: Path, results: Path) -> str:
+    @model_validator(mode="after")
+    def _whole(self) -> "Rule":
+        quantities = (self.cell, self.difference, self.least, self.most, self.count, self.order)
+        if sum(quantity is not None for quantity in quantities) != 1:
+            raise ValueError("a rule takes one quantity: cell, difference, least, most, count or order")
+        if not self.order and all(one is None for one in (self.equal, self.at_least, self.at_most, self.between)):
+            raise ValueError("a rule states what it is: is, at least, at most or between")
+        return self
+
+    def broken(self, tables: "_Tables") -> str:
         """What the tables say instead, a phrase; empty where the rule holds. Raises UserError for a cell that is not
-        there."""
-        tables = _Tables(root, results)
+        there.
+        """
         if self.order:
             values = [tables.number(*cell) for cell in self.order]
             held = all(a > b for a, b in zip(values, values[1:], strict=False))
@@ -77,8 +89,8 @@ class Rule(_Strict):
             low, high = map(float, self.between)
         return "" if low <= value <= high else f"it is {value:.6g}"
 
-    def tables(self) -> set[str]:
-        """The tables that the rule reads."""
+    def reads(self) -> set[str]:
+        """The names of the tables that the rule reads."""
         cells = [self.cell, *(self.difference or ()), self.least, self.most, *(self.order or ())]
         return {cell[0] for cell in cells if cell} | ({self.count} if self.count else set())
 
@@ -114,6 +126,7 @@ class Claims(_Strict):
     """What claims.yaml holds."""
 
     names: list[str] = []
+    tables: dict[str, str] = {}
     given: list[Given] = []
     claims: list[Claim]
 
@@ -134,13 +147,14 @@ def broken(claims: Claims, root: Path, results: Path | None = None, experiment: 
 
     results: the folder that stands for root/results; experiment: only claims on tables of that one.
     """
-    results, found = results or root / "results", []
+    tables, found = _Tables(claims.tables, root, results or root / "results"), []
     for claim in claims.claims:
         for rule in claim.rules:
-            if experiment and not any(Path(table).parts[:2] == ("results", experiment) for table in rule.tables()):
+            read = (claims.tables.get(name, "") for name in rule.reads())
+            if experiment and not any(path.startswith(f"results/{experiment}/") for path in read):
                 continue
             try:
-                said = rule.broken(root, results)
+                said = rule.broken(tables)
             except UserError as error:
                 said = str(error)
             if said:
@@ -150,9 +164,10 @@ def broken(claims: Claims, root: Path, results: Path | None = None, experiment: 
 
 def uncovered(claims: Claims, root: Path) -> list[str]:
     """A sentence for each figure that no claim covers, and for each claim whose words stand nowhere, or whose rules
-    make no use of a figure in them."""
+    make no use of a figure in them.
+    """
     found = []
-    places = {README: None, **{f"experiments/{path.name}": None for path in sorted((root / "experiments").glob("*"))}}
+    places = [README, *(f"experiments/{path.name}" for path in sorted((root / "experiments").glob("*.yaml")))]
     for place in places:
         text = _prose(root / place)
         covered = [False] * len(text)
@@ -171,25 +186,26 @@ def uncovered(claims: Claims, root: Path) -> list[str]:
                     if _figure(figure) not in used:
                         found.append(f"no rule of the claim {one.text!r} makes use of its {figure}")
         for match in FIGURE.finditer(_without(text, claims.names)):
-            if not covered[match.start()]:
+            if not all(covered[match.start() : match.end()]):
                 line = " ".join(text[max(0, match.start() - 60) : match.end() + 40].split())
                 found.append(f"{place}: no claim of {FILE} covers {match[0]} in {line!r}")
-    known = [place for place in places]
     for one in (*claims.claims, *claims.given):
         if one.place not in places:
-            found.append(str(unknown("text", one.place, known, where=str(FILE))))
+            found.append(str(unknown("text", one.place, places, where=str(FILE))))
     return found
 
 
 class _Tables:
-    """CSV files by their path from the repository's root, their cells as they are written."""
+    """The CSV files that claims.yaml names, their cells as they are written."""
 
-    def __init__(self, root: Path, results: Path):
-        self.root, self.results = root, results
+    def __init__(self, known: dict[str, str], root: Path, results: Path):
+        self.known, self.root, self.results = known, root, results
 
     def read(self, table: str) -> pd.DataFrame:
-        parts = Path(table).parts
-        path = self.results.joinpath(*parts[1:]) if parts[0] == "results" else self.root / table
+        if table not in self.known:
+            raise unknown("table", table, self.known, where=str(FILE))
+        first, *rest = Path(self.known[table]).parts
+        path = self.results.joinpath(*rest) if first == "results" else self.root.joinpath(first, *rest)
         if not path.is_file():
             raise UserError(f"there is no table {path}")
         return _csv(path, path.stat().st_mtime_ns)
@@ -198,9 +214,12 @@ class _Tables:
         frame = self.read(table)
         keys = [row] if isinstance(row, str) else row
         found = frame[(frame.iloc[:, : len(keys)] == keys).all(axis=1)]
-        if len(found) != 1:
-            rows = frame.iloc[:, : len(keys)].agg(", ".join, axis=1)
-            raise unknown("row", ", ".join(keys), rows, where=table)
+        if not len(found):
+            raise unknown("row", ", ".join(keys), frame.iloc[:, : len(keys)].agg(", ".join, axis=1), where=table)
+        if len(found) > 1:
+            raise UserError(
+                f"{len(found)} rows of {table} begin with {', '.join(keys)!r}: tell them by more of their cells"
+            )
         return self._numbers(table, found, column)[0]
 
     def numbers(self, table: str, patterns: list[str], column: str) -> list[float]:
