@@ -1,13 +1,13 @@
 """One table of measurements a device: results/benchmarks/<device>.csv and .md."""
 
 import csv
-import platform
 import re
 from pathlib import Path
 
 import torch
 
 from mlclib.common.files import written_whole
+from mlclib.common.machine import processor
 
 FOLDER = Path("results/benchmarks")
 COLUMNS = ("name", "value", "unit", "detail")
@@ -22,10 +22,7 @@ def device_name() -> str:
     """The name of the GPU, or of the processor."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    try:
-        return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
-    except (OSError, TypeError):
-        return platform.processor() or platform.machine()
+    return processor()
 
 
 def write(rows: list[dict[str, object]]) -> Path:

@@ -15,10 +15,11 @@ attention   where a model looks, and whether that is right
 tables      every table, by the notebook that shows it
 figures     every figure, by the notebook that shows it
 inference   a finished run at work on other images: predictions, ONNX
+verify      whether results can be believed: recomputed, trained anew, sentences held to tables, on record
 pages       what people look at: the notebooks' frame, the explorer, the pages of results
 """
 
 ROOMS = (
     *("common", "scores", "datasets", "transforms", "models", "config", "training", "runs"),
-    *("attention", "tables", "figures", "inference", "pages", "__main__"),
+    *("attention", "tables", "figures", "inference", "verify", "pages", "__main__"),
 )

@@ -113,6 +113,15 @@ def accept(arguments: argparse.Namespace) -> None:
             print(f"accepted: {name} ({'; '.join(reasons)})")
 
 
+def verify(arguments: argparse.Namespace) -> int:
+    """Check an experiment's runs, tables, figures and claims; with --retrain, train some runs anew and compare."""
+    from mlclib.verify import results
+
+    report = results.verify(_study(arguments), arguments.cores, arguments.retrain, arguments.seed)
+    print(report)
+    return 0 if report.ok else 1
+
+
 def execute(arguments: argparse.Namespace) -> None:
     """Run one notebook headless."""
     from mlclib.runs import execution
@@ -245,6 +254,12 @@ def parser() -> argparse.ArgumentParser:
     cores(studied(status, "list what reproduce would run, and why"))
 
     studied(accept, "take finished runs as current although the code changed")
+
+    sub = studied(verify, "check what stands against the runs, and train some of them anew")
+    share = "train this share of the runs anew, 0.1 for a tenth, and compare their scores"
+    sub.add_argument("--retrain", type=float, metavar="SHARE", help=share)
+    sub.add_argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)")
+    cores(sub)
 
     sub = studied(run, "one job of reproduce: train one run")
     sub.add_argument("--name", required=True, help="the run, as status names it")

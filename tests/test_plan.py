@@ -25,7 +25,7 @@ def noted(study: Study) -> None:
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(stage.name)
         outputs = {f"tables/{table.name}": plan.sha256(table)}
-        plan._write(study, stage.name, plan._inputs(study, stage), outputs)
+        plan._write(study, stage.name, plan.inputs(study, stage), outputs)
     page = study.folder / "README.md"
     page.write_text("page")
     plan.page_written(study, page)

@@ -119,7 +119,7 @@ def execute(study: Study, experiment: str, name: str) -> Path:
     if name not in stages:
         raise unknown("stage", name, stages, where=f"experiment {study.experiment.name!r}")
     stage = stages[name]
-    inputs = _inputs(study, stage)
+    rests_on = inputs(study, stage)
     given = {"experiment": experiment, "data": str(study.root), "results": str(study.results)}
     copy = study.folder / "notebooks" / f"{name}.ipynb"
     with tempfile.TemporaryDirectory() as folder:
@@ -134,7 +134,7 @@ def execute(study: Study, experiment: str, name: str) -> Path:
     kept = [path for path in sorted(written) if path.exists() and path.parent.name in SHOWN]
     outputs = {path.relative_to(study.folder.resolve()).as_posix(): sha256(path) for path in kept}
     _drop(study, set(record(study, name).get("outputs", ())) - outputs.keys(), but=name)
-    _write(study, name, inputs, outputs)
+    _write(study, name, rests_on, outputs)
     return copy
 
 
@@ -180,7 +180,7 @@ def _write(study: Study, name: str, inputs: dict[str, str], outputs: dict[str, s
 
 
 def _outdated(study: Study, stage: Stage) -> list[str]:
-    return _differs(study, stage.name, _inputs(study, stage))
+    return _differs(study, stage.name, inputs(study, stage))
 
 
 def _outdated_page(study: Study, stages: dict[str, Stage]) -> list[str]:
@@ -201,7 +201,7 @@ def _differs(study: Study, name: str, inputs: dict[str, str]) -> list[str]:
     return found
 
 
-def _inputs(study: Study, stage: Stage) -> dict[str, str]:
+def inputs(study: Study, stage: Stage) -> dict[str, str]:
     """What the notebook's result rests on, each with what stands for it."""
     setting, every = study.experiment, study.every_run()
     found = sources.notebook(Path("notebooks") / f"{stage.notebook}.ipynb")

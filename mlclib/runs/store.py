@@ -64,6 +64,20 @@ def finished(folder: Path) -> bool:
     return _verified(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
 
 
+def damaged(folder: Path) -> list[str]:
+    """The files of a run's manifest, or it itself, that are missing or of another checksum; none where there is no
+    manifest.
+    """
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return []
+    try:
+        sums = json.loads(manifest.read_text(encoding="utf-8")).items()
+    except (ValueError, AttributeError):
+        return [manifest.name]
+    return [name for name, digest in sums if not (folder / name).is_file() or sha256(folder / name) != digest]
+
+
 @lru_cache(maxsize=4096)
 def _verified(folder: Path, stats: tuple) -> bool:
     """`finished`, each state of a run folder hashed once a process however many tables read it."""
@@ -84,6 +98,28 @@ def read(folder: str | Path) -> Run:
     with np.load(folder / "predictions.npz", allow_pickle=False) as file:
         logits = {key.removeprefix("logits_"): file[key] for key in file.files if key.startswith("logits_")}
         return Run(folder, about, file["names"].tolist(), logits, file["targets"])
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """How the run was made: checksum of its manifest, seed, commit and whether files differed from it, checksums of the
+    lock file (None in runs that did not record it) and of the data, device; of predictions from outside their file.
+    """
+    if "external" in run.about:
+        return {"external": run.about["external"], "checksum": sha256(run.folder)}
+    about = run.about
+    commit, changed, _ = about["commit"].partition("+")
+    hardware = about["hardware"]
+    return {
+        "manifest": sha256(run.folder / "manifest.json"),
+        "seed": about["seed"],
+        "commit": commit,
+        "changed": bool(changed),
+        "lock": about.get("lock"),
+        "data": about["data"]["checksum"],
+        "device": ", ".join(hardware.get("gpus", ()))
+        or hardware.get("processor")
+        or hardware.get("machine", "unknown"),
+    }
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:

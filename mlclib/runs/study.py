@@ -26,6 +26,7 @@ from mlclib import config, datasets, models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import held, sha256, write_text, written_whole
+from mlclib.common.machine import processor
 from mlclib.common.progress import Progress
 from mlclib.config import Experiment, RunConfig
 from mlclib.datasets import content, integrity, labels
@@ -239,15 +240,15 @@ class Study:
 
     def finished(self, model: str) -> list[Run]:
         """The finished runs of one of the experiment's models, by seed; none where nothing is trained yet."""
-        return self._finished(self.experiment.run(model))
+        return self.read(self.experiment.run(model))
 
     def finished_variants(self, model: str, axis: str) -> dict[str, list[Run]]:
         """The finished runs of each variant of an ablation axis."""
-        return {value: self._finished(run) for value, run in self.experiment.variants(model, axis).items()}
+        return {value: self.read(run) for value, run in self.experiment.variants(model, axis).items()}
 
-    def _finished(self, run: RunConfig) -> list[Run]:
-        found = [self._read(run, seed) for seed in self.experiment.seeds if self.outdated(run, seed) is not None]
-        return found
+    def read(self, run: RunConfig) -> list[Run]:
+        """The finished runs of one configuration, by seed."""
+        return [self._read(run, seed) for seed in self.experiment.seeds if self.outdated(run, seed) is not None]
 
     def _read(self, run: RunConfig, seed: int) -> Run:
         """A finished run, with the notes of today and what of the code changed since it was made."""
@@ -388,6 +389,7 @@ class Study:
             },
             "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
             "commit": _commit(),
+            "lock": sha256(sources.LOCK) if sources.LOCK.is_file() else None,
             "hardware": _hardware(),
             "started": started,
             "ended": _now(),
@@ -481,7 +483,8 @@ def _commit() -> str:
 
 def _hardware() -> dict[str, Any]:
     gpu = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpus": gpu}
+    there = {"machine": platform.machine(), "processor": processor(), "cores": os.cpu_count()}
+    return {**there, "threads": torch.get_num_threads(), "gpus": gpu}
 
 
 def _now() -> str:

@@ -56,6 +56,7 @@ def compare(model: str, axis: str, variants: Models, full: list[Run], *, selecti
         reference=list(variants).index(full_name) if full_name else None,
         marks=marks,
         footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
+        runs=variants,
         caption=" ".join(sentences),
     )
 
@@ -92,6 +93,7 @@ def per_class(model: str, axis: str, variants: Models, full: list[Run], *, selec
         formats=dict.fromkeys(others, "+.1f"),
         marks=marks,
         footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
+        runs=variants,
         caption=" ".join(sentences),
     )
 

@@ -6,13 +6,14 @@ import pandas as pd
 from mlclib.attention.evaluation import SCORES, summary
 from mlclib.attention.learnt import assignment, embeddings, nearest
 from mlclib.attention.saliency import BASELINES, Subject
+from mlclib.runs.store import Run
 from mlclib.tables.rendering import Table
 
 
-def localisation(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
+def localisation(scores: pd.DataFrame, name: str, about: str, runs: list[Run]) -> list[Table]:
     """`evaluation.localisation` as two tables, by size of the things and by label; none where nothing was scored.
 
-    name: the tables' file name; about: a sentence on the model and the images.
+    name: the tables' file name; about: a sentence on the model and the images; runs: those that were looked at.
     """
     if scores.empty:
         return []
@@ -39,6 +40,7 @@ def localisation(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
             name=name,
             title=f"Where the maps lie: {len(counts)} labels in {counts['row'].nunique()} images ({sizes})",
             frame=by_size,
+            runs={"": runs},
             caption=caption,
             spread=spread,
             best=tuple(by_size.columns[2:]),
@@ -47,6 +49,7 @@ def localisation(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
             name=f"{name}-labels",
             title="Area under the localisation curve by label, smallest things first",
             frame=by_label,
+            runs={"": runs},
             caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
             formats={"things": ".0f"},
             best=tuple(last.index),
@@ -55,16 +58,17 @@ def localisation(scores: pd.DataFrame, name: str, about: str) -> list[Table]:
     ]
 
 
-def learnt(subject: Subject, name: str) -> list[Table]:
+def learnt(subject: Subject, name: str, run: Run) -> list[Table]:
     """What the model has learnt of the labels as tables: each label's nearest, and MSRN's groups where there are any.
 
-    name: the first table's file name; the second's is <name>-groups.
+    name: the first table's file name; the second's is <name>-groups. run: the subject's.
     """
     before, after = embeddings(subject.model)
     frame = pd.DataFrame({"label": list(subject.labels), "nearest as learnt": nearest(after, subject.labels)})
     if before is not None:
         frame.insert(1, "nearest before", nearest(before, subject.labels))
-    found = [Table(name, "Each label's nearest labels", frame, "In brackets the cosine similarity of their vectors.")]
+    runs, caption = {"": [run]}, "In brackets the cosine similarity of their vectors."
+    found = [Table(name, "Each label's nearest labels", frame, caption, runs=runs)]
     shares = assignment(subject.model)
     rows = []
     for group in range(shares.shape[1]):
@@ -73,7 +77,8 @@ def learnt(subject: Subject, name: str) -> list[Table]:
     if rows:
         frame = pd.DataFrame(rows, columns=["group", "members"])
         caption = "A label stands with the group it belongs to most, in brackets its share in it."
-        found.append(Table(f"{name}-groups", "The groups that the model has made of the labels", frame, caption))
+        title = "The groups that the model has made of the labels"
+        found.append(Table(f"{name}-groups", title, frame, caption, runs=runs))
     return found
 
 

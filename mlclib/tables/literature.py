@@ -67,6 +67,7 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
         best=tuple(figures) if comparable else (),
         marks=marks,
         footnotes=footnotes,
+        runs={row["method"]: models[model] for row, model in zip(about, models, strict=False)},
         caption=" ".join(filter(None, sentences)),
     )
 

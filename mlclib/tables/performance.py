@@ -66,6 +66,7 @@ def scores(models: Models, *, selection: str = "last") -> Table:
         best=("mAP", *RATES),
         marks=marks,
         footnotes=footnotes,
+        runs=models,
         caption=" ".join(sentences),
     )
 
@@ -98,6 +99,7 @@ def per_class(models: Models, *, selection: str = "last") -> Table:
         across=True,
         marks=marks,
         footnotes={NOISE: captions.noise("the highest of its row", reference)} if marks else {},
+        runs=models,
         caption=" ".join(sentences),
     )
 
@@ -120,5 +122,6 @@ def further(models: Models, *, selection: str = "last") -> Table:
         frame=pd.concat([pd.DataFrame({"model": list(models)}), mean.reset_index(drop=True)], axis=1),
         spread=spread.reset_index(drop=True),
         best=tuple(name for name, score in metrics.FURTHER.items() if not score.lower),
+        runs=models,
         caption=" ".join(sentences),
     )

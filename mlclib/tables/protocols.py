@@ -117,6 +117,7 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
         frame=mean.reset_index(),
         spread=spread.reset_index(drop=True),
         formats=dict.fromkeys(names, "+.2f"),
+        runs={f"{score} {model}": models[model] for score, model in columns},
         caption=" ".join(sentences),
     )
 

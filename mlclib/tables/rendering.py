@@ -1,6 +1,7 @@
 """One table in four formats: csv for machines, md for GitHub, html for a browser, tex for a paper.
 
-The formats show the same figures. Nothing in them depends on when or where they were rendered.
+The formats show the same figures. Nothing in them depends on when or where they were rendered. A fifth file, json, and
+a folded part of the html page say which runs they are of (provenance.py).
 """
 
 import html
@@ -13,6 +14,8 @@ import great_tables
 import pandas as pd
 
 from mlclib.common.files import write_text
+from mlclib.runs.store import Run
+from mlclib.tables import provenance
 
 DASH = "—"  # nothing computed or published this figure
 
@@ -29,6 +32,7 @@ class Table:
     with `across`, each row for itself; values that are written alike share their place.
     reference: the row that the others are compared with, as the full model of an ablation.
     marks: (row, column) -> marks set high beside the cell, each explained in footnotes: mark -> sentence.
+    runs: what it is made of: the runs of a row, by its first cell, or of a column, by its name, or "" -> of all of it.
     """
 
     name: str
@@ -43,10 +47,12 @@ class Table:
     across: bool = False
     marks: dict[tuple[int, str], str] = field(default_factory=dict)
     footnotes: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, list[Run]] = field(default_factory=dict)
 
     def write(self, folder: str | Path) -> "Table":
-        """Write <name>.csv, .md, .html and .tex into `folder`, each whole or not at all; the table itself."""
-        for kind, text in (("csv", csv(self)), ("md", markdown(self)), ("html", page(self)), ("tex", latex(self))):
+        """Write <name>.csv, .md, .html, .tex and .json into `folder`, each whole or not at all; the table itself."""
+        texts = {"csv": csv(self), "md": markdown(self), "html": page(self), "tex": latex(self)}
+        for kind, text in (texts | {"json": provenance.json_text(self.runs)}).items():
             write_text(Path(folder) / f"{self.name}.{kind}", text)
         return self
 
@@ -115,10 +121,13 @@ def fragment(table: Table) -> str:
 
 
 def page(table: Table) -> str:
-    """A whole HTML page that opens from disk; a click on a column's head sorts by it."""
+    """A whole HTML page that opens from disk; a click on a column's head sorts by it, one on "Runs" lists them."""
     title = html.escape(table.title)
     return PAGE.format(
-        title=title, style="", body=f"<main>\n<h1>{title}</h1>\n{fragment(table)}</main>", script=SORTABLE
+        title=title,
+        style=provenance.STYLE,
+        body=f"<main>\n<h1>{title}</h1>\n{fragment(table)}{provenance.details(table.runs)}</main>",
+        script=SORTABLE,
     )
 
 
@@ -288,7 +297,7 @@ h1 {{ font-size: 1.4rem; line-height: 1.25; }}
 """
 
 SORTABLE = """<script>
-for (const head of document.querySelectorAll("table thead th")) {
+for (const head of document.querySelectorAll("figure table thead th")) {
   head.tabIndex = 0;
   head.style.cursor = "pointer";
   head.title = "Sort by this column";

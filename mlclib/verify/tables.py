@@ -1,0 +1,56 @@
+"""An experiment's tables made anew from the predictions of its runs, and held against those that stand."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlclib.runs.store import Run
+from mlclib.runs.study import Study
+from mlclib.tables import ablation, comparison, entries, literature, performance, protocols, rendering
+from mlclib.tables.rendering import Table
+
+
+def recomputed(study: Study, cores: int) -> list[Table]:
+    """Every table that 05_tables and 06_protocols write. Nothing is taken from a cache of an earlier process.
+
+    Most of the time goes into the bootstrap draws of single runs, which are made on `cores` threads first; the tables
+    then find them. Raises UserError where no run is finished.
+    """
+    models = entries.models(study)
+    _draw([run for runs in (*models.values(), *_variants(study)) for run in runs], cores)
+    entered = entries.entered(study.folder / "external", models[next(iter(models))][0].labels)
+    audit = protocols.audit(models)
+    return [
+        performance.scores(models),
+        performance.per_class(models),
+        performance.further(models),
+        *ablation.every(study),
+        *literature.beside(models, entered),
+        protocols.table(audit, models),
+    ]
+
+
+def difference(path: Path, table: Table) -> str:
+    """Where the CSV file at `path` says another thing than the table, a phrase; empty where the bytes are the same."""
+    stands, made = path.read_text(encoding="utf-8"), rendering.csv(table)
+    if stands == made:
+        return ""
+    for number, (old, new) in enumerate(zip(stands.splitlines(), made.splitlines(), strict=False), start=1):
+        if old != new:
+            return f"line {number} is {_cut(old)}, and its runs' predictions give {_cut(new)}"
+    return f"it has {len(stands.splitlines())} lines, and its runs' predictions give {len(made.splitlines())}"
+
+
+def _draw(runs: list[Run], cores: int) -> None:
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(lambda run: comparison.bootstrap([run], "last"), runs))
+
+
+def _variants(study: Study) -> Iterator[list[Run]]:
+    for model in study.experiment.ablation:
+        for axis in study.experiment.axes(model):
+            yield from study.finished_variants(model, axis).values()
+
+
+def _cut(line: str) -> str:
+    return repr(line if len(line) <= 100 else f"{line[:97]}...")
