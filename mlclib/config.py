@@ -108,8 +108,11 @@ NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
 
 @dataclass(frozen=True)
 class Attention(_Strict):
-    """What 04_attention shows: of which models (null: all of the experiment's), test images by row, how many images are
-    scored against their boxes, and on how many maps are tried by deletion and insertion.
+    """What 04_attention shows.
+
+    models: whose attention (null: that of all the experiment's models). images: the test images in its pictures, by
+    row. scored: how many test images have their maps scored against boxes. tried: how many have what their maps point
+    at hidden (deletion) and shown (insertion).
     """
 
     models: Annotated[tuple[str, ...], AfterValidator(_distinct)] | None = None

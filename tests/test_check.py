@@ -268,8 +268,9 @@ def test_the_disk_that_is_foretold_is_what_a_run_takes(yaml, recipe, monkeypatch
 PEAK = """
 import sys
 import numpy as np, psutil, torch
-from mlclib import check, config
-from mlclib.study import Study
+from mlclib import config
+from mlclib.runs import check
+from mlclib.runs.study import Study
 study = Study(config.load(sys.argv[1], {"input_size": 192, "training.batch_size": 20, "backbone.name": "resnet18",
     "training.precision": sys.argv[2]}))
 run = study.experiment.run("gmp")

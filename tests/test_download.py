@@ -15,8 +15,11 @@ import zipfile
 
 import pytest
 
+from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import download
+from mlclib.datasets import voc as reader
+from mlclib.datasets.base import Archive
 
 
 def tar_of(members: dict[str, bytes], *extra: tarfile.TarInfo) -> bytes:
@@ -60,7 +63,7 @@ class Host(http.server.ThreadingHTTPServer):
         self.files[f"/{name}"] = content
         url = f"http://127.0.0.1:{self.server_port}/{name}"
         known = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "unpacked": len(content)}
-        return download.Archive(url=url, holds=holds, **{**known, **changes})
+        return Archive(url=url, holds=holds, **{**known, **changes})
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -105,13 +108,13 @@ def voc(host, monkeypatch):
         host.archive("trainval.tar", tar_of(TRAINVAL), f"{VOC}/ImageSets/Main/trainval.txt"),
         host.archive("test.tar", tar_of(TEST), f"{VOC}/ImageSets/Main/test.txt"),
     )
-    monkeypatch.setitem(download.ARCHIVES, "voc2007", archives)
+    monkeypatch.setitem(reader.ARCHIVES, "voc2007", archives)
     return archives
 
 
 def serve(host, monkeypatch, name: str, content: bytes, holds: str = "a.txt", **changes) -> download.Archive:
     archive = host.archive(name, content, holds, **changes)
-    monkeypatch.setitem(download.ARCHIVES, "voc2007", (archive,))
+    monkeypatch.setitem(reader.ARCHIVES, "voc2007", (archive,))
     return archive
 
 
@@ -176,8 +179,8 @@ def test_a_host_that_breaks_off_at_once_is_given_up_with_the_way_by_hand(host, v
 
 
 def test_no_network_is_one_sentence_with_url_path_and_checksum(host, voc, tmp_path, monkeypatch):
-    away = download.Archive("http://127.0.0.1:9/a.tar", 10, "0" * 64, "a", 10)  # nobody listens on port 9
-    monkeypatch.setitem(download.ARCHIVES, "voc2007", (away,))
+    away = Archive("http://127.0.0.1:9/a.tar", 10, "0" * 64, "a", 10)  # nobody listens on port 9
+    monkeypatch.setitem(reader.ARCHIVES, "voc2007", (away,))
     with pytest.raises(
         UserError, match=r"refused.*download http://127.0.0.1:9/a.tar .*SHA-256 0{64}\) to .*a.tar and run"
     ):
@@ -316,7 +319,7 @@ def test_two_at_once_are_kept_apart(host, voc, tmp_path):
 
 def test_an_archive_behind_a_login_is_asked_for(host, voc, tmp_path, monkeypatch):
     secret = host.archive("test.tar", tar_of(TEST), f"{VOC}/ImageSets/Main/test.txt", login=True)
-    monkeypatch.setitem(download.ARCHIVES, "voc2012", (voc[0], secret))
+    monkeypatch.setitem(reader.ARCHIVES, "voc2012", (voc[0], secret))
     with pytest.raises(UserError, match=r"test.tar needs a free account: download .* to .*test.tar and run this again"):
         download.get("voc2012", tmp_path)
     assert contents(tmp_path) == TRAINVAL  # what can be fetched is
@@ -324,9 +327,10 @@ def test_an_archive_behind_a_login_is_asked_for(host, voc, tmp_path, monkeypatch
 
 CHILD = """
 import os, sys
-from mlclib.datasets import download
-archives = tuple(download.Archive(*row) for row in {rows!r})
-download.ARCHIVES["voc2007"] = archives
+from mlclib.datasets import download, voc
+from mlclib.datasets.base import Archive
+archives = tuple(Archive(*row) for row in {rows!r})
+voc.ARCHIVES["voc2007"] = archives
 step, count = sys.argv[2], 0
 if step:
     # Die as by SIGKILL at the n-th call of one operation.
@@ -382,7 +386,7 @@ def test_a_kill_in_the_middle_of_a_download_resumes(host, voc, tmp_path):
     assert contents(tmp_path) == TRAINVAL | TEST
 
 
-@pytest.mark.parametrize("name", download.BY_HAND)
+@pytest.mark.parametrize("name", [name for name in datasets.NAMES if not datasets.archives(name)])
 def test_data_sets_to_fetch_by_hand_say_how(tmp_path, name):
     with pytest.raises(UserError) as error:
         download.get(name, tmp_path)
@@ -395,7 +399,7 @@ def test_an_unknown_data_set_is_one_sentence(tmp_path):
 
 
 def test_the_table_of_archives_is_well_formed():
-    for archives in download.ARCHIVES.values():
-        for archive in archives:
+    for name in datasets.NAMES:
+        for archive in datasets.archives(name):
             assert re.fullmatch("[0-9a-f]{64}", archive.sha256) and archive.size <= archive.unpacked
             assert re.match(r"https?://(thor|host)\.robots\.ox\.ac\.uk|http://images\.cocodataset\.org", archive.url)

@@ -75,13 +75,28 @@ def test_extreme_logits_give_finite_values_and_slopes(loss, dtype):
     assert wrong > 1 and 0 <= right < 1e-30
 
 
-def test_a_sum_is_told_to_those_who_part_a_batch():
-    """The mean over the parts of a batch is the mean over the batch; a sum over it is not."""
-    known = {"labels": 3, "backbone": "test_resnet"}
-    assert models.build("ml_decoder", **known, width=8).sums_over_batch
-    assert not models.build("ml_decoder", **known, width=8, loss="soft-margin").sums_over_batch
-    assert models.build("gmp", **known, loss={"reduction": "sum"}).sums_over_batch
-    assert not models.build("gmp", **known).sums_over_batch
+@pytest.mark.parametrize("difficult", ["present", "absent", "ignore"])
+@pytest.mark.parametrize("loss", [Loss(), Loss(reduction="sum", scale=3.0), "own"], ids=str)
+def test_the_parts_of_a_batch_add_up_to_it_by_their_shares(loss, difficult):
+    """Also where a part knows nothing of any label; ML-Decoder's own loss is a sum."""
+    model = models.build("ml_decoder", labels=5, backbone="test_resnet", width=8, loss=loss, difficult=difficult)
+    logits, targets = some()
+    targets[0] = 0
+    shares = []
+    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        share = model.share(targets[rows], targets)
+        shares.append(share * model.label_term(logits[rows], targets[rows]))
+    assert not model.sums_over_batch
+    torch.testing.assert_close(sum(shares), model.label_term(logits, targets), rtol=1e-12, atol=0)
+
+
+def test_a_loss_that_no_shares_put_together_says_so():
+    told = {"label_vectors": torch.eye(5), "cooccurrence": (torch.ones(5, 5) - torch.eye(5), torch.full((5,), 9))}
+    known = {"labels": 5, "backbone": "test_resnet", **told}
+    assert models.build("dsdl", **known).sums_over_batch  # norms
+    assert not models.build("msrn", **known, width=8).sums_over_batch
+    assert models.build("msrn", **known, width=8, loss={"reduction": "sum"}).sums_over_batch
+    assert not models.build("msrn", **known, width=8, loss={"reduction": "sum"}, group_ratio=0.0).sums_over_batch
 
 
 @pytest.mark.parametrize("change", [{"alpha": 1.0}, {"clip": 1.0}, {"gamma_absent": -1.0}, {"floor": -1.0}])

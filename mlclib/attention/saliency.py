@@ -26,7 +26,7 @@ from mlclib.models.base import Classifier
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
 
-GRID = 112  # cells a side of every map: finer than the finest layer at 448 px, 28 px of a side of 3,136
+GRID = 112  # cells a side of every map: twice the 56 of the finest layer (stride 8) at 448 px
 BASELINES = ("centre", "random")
 
 

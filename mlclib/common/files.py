@@ -1,6 +1,7 @@
 """Files that are either whole or not there, and their checksums."""
 
 import datetime
+import errno
 import hashlib
 import os
 import platform
@@ -12,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from mlclib.common.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, or for this user, or in one file
 WRITTEN = "MLCLIB_WRITTEN"  # the environment variable that names a file in which each path written is noted
 
 
@@ -20,7 +22,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
     The data is flushed to disk before the rename; when the block raises, the
-    temporary file goes and whatever stood at `path` stays as it was.
+    temporary file goes and whatever stood at `path` stays as it was. Raises
+    UserError where the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +36,15 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         if log := os.environ.get(WRITTEN):
             with open(log, "a", encoding="utf-8") as file:
                 file.write(f"{path.resolve()}\n")
+    except (OSError, RuntimeError) as error:
+        found = (error, error.__context__)  # torch.save says that its writer failed, and why in its context
+        full = [reason for reason in found if isinstance(reason, OSError) and reason.errno in FULL]
+        if not full:
+            raise
+        raise UserError(
+            f"{path} could not be written ({full[0].strerror}): free some disk and start the same command again; what "
+            "was written before stays"
+        ) from None
     finally:
         part.unlink(missing_ok=True)
 
@@ -56,7 +68,7 @@ def held(path: str | Path, what: str, waits: bool = True) -> Iterator[None]:
         lock.acquire()
     try:
         now = datetime.datetime.now().isoformat(" ", "seconds")
-        owner.write_text(f"process {os.getpid()} on {platform.node()}, since {now}", encoding="utf-8")
+        write_text(owner, f"process {os.getpid()} on {platform.node()}, since {now}")
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """The data sets by name: `load(name, root, **options)` gives images, targets, label names and boxes.
 
 Every reader is a module with `LABELS` (but for `folder`, whose labels are the user's own) and
-`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options.
+`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options.  It also tells how
+the data is got (`ARCHIVES`, or `BY_HAND` in words) and how many images published figures rest on (`PUBLISHED`).
 Readers are imported when asked for.
 """
 
@@ -14,9 +15,9 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mlclib.common.errors import UserError, misfit, unknown
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Archive, Dataset, Split
 
-__all__ = ["NAMES", "Dataset", "Split", "check_options", "labels_of", "load"]
+__all__ = ["NAMES", "Dataset", "Split", "archives", "by_hand", "check_options", "labels_of", "load"]
 
 _READERS: dict[str, tuple[str, dict[str, object]]] = {
     "scenes": ("scenes", {}),
@@ -71,6 +72,16 @@ def published_images(name: str) -> dict[str, int] | None:
     None where that is not known; a part of a set does not compare with them.
     """
     return getattr(_reader(name)[0], "PUBLISHED", {}).get(name)
+
+
+def archives(name: str) -> tuple[Archive, ...]:
+    """The published files that data set `name` is downloaded as; none where it has to be brought by hand."""
+    return getattr(_reader(name)[0], "ARCHIVES", {}).get(name, ())
+
+
+def by_hand(name: str) -> str:
+    """How to bring a data set that has no `archives`; "{root}" stands for its folder."""
+    return _reader(name)[0].BY_HAND
 
 
 def labels_of(name: str) -> tuple[str, ...]:

@@ -21,6 +21,10 @@ LABELS = COLOURS + GARMENTS
 SIZE = 11385
 SEED = 10
 PUBLISHED = {"apparel": {"train": SIZE // 2, "test": SIZE - SIZE // 2}}
+BY_HAND = (
+    "Apparel lies behind an account: download trolukovich/apparel-images-dataset from kaggle.com and "
+    "unpack it so that {root} holds its 24 folders black_dress, black_pants, ..."
+)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 

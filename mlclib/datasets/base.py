@@ -50,3 +50,22 @@ class Dataset:
             digest.update(json.dumps([key, split.names]).encode())
             digest.update(np.ascontiguousarray(split.targets, dtype=np.int8).tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One published file. size, unpacked: bytes; holds: a path below the root that only this archive brings.
+
+    login: True where the host wants an account, so that a person has to download it.
+    """
+
+    url: str
+    size: int
+    sha256: str
+    holds: str
+    unpacked: int
+    login: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]

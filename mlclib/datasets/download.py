@@ -18,112 +18,19 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from tqdm.auto import tqdm
 
-from mlclib.common.errors import UserError, unknown
+from mlclib import datasets
+from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text
+from mlclib.datasets.base import Archive
 
 TRIES = 5  # attempts without a single new byte before a download is given up
 PAUSE = 1.0  # seconds before the second attempt, doubled before each later one
 TIMEOUT = 30.0  # seconds without an answer
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One published file. size, unpacked: bytes; holds: a path below the root that only this archive brings.
-
-    login: True where the host wants an account, so that a person has to download it.
-    """
-
-    url: str
-    size: int
-    sha256: str
-    holds: str
-    unpacked: int
-    login: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.url.rsplit("/", 1)[1]
-
-
-_VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
-_COCO = "http://images.cocodataset.org"
-
-# Sizes and SHA-256 as in the checksum files of TensorFlow Datasets (url_checksums/voc.txt and coco.txt).
-ARCHIVES = {
-    "voc2007": (
-        Archive(
-            f"{_VOC}/voc2007/VOCtrainval_06-Nov-2007.tar",
-            460032000,
-            "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
-            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
-            460032000,
-        ),
-        Archive(
-            f"{_VOC}/voc2007/VOCtest_06-Nov-2007.tar",
-            451020800,
-            "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
-            "VOCdevkit/VOC2007/ImageSets/Main/test.txt",
-            451020800,
-        ),
-    ),
-    "voc2012": (
-        Archive(
-            f"{_VOC}/voc2012/VOCtrainval_11-May-2012.tar",
-            1999639040,
-            "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-            "VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
-            1999639040,
-        ),
-        Archive(
-            "http://host.robots.ox.ac.uk:8080/eval/downloads/VOC2012test.tar",
-            1850626560,
-            "f08582b1935816c5eab3bbb1eb6d06201a789eaa173cdf1cf400c26f0cac2fb3",
-            "VOCdevkit/VOC2012/ImageSets/Main/test.txt",
-            1850626560,
-            login=True,
-        ),
-    ),
-    "coco2014": (
-        Archive(
-            f"{_COCO}/annotations/annotations_trainval2014.zip",
-            252872794,
-            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-            "annotations/instances_train2014.json",
-            900000000,
-        ),
-        Archive(
-            f"{_COCO}/zips/train2014.zip",
-            13510573713,
-            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-            "train2014",
-            13600000000,
-        ),
-        Archive(
-            f"{_COCO}/zips/val2014.zip",
-            6645013297,
-            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-            "val2014",
-            6700000000,
-        ),
-    ),
-}
-
-BY_HAND = {
-    "nuswide": "NUS-WIDE has no public archive to verify: put nus_wid_data.csv (from the model zoo of ASL, "
-    "github.com/Alibaba-MIIL/ASL) into {root} and the images where its first column says, below {root}; "
-    "or the official ImageList, Groundtruth and Flickr folders "
-    "(lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html)",
-    "apparel": "Apparel lies behind an account: download trolukovich/apparel-images-dataset from kaggle.com and "
-    "unpack it so that {root} holds its 24 folders black_dress, black_pants, ...",
-    "folder": "a folder data set is your own: point {root} at your images",
-    "scenes": "scenes is drawn by the project itself and needs no download",
-}
 
 
 def get(name: str, root: str | Path) -> list[Path]:
@@ -134,15 +41,14 @@ def get(name: str, root: str | Path) -> list[Path]:
     archive with a member that would land outside `root`.
     """
     root = Path(root)
-    if name in BY_HAND:
-        raise UserError(BY_HAND[name].format(root=root))
-    if name not in ARCHIVES:
-        raise unknown("data set", name, (*ARCHIVES, *BY_HAND))
+    archives = datasets.archives(name)
+    if not archives:
+        raise UserError(datasets.by_hand(name).format(root=root))
     folder = root / "archives"
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        missing = [archive for archive in ARCHIVES[name] if not _done(root, archive)]
-        for archive in ARCHIVES[name]:
+        missing = [archive for archive in archives if not _done(root, archive)]
+        for archive in archives:
             if archive not in missing:
                 (folder / archive.name).unlink(missing_ok=True)  # killed just before it was removed
         _check_space(root, missing)

@@ -26,6 +26,7 @@ from mlclib.datasets import stratify
 from mlclib.datasets.base import Dataset, Split
 
 SPLITS = ("train", "val", "test")
+BY_HAND = "a folder data set is your own: point {root} at your images"
 SEPARATORS = ("|", ";", ",", "/", "\t")  # the usual ones, of which a column of labels has one
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 

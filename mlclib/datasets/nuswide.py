@@ -36,6 +36,12 @@ TABLE = "nus_wid_data.csv"
 SIZES = {"Train": 161789, "Test": 107859}
 # The official lists; how many images the table of ASL holds stands nowhere at hand, so a copy of it never compares.
 PUBLISHED = {"nuswide": {"train": SIZES["Train"], "test": SIZES["Test"]}}
+BY_HAND = (
+    "NUS-WIDE has no public archive to verify: put nus_wid_data.csv (from the model zoo of ASL, "
+    "github.com/Alibaba-MIIL/ASL) into {root} and the images where its first column says, below {root}; "
+    "or the official ImageList, Groundtruth and Flickr folders "
+    "(lms.comp.nus.edu.sg/wp-content/uploads/2019/research/nuswide/NUS-WIDE.html)"
+)
 
 
 def load(root: str | Path, *, layout: str | None = None, unlabelled: bool = True) -> Dataset:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import written_whole
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Archive, Dataset, Split
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -31,8 +31,45 @@ SIZES = {
     2012: {"train": 5717, "val": 5823, "trainval": 11540, "test": 10991},
 }
 
-
 PUBLISHED = {f"voc{year}": {"train": sizes["trainval"], "test": sizes["test"]} for year, sizes in SIZES.items()}
+
+_HOST = "https://thor.robots.ox.ac.uk/pascal/VOC"
+# Sizes and SHA-256 as in the checksum file of TensorFlow Datasets (url_checksums/voc.txt).
+ARCHIVES = {
+    "voc2007": (
+        Archive(
+            f"{_HOST}/voc2007/VOCtrainval_06-Nov-2007.tar",
+            460032000,
+            "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
+            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
+            460032000,
+        ),
+        Archive(
+            f"{_HOST}/voc2007/VOCtest_06-Nov-2007.tar",
+            451020800,
+            "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
+            "VOCdevkit/VOC2007/ImageSets/Main/test.txt",
+            451020800,
+        ),
+    ),
+    "voc2012": (
+        Archive(
+            f"{_HOST}/voc2012/VOCtrainval_11-May-2012.tar",
+            1999639040,
+            "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+            "VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
+            1999639040,
+        ),
+        Archive(
+            "http://host.robots.ox.ac.uk:8080/eval/downloads/VOC2012test.tar",
+            1850626560,
+            "f08582b1935816c5eab3bbb1eb6d06201a789eaa173cdf1cf400c26f0cac2fb3",
+            "VOCdevkit/VOC2012/ImageSets/Main/test.txt",
+            1850626560,
+            login=True,
+        ),
+    ),
+}
 
 
 def load(

@@ -7,6 +7,7 @@ class of one's own, as "package.module:Class".
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def build(
     Raises UserError for what is unknown, missing, or of another shape.
     """
     kind, read = find(name), check_options(name, options)
-    known = Labels(labels if isinstance(labels, int) else len(labels), label_vectors, cooccurrence, name)
+    count = int(labels) if isinstance(labels, Integral) else len(labels)
+    known = Labels(count, label_vectors, cooccurrence, name)
     criterion = losses.read(loss, kind.published_loss)
     net = Backbone(backbone, weights, kind.layers(read))
     if frozen:
@@ -108,14 +110,14 @@ def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
 
     A state dict without a single name of the backbone is that of a head, and leaves the backbone as it is. Raises
     UserError naming every key that is missing, left over, or of another shape. What a published model holds and never
-    uses (`authors_unused`) must be there, in its shape, and is left aside.
+    uses (`authors_unused`) must be there, in its shape, and is left aside; what it computes (`authors_constants`) may.
     """
-    own, names, unused = model.state_dict(), model.authors_names(), model.authors_unused()
+    own, names, constants = model.state_dict(), model.authors_names(), model.authors_constants()
     given = {key: torch.as_tensor(value) for key, value in state_dict.items()}
     head = {theirs: ours for theirs, ours in names.items() if not ours.startswith("backbone.")}
     names = names if given.keys() & (names.keys() - head.keys()) else head
-    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | unused
-    wrong = [f"{key} is missing" for key in shapes if key not in given]
+    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | model.authors_unused() | constants
+    wrong = [f"{key} is missing" for key in shapes if key not in given and key not in constants]
     wrong += [f"{key} is left over" for key in given if key not in shapes]
     wrong += [
         f"{key} is {list(given[key].shape)} where the model has {['any' if n is None else n for n in shape]}"

@@ -56,7 +56,7 @@ class ADDGCN(Classifier):
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        features, count, width = backbone.channels[4], labels.count, options.width
+        features, count, width = backbone.channels[options.layer], labels.count, options.width
         self.score = nn.Conv2d(features, count, 1, bias=False)
         self.transform = nn.Conv2d(features, width, 1)
         self.static_edges = nn.Conv1d(count, count, 1, bias=False)
@@ -68,9 +68,10 @@ class ADDGCN(Classifier):
         self.last = nn.Conv1d(width, count, 1)
 
     def classify(self, maps: Mapping[int, Tensor]) -> ADDGCNOutput:
-        scores = self.score(maps[4])  # [B, C, h, w]
+        map = maps[self.options.layer]
+        scores = self.score(map)  # [B, C, h, w]
         mask = scores.sigmoid()
-        vectors = self.transform(maps[4]).flatten(2) @ mask.flatten(2).transpose(1, 2)  # [B, W, C]
+        vectors = self.transform(map).flatten(2) @ mask.flatten(2).transpose(1, 2)  # [B, W, C]
         static = F.leaky_relu(self.static_edges(vectors.transpose(1, 2)), 0.2).transpose(1, 2)
         x = vectors + F.leaky_relu(self.static(static), 0.2)
         overall = batch_norm(self.overall_norm, self.overall(x.mean(2, keepdim=True))[:, :, 0])
@@ -88,7 +89,8 @@ class ADDGCN(Classifier):
         self, maps: Mapping[int, Tensor], output: ADDGCNOutput, labels: Tensor, group: int | None = None
     ) -> dict[tuple[str, str], tuple[Tensor, float]]:
         """ "mask": the sigmoid by which the label's vector takes each cell."""
-        return {("mask", "4"): (output.mask.detach()[torch.arange(len(labels)), labels], STRIDES[4])}
+        layer, mask = self.options.layer, output.mask.detach()[torch.arange(len(labels)), labels]
+        return {("mask", str(layer)): (mask, STRIDES[layer])}
 
     def authors_names(self) -> dict[str, str]:
         stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -102,6 +104,6 @@ class ADDGCN(Classifier):
             names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}
         return names
 
-    def authors_unused(self) -> dict[str, tuple[int, ...]]:
+    def authors_constants(self) -> dict[str, tuple[int, ...]]:
         count = self.last.out_channels
         return {"mask_mat": (count, count)}

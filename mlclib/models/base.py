@@ -5,15 +5,16 @@ the registry in `mlclib/models/__init__.py`.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.models.backbones import Backbone
+from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.losses import DIFFICULT, Loss
 
 
@@ -25,8 +26,8 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Options:
-    """The options of every model. difficult: a difficult label trains as "present" (as MSRN and DSDL do), "absent"
+class Shared:
+    """The option of every model. difficult: a difficult label trains as "present" (as MSRN and DSDL do), "absent"
     (CSRA, SSGRL) or is left out ("ignore").
     """
 
@@ -34,6 +35,20 @@ class Options:
 
     def __post_init__(self):
         one_of("difficult", self.difficult, DIFFICULT)
+
+
+@dataclass(frozen=True)
+class Options(Shared):
+    """The options of every model on one map. layer: which of the backbone's it is, of 2, 3, 4 (strides 8, 16, 32); all
+    authors take 4.
+    """
+
+    layer: int = 4
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.layer not in STRIDES:
+            raise UserError(f"layer is {self.layer}; give one of {', '.join(map(str, STRIDES))}")
 
 
 class Labels:
@@ -89,7 +104,7 @@ def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:
     for key, value in options.items():
         if key not in defaults:
             raise unknown("option", key, defaults, where)
-        wanted = type(defaults[key])
+        wanted, value = type(defaults[key]), value.item() if isinstance(value, np.generic) else value
         if wanted is float and type(value) is int:
             value = float(value)
         if wanted is tuple and isinstance(value, list):
@@ -114,7 +129,7 @@ class Classifier(nn.Module):
     among its buffers or parameters, its label vectors under the name `label_vectors`, so that a run's weights hold it.
 
     published_loss: the loss that its authors train with, which configurations call "own".
-    sums_over_batch: whether the loss holds more than a mean over images, so that parts of a batch do not add up to it.
+    sums_over_batch: whether the loss holds more than `share` can put together from the parts of a batch.
     """
 
     Options: ClassVar[type] = Options
@@ -128,7 +143,7 @@ class Classifier(nn.Module):
     @classmethod
     def layers(cls, options: Any) -> tuple[int, ...]:
         """Which of the backbone's maps the model takes, of 2, 3 and 4 (strides 8, 16, 32)."""
-        return (4,)
+        return (options.layer,)
 
     @classmethod
     def label_graph(cls, labels: Labels, options: Any) -> Tensor | None:
@@ -210,10 +225,14 @@ class Classifier(nn.Module):
         """{name in the authors' state dict: name in ours}."""
         raise UserError(f"{type(self).__name__} has no checkpoint of its authors to load")
 
-    def authors_unused(self) -> dict[str, tuple[int | None, ...]]:
-        """{name: shape} of what the authors' state dict holds and this model does not take from it, as their forward
-        pass never uses it or it can be computed; None for a side of any size.
+    def authors_constants(self) -> dict[str, tuple[int | None, ...]]:
+        """{name: shape} of what the authors' state dict holds and the model computes for itself, so that a state dict
+        may lack it; None for a side of any size.
         """
+        return {}
+
+    def authors_unused(self) -> dict[str, tuple[int, ...]]:
+        """{name: shape} of what the authors' state dict holds and their forward pass never uses."""
         return {}
 
 
@@ -227,21 +246,21 @@ class _LogitsAlone(nn.Module):
 
 
 class Affine(nn.Module):
-    """A model whose logits are affine in its pooled stride-32 map, as it is after training: one matrix and one bias."""
+    """A model whose logits are affine in its pooled map, as it is after training: one matrix and one bias."""
 
     def __init__(self, model: Classifier, pool: str):
         """pool: "amax" or "mean", over the cells."""
         super().__init__()
-        self.backbone, self.pool = model.backbone, pool
-        channels = model.backbone.channels[4]
+        self.backbone, self.pool, self.layer = model.backbone, pool, model.options.layer
+        channels = model.backbone.channels[self.layer]
         with torch.no_grad():  # so unit features give the matrix
-            zero = model.classify({4: torch.zeros(1, channels, 1, 1)}).logits
-            unit = model.classify({4: torch.eye(channels)[:, :, None, None]}).logits
+            zero = model.classify({self.layer: torch.zeros(1, channels, 1, 1)}).logits
+            unit = model.classify({self.layer: torch.eye(channels)[:, :, None, None]}).logits
         self.register_buffer("matrix", unit - zero)
         self.register_buffer("bias", zero[0])
 
     def forward(self, images: Tensor) -> Tensor:
-        return getattr(self.backbone(images)[4], self.pool)((2, 3)) @ self.matrix + self.bias
+        return getattr(self.backbone(images)[self.layer], self.pool)((2, 3)) @ self.matrix + self.bias
 
 
 def resnet_names(model: Classifier, prefix: str, stem: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -254,6 +273,17 @@ def resnet_names(model: Classifier, prefix: str, stem: Mapping[str, str] | None 
         first, rest = name.split(".", 1)
         names[f"{prefix}{(stem or {}).get(first, first)}.{rest}"] = f"backbone.net.{name}"
     return names
+
+
+def edges_lost(model: str, layers: Iterable[int], input_size: int) -> list[str]:
+    """What a model that pools these layers' maps 2 x 2 does not see of an input of this side, a sentence a layer."""
+    cells = {layer: -(-input_size // STRIDES[layer]) for layer in sorted(layers)}
+    return [
+        f"layer {layer} has {count} x {count} cells at {input_size} px and the 2 x 2 pooling of {model} drops the last "
+        "row and column: the right and lower edge of every picture is not seen"
+        for layer, count in cells.items()
+        if count % 2 and count > 1
+    ]
 
 
 def stored(module: nn.Module, name: str, value: Tensor, learnt: bool) -> None:

@@ -51,12 +51,14 @@ class CSRA(Classifier):
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        kinds = (nn.Conv2d(backbone.channels[4], labels.count, 1, bias=False) for _ in range(options.heads))
+        channels = backbone.channels[options.layer]
+        kinds = (nn.Conv2d(channels, labels.count, 1, bias=False) for _ in range(options.heads))
         self.heads = nn.ModuleList(kinds)
 
     def classify(self, maps: Mapping[int, Tensor]) -> CSRAOutput:
+        map = maps[self.options.layer]
         weights = torch.cat([head.weight / head.weight.norm(dim=1, keepdim=True) for head in self.heads])
-        scores = F.conv2d(maps[4], weights.to(maps[4].dtype)).float()  # [B, H C, h, w]
+        scores = F.conv2d(map, weights.to(map.dtype)).float()  # [B, H C, h, w]
         scores = scores.unflatten(1, (self.options.heads, -1))
         cells = scores.flatten(3)
         logits = cells.mean(3).sum(1)
@@ -81,8 +83,8 @@ class CSRA(Classifier):
             found.append(
                 highest / highest.sum(1, keepdim=True) if temperature == MAXIMUM else (temperature * one).softmax(1)
             )
-        mean = torch.stack(found).mean(0)
-        return {("residual", "4"): (mean.view(len(labels), *chosen.shape[2:]), STRIDES[4])}
+        layer, mean = self.options.layer, torch.stack(found).mean(0)
+        return {("residual", str(layer)): (mean.view(len(labels), *chosen.shape[2:]), STRIDES[layer])}
 
     def authors_names(self) -> dict[str, str]:
         heads = {f"classifier.multi_head.{i}.head.weight": f"heads.{i}.weight" for i in range(self.options.heads)}

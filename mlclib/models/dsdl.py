@@ -55,7 +55,7 @@ class DSDL(Classifier):
 
     Dictionary Dm = LeakyReLU_0.2(V W1) W2, reconstruction V' = LeakyReLU_0.2(Dm W2^T) W1^T, coefficients
     s = (Dm Dm^T + alpha I)^-1 Dm f, which are the logits. Gradients go through the solve.
-    f is the global max pool of the stride-32 map at every input size; the published 14 x 14 max pool is that at
+    f is the map's global max pool at every input size; the published 14 x 14 max pool is that at
     448 px, cannot run below it, and between 448 and 896 px would see the upper left 14 x 14 cells only.
     """
 
@@ -67,11 +67,11 @@ class DSDL(Classifier):
         stored(self, "label_vectors", labels.vectors, options.learn_vectors)
         width = self.label_vectors.shape[1]
         self.w1 = nn.Parameter(torch.empty(width, options.hidden))
-        self.w2 = nn.Parameter(torch.empty(options.hidden, backbone.channels[4]))
+        self.w2 = nn.Parameter(torch.empty(options.hidden, backbone.channels[options.layer]))
         nn.init.xavier_uniform_(self.w1)
         nn.init.xavier_uniform_(self.w2)
         if options.coefficients == "learnt":
-            self.coefficients = nn.Linear(backbone.channels[4], labels.count)
+            self.coefficients = nn.Linear(backbone.channels[options.layer], labels.count)
 
     def dictionary(self) -> tuple[Tensor, Tensor]:
         """The dictionary Dm [C, F] and the label vectors' reconstruction V' [C, V], float32."""
@@ -80,7 +80,8 @@ class DSDL(Classifier):
             return dictionary, F.leaky_relu(dictionary @ self.w2.T, 0.2) @ self.w1.T
 
     def classify(self, maps: Mapping[int, Tensor]) -> DSDLOutput:
-        feature = maps[4].amax((2, 3)).to(self.w1.dtype)  # [B, F], float32 whatever autocast made of the maps
+        map = maps[self.options.layer]
+        feature = map.amax((2, 3)).to(self.w1.dtype)  # [B, F], float32 whatever autocast made of it
         dictionary, reconstruction = self.dictionary()
         if self.options.coefficients == "learnt":
             scores = self.coefficients(feature).float()

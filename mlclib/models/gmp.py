@@ -1,4 +1,4 @@
-"""GMP, the baseline: a global max pool of the stride-32 map and one linear layer."""
+"""GMP, the baseline: a global max pool of a map and one linear layer."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,16 @@ from mlclib.models.losses import Loss
 
 
 class GMP(Classifier):
-    """Global max pool of layer 4, then Linear(channels -> labels). Loss: multi-label soft margin."""
+    """Global max pool of the map, then Linear(channels -> labels). Loss: multi-label soft margin."""
 
     pool = "amax"
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        self.head = nn.Linear(backbone.channels[4], labels.count)
+        self.head = nn.Linear(backbone.channels[options.layer], labels.count)
 
     def classify(self, maps: Mapping[int, Tensor]) -> Output:
-        feature = getattr(maps[4], self.pool)((2, 3))  # [B, channels]
+        feature = getattr(maps[self.options.layer], self.pool)((2, 3))  # [B, channels]
         return Output(self.head(feature).float())
 
     def embeddings(self) -> tuple[None, Tensor]:

@@ -1,4 +1,4 @@
-"""The strong linear baseline: one linear layer on both poolings of the stride-32 map, each feature standardised."""
+"""The strong linear baseline: one linear layer on both poolings of a map, each feature standardised."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Options(base.Options):
 
 
 class Linear(Classifier):
-    """Mean and max pool of layer 4 side by side, normalised without a learnt scale, then Linear(2 channels -> labels).
+    """Mean and max pool of the map side by side, normalised without a learnt scale, then Linear(2 channels -> labels).
 
     A scale learnt before a linear layer adds nothing to it but a second way to the same function.
     """
@@ -36,7 +36,7 @@ class Linear(Classifier):
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        features = 2 * backbone.channels[4]
+        features = 2 * backbone.channels[options.layer]
         if options.norm == "batch":
             self.norm = nn.BatchNorm1d(features, affine=False)
         self.head = nn.Linear(features, labels.count)
@@ -49,14 +49,18 @@ class Linear(Classifier):
         return F.layer_norm(pooled, pooled.shape[1:]) if self.options.norm == "layer" else pooled
 
     def classify(self, maps: Mapping[int, Tensor]) -> Output:
-        return Output(self.head(self.features(maps[4])).float())
+        return Output(self.head(self.features(maps[self.options.layer])).float())
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.head.weight
 
 
 def batch_norm(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """`norm` of features [B, F]; a batch of one image, which has no variance, is taken with the running statistics."""
-    if norm.training and features.shape[0] == 1:
+    """`norm` of features [B, F]; a batch of one image, which has no variance, is taken with the running statistics.
+
+    Where several processes share a batch it is never of one image, though their parts may be.
+    """
+    shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    if norm.training and features.shape[0] == 1 and not shared:
         return F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(features)

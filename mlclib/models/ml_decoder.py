@@ -52,7 +52,7 @@ class MLDecoder(Classifier):
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
         count = min(labels.count, options.groups if options.groups > 0 else QUERIES)
-        self.embed = nn.Linear(backbone.channels[4], options.width)
+        self.embed = nn.Linear(backbone.channels[options.layer], options.width)
         self.register_buffer("queries", torch.randn(count, options.width))
         self.norm = nn.LayerNorm(options.width)
         self.dropout = nn.Dropout(options.dropout)
@@ -67,7 +67,7 @@ class MLDecoder(Classifier):
         return self.layer(queries, queries, memory, memory, weights)
 
     def classify(self, maps: Mapping[int, Tensor]) -> MLDecoderOutput:
-        memory = self.embed(maps[4].flatten(2).transpose(1, 2)).relu()
+        memory = self.embed(maps[self.options.layer].flatten(2).transpose(1, 2)).relu()
         decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory)
         logits = torch.einsum("bkd,kdg->bkg", decoded, self.weight).flatten(1)[:, : len(self.bias)]
         return MLDecoderOutput((logits + self.bias).float(), memory)
@@ -80,10 +80,11 @@ class MLDecoder(Classifier):
         self, maps: Mapping[int, Tensor], output: MLDecoderOutput, labels: Tensor, group: int | None = None
     ) -> dict[tuple[str, str], tuple[Tensor, float]]:
         """ "cross-attention": where the query that answers for the label looks, the mean of the heads."""
+        layer = self.options.layer
         with torch.no_grad():
             queries = self.queries[labels // self.weight.shape[2]]
             _, attention = self.decode(queries[:, None], output.memory, weights=True)
-        return {("cross-attention", "4"): (attention.view(-1, *maps[4].shape[2:]), STRIDES[4])}
+        return {("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), STRIDES[layer])}
 
     def authors_names(self) -> dict[str, str]:
         """Of the head alone, which the authors put on any backbone."""

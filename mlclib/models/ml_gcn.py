@@ -30,7 +30,7 @@ class Options(base.Options):
 
 class MLGCN(Classifier):
     """The labels' classifiers [C, F] are made of their word vectors by two graph convolutions, A^ (X W), LeakyReLU 0.2
-    in between, and score the global max pool of layer 4: logits = f classifiers^T.
+    in between, and score the map's global max pool: logits = f classifiers^T.
 
     The label branch does not depend on the picture: once trained it is one constant matrix, as costly as GMP. The
     authors' pool is 14 x 14 at stride 14, which is global at 448 px and sees a corner of larger maps; this is global at
@@ -43,7 +43,7 @@ class MLGCN(Classifier):
         super().__init__(backbone, options, loss)
         self.register_buffer("label_vectors", labels.vectors)
         self.register_buffer("adjacency", self.label_graph(labels, options))
-        sizes = (self.label_vectors.shape[1], options.hidden, backbone.channels[4])
+        sizes = (self.label_vectors.shape[1], options.hidden, backbone.channels[options.layer])
         self.w1, self.w2 = (
             nn.Parameter(torch.empty(inputs, outputs).uniform_(-(outputs**-0.5), outputs**-0.5))
             for inputs, outputs in zip(sizes, sizes[1:], strict=False)
@@ -60,7 +60,8 @@ class MLGCN(Classifier):
             return self.adjacency @ (hidden @ self.w2)
 
     def classify(self, maps: Mapping[int, Tensor]) -> Output:
-        return Output((maps[4].amax((2, 3)) @ self.classifiers().to(maps[4].dtype).T).float())
+        feature = maps[self.options.layer].amax((2, 3))  # [B, F]
+        return Output((feature @ self.classifiers().to(feature.dtype).T).float())
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         return self.label_vectors, self.classifiers()
@@ -72,5 +73,5 @@ class MLGCN(Classifier):
         stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
         return {"gc1.weight": "w1", "gc2.weight": "w2", **resnet_names(self, "features.", stem)}
 
-    def authors_unused(self) -> dict[str, tuple[int, ...]]:
+    def authors_constants(self) -> dict[str, tuple[int, ...]]:
         return {"A": tuple(self.adjacency.shape)}

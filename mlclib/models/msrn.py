@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, float32, one_of, resnet_names, stored
+from mlclib.models.base import Classifier, Labels, Output, edges_lost, float32, one_of, resnet_names, stored
 from mlclib.models.graphs import adjacency
 from mlclib.models.losses import Loss
 from mlclib.models.pooling import semantic_pooling, semantic_weights
@@ -20,7 +20,7 @@ GRAPHS = ("cooccurrence", "identity", "random", "none")
 
 
 @dataclass(frozen=True)
-class Options(base.Options):
+class Options(base.Shared):
     """layers: maps to pool, of 2, 3, 4. group_ratio: groups a label, G = int(ratio * C); 0 for no groups.
 
     head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias a label). width: D.
@@ -192,6 +192,11 @@ class MSRN(Classifier):
         """Soft margin + group_loss_weight * sum over labels of the distance to the group each belongs to most."""
         return self.label_term(output.logits, targets) + self.group_loss(output)
 
+    @property
+    def sums_over_batch(self) -> bool:
+        """Where the labels' loss is a sum over images, the parts' sums add up, and the group loss counts once a part."""
+        return self.label_loss.reduction == "sum" and self.options.group_ratio > 0
+
     def group_loss(self, output: MSRNOutput) -> Tensor:
         """The weighted sum over labels i of || L_i - groups[argmax_j S_ij] ||_2; 0 without groups."""
         if not len(output.groups):
@@ -240,15 +245,7 @@ class MSRN(Classifier):
         return _Constant(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        found = []
-        for layer in sorted(self.options.layers):
-            cells = -(-input_size // STRIDES[layer])
-            if cells % 2 and cells > 1:
-                found.append(
-                    f"layer {layer} has {cells} x {cells} cells at {input_size} px and the 2 x 2 pooling of MSRN drops "
-                    "the last row and column: the right and lower edge of every picture is not seen"
-                )
-        return found
+        return edges_lost("MSRN", self.options.layers, input_size)
 
     def authors_names(self) -> dict[str, str]:
         names = resnet_names(self, "resnet_101.")

@@ -65,7 +65,7 @@ class Query2Label(Classifier):
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        channels, width = backbone.channels[4], options.width
+        channels, width = backbone.channels[options.layer], options.width
         project = options.input_projection or channels != width
         self.input_projection = nn.Conv2d(channels, width, 1) if project else nn.Identity()
         sizes = (width, options.heads, options.feedforward, options.dropout)
@@ -80,7 +80,7 @@ class Query2Label(Classifier):
         self.bias = nn.Parameter(torch.empty(1, labels.count).uniform_(-bound, bound))
 
     def encode(self, map: Tensor) -> Tensor:
-        """A map [B, C_4, h, w] -> memory [B, h w, D]."""
+        """A map [B, F, h, w] -> memory [B, h w, D]."""
         cells = self.input_projection(map).flatten(2).transpose(1, 2)
         places = positions(*map.shape[2:], self.options.width, map.device)
         for layer in self.encoder:
@@ -99,8 +99,9 @@ class Query2Label(Classifier):
         return self.norm(decoded), attention
 
     def classify(self, maps: Mapping[int, Tensor]) -> Query2LabelOutput:
-        memory = self.encode(maps[4])
-        decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory, maps[4])
+        map = maps[self.options.layer]
+        memory = self.encode(map)
+        decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory, map)
         return Query2LabelOutput(((decoded * self.weight).sum(2) + self.bias).float(), memory)
 
     def embeddings(self) -> tuple[None, Tensor]:
@@ -110,9 +111,10 @@ class Query2Label(Classifier):
         self, maps: Mapping[int, Tensor], output: Query2LabelOutput, labels: Tensor, group: int | None = None
     ) -> dict[tuple[str, str], tuple[Tensor, float]]:
         """ "cross-attention": where the label's query looks in the last decoder layer, the mean of the heads."""
+        layer = self.options.layer
         with torch.no_grad():
-            _, attention = self.decode(self.queries[labels][:, None], output.memory, maps[4], weights=True)
-        return {("cross-attention", "4"): (attention.view(-1, *maps[4].shape[2:]), STRIDES[4])}
+            _, attention = self.decode(self.queries[labels][:, None], output.memory, maps[layer], weights=True)
+        return {("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), STRIDES[layer])}
 
     def authors_names(self) -> dict[str, str]:
         names = resnet_names(self, "backbone.0.body.")
@@ -128,7 +130,7 @@ class Query2Label(Classifier):
         names |= {f"input_proj.{name}": f"input_projection.{name}" for name in self.input_projection.state_dict()}
         return names | {"query_embed.weight": "queries", "fc.W": "weight", "fc.b": "bias"}
 
-    def authors_unused(self) -> dict[str, tuple[int | None, ...]]:
+    def authors_constants(self) -> dict[str, tuple[int | None, ...]]:
         return {"backbone.1.pe": (1, self.options.width, None, None)}  # positions, of the grid that they trained on
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, resnet_names
+from mlclib.models.base import Classifier, Labels, Output, edges_lost, resnet_names
 from mlclib.models.losses import Loss
 from mlclib.models.msrn import Elementwise
 
@@ -75,7 +75,7 @@ class SSGRL(Classifier):
 
     def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        features, width = backbone.channels[4], options.width
+        features, width = backbone.channels[options.layer], options.width
         self.register_buffer("label_vectors", labels.vectors)
         if options.steps:
             self.register_buffer("adjacency", self.label_graph(labels, options))
@@ -99,12 +99,13 @@ class SSGRL(Classifier):
         """A pooled map [B, F, h, w] -> the labels' features [B, C, F] and the softmax that made them [B, C, h w]."""
         cells = map.flatten(2).transpose(1, 2)  # [B, N, F]
         met = (self.cells(cells)[:, None] * self.words(self.label_vectors)[:, None]).tanh_()  # [B, C, N, width]
-        score = (self.score.weight @ self.joint.weight)[0]  # [width]
-        attention = (met @ score + self.score(self.joint.bias)).softmax(2)
+        score = self.score.weight @ self.joint.weight  # [1, width]
+        attention = ((met @ score.T)[..., 0] + self.score(self.joint.bias)).softmax(2)
         return attention @ cells, attention
 
     def classify(self, maps: Mapping[int, Tensor]) -> SSGRLOutput:
-        map = F.avg_pool2d(maps[4], (min(2, maps[4].shape[2]), min(2, maps[4].shape[3])))
+        map = maps[self.options.layer]
+        map = F.avg_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
         semantic, attention = self.decoupled(map)
         graph = self.network(semantic, self.adjacency) if self.options.steps else semantic
         logits = self.head(self.join(torch.cat((graph, semantic), 2)).tanh())
@@ -118,16 +119,11 @@ class SSGRL(Classifier):
     ) -> dict[tuple[str, str], tuple[Tensor, float]]:
         """ "semantic": the softmax over the pooled cells that makes the label's feature."""
         map = output.attention.detach()[torch.arange(len(labels)), labels]
-        return {("semantic", "4"): (map, STRIDES[4] * min(2, maps[4].shape[2]))}
+        layer = self.options.layer
+        return {("semantic", str(layer)): (map, STRIDES[layer] * min(2, maps[layer].shape[2]))}
 
     def size_warnings(self, input_size: int) -> list[str]:
-        cells = -(-input_size // STRIDES[4])
-        if cells % 2 == 0 or cells == 1:
-            return []
-        return [
-            f"layer 4 has {cells} x {cells} cells at {input_size} px and the 2 x 2 pooling of SSGRL drops the last row "
-            "and column: the right and lower edge of every picture is not seen"
-        ]
+        return edges_lost("SSGRL", [self.options.layer], input_size)
 
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_1": "cells", "fc_2": "words", "fc_3": "joint", "fc_a": "score"}
@@ -142,5 +138,5 @@ class SSGRL(Classifier):
         return names | {"classifiers.weight": "head.W", "classifiers.bias": "head.B"}
 
     def authors_unused(self) -> dict[str, tuple[int, ...]]:
-        features = self.backbone.channels[4]
+        features = self.backbone.channels[self.options.layer]
         return {"graph_net.fc_eq4_u.weight": (features, features), "graph_net.fc_eq4_u.bias": (features,)}

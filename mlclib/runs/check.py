@@ -24,10 +24,10 @@ import psutil
 import timm
 import torch
 
-from mlclib import config
+from mlclib import config, datasets
 from mlclib.common.errors import UserError
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import download, images
+from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
@@ -346,7 +346,7 @@ def _data(study: Study, findings: list[Finding]) -> str:
     if lost:
         brings = (
             f"`{command} NEW` fetches all anew into an empty folder NEW"
-            if name in download.ARCHIVES
+            if datasets.archives(name)
             else f"`{command} {study.root}` says how to get them"
         )
         findings.append(

@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import warnings
 from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from mlclib.datasets import content, integrity, labels
 from mlclib.datasets.base import Dataset
 from mlclib.models import Labels, authors
 from mlclib.models.base import Classifier
+from mlclib.models.cost import cost
 from mlclib.runs import store
 from mlclib.runs.store import Run
 from mlclib.training.features import cached_maps
@@ -278,6 +280,9 @@ class Study:
         started = _now()
         torch.manual_seed(seed)
         model = self.build(run)
+        if processes().is_main_process:
+            for sentence in model.size_warnings(run.input_size):
+                warnings.warn(f"{name}: {sentence}", stacklevel=1)
         if run.training.init:
             model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
         with processes().main_process_first():  # the others find images checked and layer maps cached
@@ -347,6 +352,7 @@ class Study:
         """Write the run folder's files, by the main process; all processes score a validation split."""
         state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
         about["unseen"] = trainer.model.size_warnings(run.input_size)
+        about["cost"] = cost(trainer.model, run.input_size)._asdict()
         seen = trainer.evaluate(self.inputs(run, "val")) if val else None
         if trainer.accelerator.is_main_process:
             logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}

@@ -147,7 +147,7 @@ def examples(
     }
 
 
-# The parts below are shared with mlclib.significance, which scores many resamples at once.
+# The parts below are shared with scores.significance, which scores many resamples at once.
 
 
 def checked(logits: np.ndarray, targets: np.ndarray, difficult: str) -> tuple[np.ndarray, np.ndarray]:

@@ -145,9 +145,10 @@ class Trainer:
         state, config = self.state, self.config
         order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.train_data))
         whole = list(batches(order, config.batch_size, state.epoch))[state.step :]
-        # Each process takes every world-th image of a batch, each accumulated part every n-th of those.
+        # An accumulated part takes every n-th image of a batch, each process every world-th of those: batch norm is over
+        # the same images however many processes there are.
         parts = [
-            [batch[self.rank :: self.world][n :: config.accumulate] for n in range(config.accumulate)]
+            [batch[n :: config.accumulate][self.rank :: self.world] for n in range(config.accumulate)]
             for batch in whole
         ]
         loader = iter(self._loader(self.train_data, [keys for batch in parts for keys in batch]))
@@ -314,17 +315,11 @@ class Trainer:
                 "ema": self.ema.state_dict() if self.ema else None,
             }
             path = self.folder / f"checkpoint-{self.state.epoch:05d}-{self.state.step:07d}.pt"
-            try:
-                with written_whole(path) as part:
-                    torch.save(plain, part)
-                    checksum = sha256(part)
-                write_text(path.with_suffix(".sha256"), checksum)
-            except (OSError, RuntimeError) as error:  # torch.save says of a full disk that its writer failed
-                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-                raise UserError(
-                    f"the checkpoint {path} could not be written ({reason}): free some disk and start the same "
-                    "command again; the last whole checkpoint stays"
-                ) from None
+            with written_whole(path) as part:
+                with open(part, "wb") as file:
+                    torch.save(plain, file)
+                checksum = sha256(part)
+            write_text(path.with_suffix(".sha256"), checksum)
             for old in self._checkpoints()[:-2]:
                 old.with_suffix(".sha256").unlink(missing_ok=True)
                 old.unlink()

@@ -22,6 +22,7 @@ from mlclib.datasets.scenes.picture import LABELS, draw_scene
 
 VERSION = 2  # of the drawing code: raise it with every change that changes a picture
 SPLITS = ("train", "test")
+BY_HAND = "scenes is drawn by the project itself and needs no download"
 
 
 def _draw_to(folder: Path, seed: int, split: int, index: int) -> dict:

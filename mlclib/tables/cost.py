@@ -1,0 +1,49 @@
+"""What each model costs beside what it scores (05_tables), as each run counted it when it ended (models/cost.py)."""
+
+import numpy as np
+import pandas as pd
+
+from mlclib.runs.store import Run
+from mlclib.tables import captions
+from mlclib.tables.captions import Models
+from mlclib.tables.comparison import all_scores, over_seeds
+from mlclib.tables.rendering import Table
+
+PARAMETERS, HEAD = "head, M parameters", "head, G multiply-adds"
+BACKBONE, SHARE = "backbone, G multiply-adds", "head / backbone, %"
+
+
+def cost(models: Models, *, selection: str = "last") -> Table:
+    """Models x mAP and the cost of their heads; a dash where a run counted none, as predictions from outside."""
+    captions.checked(models, selection)
+    mean, spread = over_seeds(models, selection, all_scores)
+    frame = pd.DataFrame([{"model": model, **_counted(runs[0])} for model, runs in models.items()])
+    frame.insert(1, "mAP", mean["mAP"].to_numpy())
+    sentences = [
+        captions.average(models).replace("In percent", "mAP in percent", 1),
+        "Head: all that is not the backbone. Parameters: those that it learns; in millions. Multiply-adds: of matrix "
+        "products, convolutions and attention, in billions, for one image more in a batch of the input size; what is "
+        "made once a batch (a label graph), work element by element and DSDL's solve count nothing.",
+        captions.made(models, selection),
+    ]
+    return Table(
+        name=captions.named("cost", selection),
+        title=f"What each model costs on {captions.data_name(models)}",
+        frame=frame,
+        spread=spread[["mAP"]].reset_index(drop=True),
+        formats={PARAMETERS: ",.2f", HEAD: ".2g", BACKBONE: ".2f", SHARE: ".2g"},
+        best=("mAP",),
+        caption=" ".join(sentences),
+    )
+
+
+def _counted(run: Run) -> dict[str, float]:
+    """What a run counted, by the table's columns; NaN where it is older than the counting, or not ours."""
+    counted = run.about.get("cost")
+    if counted is None:
+        return dict.fromkeys((PARAMETERS, HEAD, BACKBONE, SHARE), np.nan)
+    head, backbone = counted["head"], counted["backbone"]
+    return {
+        PARAMETERS: counted["parameters"] / 1e6, HEAD: head / 1e9, BACKBONE: backbone / 1e9,
+        SHARE: 100 * head / backbone,
+    }  # fmt: skip
