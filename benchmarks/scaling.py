@@ -4,9 +4,9 @@
     python -m benchmarks.scaling                writes docs/scaling.md from the figures in results/benchmarks
     python -m benchmarks.scaling --throughput 50   for a device of 50 T multiply-adds a second instead of the named ones
 
-The multiply-adds of a training step of each model are counted by torch's FlopCounterMode on tensors without data. A GPU is
-taken to do as many of them a second as it did in a training of ResNet-50 that its maker published. Time, disk and memory of
-runs are then those of `python -m mlclib check`, from a step that is reckoned instead of made.
+The multiply-adds of a training step of each model are counted by torch's FlopCounterMode on tensors without data. A GPU
+is taken to do as many of them a second as it did in a training of ResNet-50 that its maker published. Time, disk and
+memory of runs are then those of `python -m mlclib check`, from a step that is reckoned instead of made.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import json
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,16 @@ import numpy as np
 import timm
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.heads import multiply_adds
 from benchmarks.report import FOLDER
 from mlclib import config, datasets, models
 from mlclib.common.files import write_text, written_whole
 from mlclib.config import Experiment, RunConfig
 from mlclib.datasets import labels
 from mlclib.datasets.base import Dataset, Split
+from mlclib.models.cost import multiply_adds
 from mlclib.runs import check
 from mlclib.runs.check import Estimate, Step
 
@@ -43,6 +44,7 @@ MEASURED = FOLDER / "amd-epyc.csv"
 ANCHOR = "resnet50", 1000, 224  # model, labels, input size of the published training
 SETS = ("voc2007", "voc2012", "coco2014", "nuswide", "apparel")
 SEEDS = 5
+LOADING = "pipeline, 0 workers, 448 px, msrn"  # the row of MEASURED on images a second and process
 GPUS = 64  # 8 machines of 8
 CORES = 8  # that load images for one GPU
 
@@ -56,7 +58,9 @@ class Device:
     memory: float
 
 
-SOURCE = "NVIDIA, github.com/NVIDIA/DeepLearningExamples, PyTorch/Classification/ConvNets/resnet50v1.5/README.md"
+SOURCE = (
+    "https://github.com/NVIDIA/DeepLearningExamples/blob/master/PyTorch/Classification/ConvNets/resnet50v1.5/README.md"
+)
 DEVICES = (Device("A100 80 GB", 2470, 80e9), Device("V100 16 GB", 1200, 16e9))
 
 
@@ -104,12 +108,15 @@ def asked(experiments: list[Experiment]) -> Iterator[tuple[Experiment, str, list
 
 
 def key_of(run: RunConfig) -> tuple[str, int, int]:
-    return run.model, len(datasets.labels_of(run.dataset["name"])), run.input_size
+    """Model, labels and input size that the run's work is counted at: Apparel's 11 labels count as VOC's 20, and
+    NUS-WIDE's 81 as COCO's 80.
+    """
+    return run.model, 20 if len(datasets.labels_of(run.dataset["name"])) <= 20 else 80, run.input_size
 
 
 def counted(run: RunConfig) -> Work:
-    """The work of a run's model with random weights, counted on two images without data."""
-    names = datasets.labels_of(run.dataset["name"])
+    """The work of a run's model, its weights random."""
+    names = datasets.labels_of("voc2007" if key_of(run)[1] == 20 else "coco2014")
     graph = np.ones((len(names), len(names))) - np.eye(len(names))
     model = models.build(
         run.model,
@@ -119,29 +126,33 @@ def counted(run: RunConfig) -> Work:
         backbone=run.backbone.name,
         loss=run.training.loss,
         **run.options,
-    ).to("meta")
-    targets = torch.ones(2, len(names), dtype=torch.int8, device="meta")
+    )
+    targets = torch.ones(2, len(names), dtype=torch.int8)
     return _work(model, lambda images: model.loss(model(images), targets[: len(images)]), run.input_size)
 
 
-def _work(model: nn.Module, loss, size: int) -> Work:
-    images, kept = torch.empty(2, 3, size, size, device="meta"), []
-    with torch.no_grad():
-        forward = multiply_adds(partial(model.eval(), images)) / 2
-    for count in (1, 2):  # what grows with the images is theirs
+def _work(model: nn.Module, loss: Callable[[Tensor], Tensor], size: int) -> Work:
+    """Multiply-adds by the shapes of tensors without data, bytes kept by forward passes of two images and of one."""
+    kept = []
+    for count in (1, 2):
         held: dict[int, int] = {}
         with check.noting(model.train(), held):
-            loss(images[:count])
+            loss(torch.zeros(count, 3, size, size))
         kept.append(sum(held.values()))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        images = torch.zeros(2, 3, size, size)
+        step = multiply_adds(lambda: loss(images).backward()) / 2
+        with torch.no_grad():
+            forward = multiply_adds(partial(model.eval(), images)) / 2
     learnt = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     state = sum(value.nbytes for value in model.state_dict().values())
-    return Work(forward, multiply_adds(lambda: loss(images).backward()) / 2, kept[1] - kept[0], state, learnt)
+    return Work(forward, step, kept[1] - kept[0], state, learnt)
 
 
 def count() -> None:
     """Write COUNTED: the work of each model at each size that the programmes need, and of the anchor."""
     needed = {key_of(found[0]): found[0] for all_ in programmes().values() for _, _, found in asked(all_)}
-    anchor = timm.create_model(ANCHOR[0], num_classes=ANCHOR[1]).to("meta")
+    anchor = timm.create_model(ANCHOR[0], num_classes=ANCHOR[1])
     rows = {ANCHOR: _work(anchor, lambda images: anchor(images).sum(), ANCHOR[2])}
     for key, run in sorted(needed.items()):
         rows[key] = counted(run)
@@ -149,7 +160,9 @@ def count() -> None:
     with written_whole(COUNTED) as part, open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["model", "labels", "input_size", *Work.__annotations__])
-        table.writerows([*key, *(f"{getattr(work, field):.6g}" for field in Work.__annotations__)] for key, work in rows.items())
+        table.writerows(
+            [*key, *(f"{getattr(work, field):.6g}" for field in Work.__annotations__)] for key, work in rows.items()
+        )
 
 
 def works() -> dict[tuple[str, int, int], Work]:
@@ -176,7 +189,7 @@ def step_of(run: RunConfig, work: Work, throughput: float) -> Step:
         device="cuda",
         learn=work.step / throughput,
         look=work.forward / throughput,
-        load=1 / _measured("pipeline, 0 workers, 448 px, msrn")[0],
+        load=1 / _measured(LOADING)[0],
         show=0.0,
         memory=int(work.state + averaged + work.learnt + slots + kept),
         state=int(work.state),
@@ -196,12 +209,12 @@ def sized(experiment: Experiment) -> Dataset:
 
 def estimates(experiments: list[Experiment], throughput: float) -> list[tuple[Experiment, Estimate, bool]]:
     """What `check` would say of each model of each experiment; and whether its runs start from another's."""
-    known = works()
-    return [
-        (experiment, check.estimate(model, runs, step_of(runs[0], known[key_of(runs[0])], throughput), sized(experiment),
-                                    cores=CORES), bool(runs[0].training.init))
-        for experiment, model, runs in asked(experiments)
-    ]  # fmt: skip
+    known, found = works(), []
+    for experiment, model, runs in asked(experiments):
+        step = step_of(runs[0], known[key_of(runs[0])], throughput)
+        one = check.estimate(model, runs, step, sized(experiment), cores=CORES)
+        found.append((experiment, one, bool(runs[0].training.init)))
+    return found
 
 
 def makespan(found: list[tuple[Experiment, Estimate, bool]], gpus: int) -> float:
@@ -218,97 +231,104 @@ def makespan(found: list[tuple[Experiment, Estimate, bool]], gpus: int) -> float
     return ended
 
 
+TEXT = """# What the whole programme would take
+
+Made by `python -m benchmarks.scaling` from [results/benchmarks](../results/benchmarks). No GPU was at hand: **no figure
+on this page was measured on one**.
+
+- **Counted**: the multiply-adds of each model's training step, by torch's FlopCounterMode
+  ([counted.csv](../results/benchmarks/counted.csv)); elementwise work counts nothing. Apparel's 11 labels count
+  as VOC's 20, NUS-WIDE's 81 as COCO's 80.
+- **Assumed**: a GPU does as many multiply-adds a second as in the training of ResNet-50 v1.5 at 224 px in mixed
+  precision that its maker published ([source], read in November 2026): {published}, {anchor:.1f} G multiply-adds each.
+  That makes {rates}. It is a favourable case: large batches, and images that are decoded on the GPU.
+  `--throughput` reckons with another figure.
+- **Measured, on a CPU**: one thread of an AMD EPYC did {cpu} multiply-adds a second in float32 training steps of
+  ResNet-101 models. So much does the time of a multiply-add differ from model to model. Loading takes {load:.1f} ms an
+  image and process, and {cores} cores load for each GPU.
+- **As `check` reckons**: epochs x images x step, the test split scored after each epoch, ablations at the cost of their
+  model; on disk the weights and predictions of finished runs, and two checkpoints of the run under way. Memory is
+  weights, gradients, optimizer and what is kept for the backward pass (half of what it is in float32 where a recipe
+  computes in 16 bits), without what the allocator and cuDNN take beside.
+- **Left out**: attention, tables, the data sets on disk (see the README), runs that fail, and the experiments on frozen
+  features, which take minutes on a laptop.
+
+[source]: {source}
+
+"""
+
+
 def page(throughput: float | None = None) -> str:
-    """The document."""
+    """The document; throughput: T multiply-adds a second of another device than the named ones."""
     known = works()
-    anchor = known[ANCHOR]
-    rates = {device.name: device.images * anchor.step for device in DEVICES}
+    each = known[ANCHOR].step
+    rates = {one.name: one.images * each for one in DEVICES}
+    text = TEXT.format(
+        published=" and ".join(f"{one.images:,.0f} images a second on one {one.name}" for one in DEVICES),
+        anchor=each / 1e9,
+        rates=" and ".join(f"{rate / 1e12:.1f} T multiply-adds a second ({name})" for name, rate in rates.items()),
+        cpu=_on_cpu(known),
+        load=1e3 / _measured(LOADING)[0],
+        cores=CORES,
+        source=SOURCE,
+    )
     if throughput:
         rates = {f"{throughput:g} T a second": throughput * 1e12}
-    lines = [
-        "# What the whole programme would take",
-        "Made by `python -m benchmarks.scaling` from [results/benchmarks](../results/benchmarks); no GPU was at hand, and "
-        "**no figure on this page was measured on one**. What is what:",
-        f"- **Counted**: the multiply-adds of each model's training step, by torch's FlopCounterMode, in "
-        f"[{COUNTED.name}](../{COUNTED.as_posix()}). Elementwise work counts nothing.",
-        f"- **Assumed**: a GPU does as many multiply-adds a second as in the training of ResNet-50 v1.5 in mixed precision "
-        f"that its maker published ({SOURCE}, read in November 2026): "
-        + ", ".join(f"{d.images:,.0f} images a second on one {d.name}" for d in DEVICES)
-        + f", of {anchor.step / 1e9:.1f} G multiply-adds each, which makes "
-        + ", ".join(f"{d.images * anchor.step / 1e12:.1f} T" for d in DEVICES)
-        + " a second. That training reads its images with a loader on the GPU, in batches of 256 or so; ours has batches "
-        "of 16 to 64, at four times the pixels. `--throughput` takes another figure.",
-        f"- **Measured on a CPU**: {_on_cpu(known)} So a count tells the time of another model to about that much. "
-        f"Loading takes {1e3 / _measured('pipeline, 0 workers, 448 px, msrn')[0]:.1f} ms an image and process "
-        f"({MEASURED.stem}), and {CORES} cores load for each GPU.",
-        "- **As `check` counts it**: epochs x images x step, the test split scored after each epoch, ablations at the cost "
-        "of their model, weights and predictions of finished runs and two checkpoints of the run under way on disk. Memory "
-        "is weights, gradients, optimizer and what is kept for the backward pass (half of what float32 takes where a "
-        "recipe is in 16 bits), without what the allocator and cuDNN take beside. Attention, tables and failed runs are "
-        "left out.",
-    ]
-    for title, experiments in programmes().items():
-        lines += [f"## {title}", *_programme(experiments, rates)]
-    lines += ["## The models", _models(known)]
-    return "\n\n".join(lines).replace("\n\n- ", "\n- ") + "\n"
+    parts = [f"## {title}\n\n{_programme(found, rates)}" for title, found in programmes().items()]
+    return text + "\n\n".join([*parts, f"## The models\n\n{_models(known)}"]) + "\n"
 
 
-def _programme(experiments: list[Experiment], rates: dict[str, float]) -> list[str]:
-    by_device = {name: estimates(experiments, rate) for name, rate in rates.items()}
-    first = next(iter(by_device.values()))
-    rows = []
-    for experiment in experiments:
-        own = {name: [e for one, e, _ in found if one is experiment] for name, found in by_device.items()}
-        some = own[next(iter(own))]
-        if some:
-            rows.append([experiment.name, f"{sum(e.runs for e in some):,}", *(_hours(found) for found in own.values()),
-                         check.size(max(e.memory for e in some)), check.size(sum(e.disk for e in some))])  # fmt: skip
-    total = {name: [e for _, e, _ in found] for name, found in by_device.items()}
-    some = total[next(iter(total))]
-    rows.append(["all", f"{sum(e.runs for e in some):,}", *(_hours(found) for found in total.values()),
-                 check.size(max(e.memory for e in some)), check.size(sum(e.disk for e in some))])  # fmt: skip
-    head = ["experiment", "runs", *(f"GPU-hours, {name}" for name in rates), "largest step's memory", "disk"]
-    checkpoints = 2 * GPUS * max(e.checkpoint for _, e, _ in first)
+def _programme(experiments: list[Experiment], rates: dict[str, float]) -> str:
+    """A row an experiment, and how long it all takes on one GPU and on many."""
+    found = {name: estimates(experiments, rate) for name, rate in rates.items()}
+
+    def row(name: str, wanted: Collection[str]) -> list[str]:
+        own = [[one for experiment, one, _ in each if experiment.name in wanted] for each in found.values()]
+        hours = (f"{sum(one.hours for one in each):,.0f}" for each in own)
+        memory, disk = max(one.memory for one in own[0]), sum(one.disk for one in own[0])
+        return [name, f"{sum(one.runs for one in own[0]):,}", *hours, check.size(memory), check.size(disk)]
+
+    first = next(iter(found.values()))
+    names = list(dict.fromkeys(experiment.name for experiment, _, _ in first))
+    head = ["experiment", "runs", *(f"GPU-hours, {name}" for name in rates), "memory of the largest step", "disk"]
+    table = _table(head, [*(row(name, [name]) for name in names), row("all", names)])
     said = []
-    for name, found in by_device.items():
-        hours, wide = sum(e.hours for _, e, _ in found), makespan(found, GPUS)
-        said.append(
-            f"{name}: {hours / 24:,.0f} days on one GPU; {wide:,.0f} hours on 8 x 8, each run on one GPU, longest first "
-            f"({100 * hours / (GPUS * wide):.0f} % of the GPUs' time is used)."
-        )
-    return [_table(head, rows), " ".join(said) + f" With {GPUS} runs under way their checkpoints take up to "
-            f"{check.size(checkpoints)} more."]  # fmt: skip
+    for name, each in found.items():
+        hours, wide = sum(one.hours for _, one, _ in each), makespan(each, GPUS)
+        used = 100 * hours / (GPUS * wide)
+        said.append(f"- {name}: {hours / 24:,.0f} days on one GPU; {wide / 24:,.1f} days on 8 x 8, {used:.0f} % used.")
+    more = check.size(2 * (GPUS - 1) * max(one.checkpoint for _, one, _ in first))
+    return (
+        f"{table}\n\nOn 8 x 8 each run has one GPU, the longest begin first, and runs that start from another's "
+        f"weights wait for all others; {GPUS} runs under way hold up to {more} more in checkpoints.\n\n"
+        + "\n".join(said)
+    )
 
 
 def _models(known: dict[tuple[str, int, int], Work]) -> str:
-    rows = [
-        [name, str(count), str(size), f"{work.forward / 1e9:.1f}", f"{work.step / 1e9:.1f}", check.size(work.kept),
-         check.size(work.state)]
-        for (name, count, size), work in known.items()
-    ]  # fmt: skip
-    head = ["model", "labels", "px", "forward, G multiply-adds", "training step, G", "kept an image, float32", "weights"]
+    head = ["model", "labels", "px", "forward, G", "training step, G", "kept an image, float32", "weights"]
+    rows = []
+    for (name, count, pixels), work in known.items():
+        counts = [f"{work.forward / 1e9:.1f}", f"{work.step / 1e9:.1f}", check.size(work.kept), check.size(work.state)]
+        rows.append([name, str(count), str(pixels), *counts])
     return _table(head, rows)
 
 
 def _on_cpu(known: dict[tuple[str, int, int], Work]) -> str:
-    """The multiply-adds a second of the steps that were measured, as a sentence."""
+    """The multiply-adds a second of the steps that were measured, as a phrase."""
     said = []
     for model, size, count in (("msrn", "VOC", 20), ("msrn", "COCO", 80), ("dsdl", "COCO", 80)):
         _, detail = _measured(f"training step, {model} at {size} size, share of the head")
         batch, seconds = re.search(r"batch (\d+), float32: \S+ s of (\S+) s", detail).groups()
         rate = int(batch) * known[model, count, 448].step / float(seconds)
         said.append(f"{rate / 1e9:.0f} G ({model} at {size} size, {float(seconds) / int(batch):.2f} s an image)")
-    return f"one thread of an AMD EPYC did {', '.join(said)} multiply-adds a second in float32 training steps."
+    return ", ".join(said)
 
 
 def _measured(name: str) -> tuple[float, str]:
     with open(MEASURED, newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if row["name"] == name)
     return float(row["value"]), row["detail"]
-
-
-def _hours(found: list[Estimate]) -> str:
-    return f"{sum(one.hours for one in found):,.0f}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -479,12 +479,12 @@ def _timed(work: Callable[[], Any]) -> float:
 
 def noting(model: Classifier, kept: dict[int, int]) -> AbstractContextManager:
     """Within, the bytes of each tensor that is kept for a backward pass, but for the model's own, go to `kept`."""
-    own = {tensor.untyped_storage()._cdata for tensor in model.state_dict().values()}
+    own = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     return torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
