@@ -35,8 +35,8 @@ def write(study: Study, shown: Collection[str]) -> Path:
         f"# {experiment.title}",
         "\n".join(f"- {note}" for note in experiment.notes),
         f"Made by `{command}` from `experiments/{experiment.name}.yaml`; where the data set is elsewhere, add "
-        "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, and its caption says "
-        "how its numbers were made.",
+        "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, with the runs that "
+        "each row or column is made of in json, and its caption says how its numbers were made.",
     ]
     tables = [path.with_suffix(".md") for path in _tables(folder) if path.relative_to(folder).as_posix() in shown]
     if inline := [path for path in tables if not LONG.match(path.name)]:
@@ -102,7 +102,9 @@ def _section(folder: Path, title: str) -> str:
 
 def _table_item(name: str, path: Path) -> str:
     title = path.with_suffix(".md").read_text(encoding="utf-8").splitlines()[0].removeprefix("### ").replace("\\", "")
-    others = ", ".join(f'<a href="{name}/tables/{path.stem}.{kind}">{kind}</a>' for kind in ("csv", "md", "tex"))
+    others = ", ".join(
+        f'<a href="{name}/tables/{path.stem}.{kind}">{kind}</a>' for kind in ("csv", "md", "tex", "json")
+    )
     return f'<li><a href="{name}/tables/{path.name}">{html.escape(title)}</a> ({others})</li>\n'
 
 

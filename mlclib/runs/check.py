@@ -146,11 +146,11 @@ def check(study: Study, force: bool = False) -> Report:
     else:
         facts.append("steps, disk, label vectors and the label graph are checked once the data set can be read")
     if need:
-        facts.append(f"disk: {_size(need)} needed, {_size(free)} free in {study.results}")
+        facts.append(f"disk: {size(need)} needed, {size(free)} free in {study.results}")
     if need > free:
         findings.append(
             Finding(
-                f"{study.results} has {_size(free)} free and the runs of {setting.name} need {_size(need)}: free some, "
+                f"{study.results} has {size(free)} free and the runs of {setting.name} need {size(need)}: free some, "
                 "or name a folder on a larger disk with --results"
             )
         )
@@ -166,7 +166,7 @@ def to_train(study: Study, findings: list[Finding], force: bool = False) -> dict
     seen = set()
     with _noted(findings):
         study.dataset  # noqa: B018 read here, so that what it lacks is said once
-        for model, run in _asked(study.experiment):
+        for model, run in asked(study.experiment):
             for seed in study.experiment.seeds:
                 folder, current = json.dumps([run.identity(), seed]), False
                 if not (run.training.init and _unstarted(run.training.init)):
@@ -228,7 +228,7 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
                 learning = _best(learn)
                 memory = torch.cuda.max_memory_allocated() + slots
             else:
-                with _noting(model, kept):
+                with noting(model, kept):
                     with autocast(recipe.precision):
                         model.eval()(pictures[:1])
                     one = sum(kept.values())
@@ -303,14 +303,14 @@ def _model(study: Study, model: str, asked: list[RunConfig], findings: list[Find
         step = measure(study, run, built, there)
         if step.memory > free:
             few = f", estimated from a step of {step.images} images" if step.images < step.batch else ""
-            need = f"{_size(step.memory)} in a step of {step.batch} images{few}, and {_size(free)} are free"
+            need = f"{size(step.memory)} in a step of {step.batch} images{few}, and {size(free)} are free"
             findings.append(Finding(_too_large(run, need)))
         findings += _shared_memory(run)
         return estimate(model, asked, step, study.dataset, _shown(study, model))
     return None
 
 
-def _asked(setting: Experiment) -> list[tuple[str, RunConfig]]:
+def asked(setting: Experiment) -> list[tuple[str, RunConfig]]:
     """Every configuration that the experiment asks for, with the model that it counts as."""
     asked = [(model, setting.run(model)) for model in setting.models]
     for model in setting.ablation:
@@ -322,7 +322,7 @@ def _asked(setting: Experiment) -> list[tuple[str, RunConfig]]:
 def _starts(setting: Experiment) -> list[Finding]:
     """What is missing of the runs that others start from."""
     findings = []
-    for pattern in dict.fromkeys(run.training.init for _, run in _asked(setting) if run.training.init):
+    for pattern in dict.fromkeys(run.training.init for _, run in asked(setting) if run.training.init):
         if _unstarted(pattern):
             parts = Path(pattern).parts
             other = parts[parts.index("runs") + 1] if "runs" in parts[:-1] else ""
@@ -422,7 +422,7 @@ def _shared_memory(run: RunConfig) -> list[Finding]:
         return []
     return [
         Finding(
-            f"{run.training.workers} loader processes need {_size(need)} of shared memory and {place} has {_size(free)}"
+            f"{run.training.workers} loader processes need {size(need)} of shared memory and {place} has {size(free)}"
             " free: lower training.workers, or give the container more (docker run --shm-size)"
         )
     ]
@@ -477,7 +477,7 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def _noting(model: Classifier, kept: dict[int, int]) -> AbstractContextManager:
+def noting(model: Classifier, kept: dict[int, int]) -> AbstractContextManager:
     """Within, the bytes of each tensor that is kept for a backward pass, but for the model's own, go to `kept`."""
     own = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
 
@@ -507,8 +507,8 @@ def _table(estimates: tuple[Estimate, ...]) -> str:
             "batch": str(one.batch),
             "seconds a step": f"{one.seconds:.3g}",
             "hours": f"{one.hours:.3g}",
-            "peak memory": _size(one.memory),
-            "disk": _size(one.disk),
+            "peak memory": size(one.memory),
+            "disk": size(one.disk),
         }
         for one in estimates
     ]
@@ -516,7 +516,7 @@ def _table(estimates: tuple[Estimate, ...]) -> str:
         "model": "all",
         "runs": str(sum(one.runs for one in estimates)),
         "hours": f"{sum(one.hours for one in estimates):.3g}",
-        "disk": _size(sum(one.disk for one in estimates)),
+        "disk": size(sum(one.disk for one in estimates)),
     }
     return pd.DataFrame([*rows, total]).fillna("").to_string(index=False)
 
@@ -527,7 +527,7 @@ def _said_of(estimates: tuple[Estimate, ...]) -> str:
     return f"{how}; one run after another, training with evaluation and attention, ablations as their model"
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
     """Bytes as a person reads them."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

@@ -33,6 +33,7 @@ def cost(models: Models, *, selection: str = "last") -> Table:
         spread=spread[["mAP"]].reset_index(drop=True),
         formats={PARAMETERS: ",.2f", HEAD: ".2g", BACKBONE: ".2f", SHARE: ".2g"},
         best=("mAP",),
+        runs=models,
         caption=" ".join(sentences),
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlclib.runs.store import Run
 from mlclib.runs.study import Study
-from mlclib.tables import ablation, comparison, entries, literature, performance, protocols, rendering
+from mlclib.tables import ablation, comparison, cost, entries, literature, performance, protocols, rendering
 from mlclib.tables.rendering import Table
 
 
@@ -24,6 +24,7 @@ def recomputed(study: Study, cores: int) -> list[Table]:
         performance.scores(models),
         performance.per_class(models),
         performance.further(models),
+        cost.cost(models),
         *ablation.every(study),
         *literature.beside(models, entered),
         protocols.table(audit, models),
