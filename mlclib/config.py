@@ -23,7 +23,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlclib import datasets
-from mlclib.common.errors import UserError, misfit, unknown
+from mlclib.common.errors import UserError, choices, misfit, unknown
 from mlclib.datasets import labels
 
 FOLDER = Path("experiments")
@@ -367,7 +367,7 @@ def _checked(kind: type, raw: dict[str, Any], where: str) -> Any:
         known = [f.name for f in dataclasses.fields(parts[parents[0]] if parents else kind)]
         raise unknown("key", last, known if parents else [key for key in known if key != "name"], where=place)
     if error["type"] == "literal_error":
-        raise unknown(last, error["input"], re.findall(r"'([^']+)'", error["ctx"]["expected"]), where=place)
+        raise unknown(last, error["input"], choices(error), where=place)
     raise UserError(f"{'.'.join([*parents, last])} of {where} {misfit(error)}")
 
 
@@ -389,6 +389,9 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         source = run.label_vectors
         if not isinstance(source, str) or (source not in labels.SOURCES and not Path(source).suffix):
             raise unknown("label vectors", source, (*labels.SOURCES, "a file"), where=where)
+        weights = run.backbone.weights
+        if weights not in (None, "offline", "pretrained") and not Path(weights).suffix:
+            raise unknown("weights", weights, ("offline", "pretrained", "a file"), where=f"backbone of {path}")
         with _prefixed(where):
             models.check_options(run.model, run.options)
             losses.read(run.training.loss, models.find(run.model).published_loss)

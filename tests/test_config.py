@@ -106,6 +106,18 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
         (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
         (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
+        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["option train", "scenes", "greater than or equal to 1"]),
+        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["option seed", "greater than or equal to 0"]),
+        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["option test_share", "less than 1"]),
+        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["option separator", "hold some letters"]),
+        (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
+        (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
+        # Ranges of options and weights.
+        (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "'group_ratio'", "finite"]),
+        (of("{msrn: {options: {graph_threshold: 3.0}}}"), ["models.msrn", "graph_threshold is 3.0", "0 to 1"]),
+        (axes("{graph_threshold: [0.4, -0.1]}"), ["ablation.msrn.graph_threshold", "value -0.1", "0 to 1"]),
+        (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold is 3.0"]),
+        (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),
         # What a frozen backbone would ignore.
         (FROZEN + PLAIN + "training: {init: a}\n", ["training.init of", "own.yaml", "frozen"]),
         (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp.training.init", "frozen"]),

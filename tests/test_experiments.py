@@ -1,7 +1,9 @@
 """Every shipped experiment runs from its YAML to its tables and pages, on made data in the set's true layout."""
 
 import io
+import warnings
 import zipfile
+from types import SimpleNamespace
 
 import made_data
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from rehearsal import ROOT
 
 from mlclib import __main__ as line
-from mlclib import config
+from mlclib import config, models
 from mlclib.runs.study import Study
 from mlclib.tables import performance
 
@@ -55,6 +57,32 @@ def test_an_experiment_runs_to_its_pages(name, made, tmp_path, monkeypatch):
     for model in study.experiment.models:
         (run,) = study.finished(model)
         assert np.isfinite(run.logits["last"]).all() and len(run.names) == len(study.dataset.splits["test"])
+
+
+@pytest.mark.parametrize("name", rehearsal.SHIPPED)
+def test_no_shipped_experiment_has_an_input_size_whose_edge_a_model_does_not_see(name):
+    shipped = config.load(rehearsal.ROOT / "experiments" / f"{name}.yaml")
+    asked = [(model, shipped.run(model)) for model in shipped.models]
+    asked += [
+        (m, run) for m in shipped.ablation for axis in shipped.axes(m) for run in shipped.variants(m, axis).values()
+    ]
+    for model, run in asked:
+        options = models.check_options(run.model, run.options)
+        found = models.find(run.model).size_warnings(SimpleNamespace(options=options), run.input_size)
+        assert not found, f"{model}: {found}"
+
+
+def test_an_odd_grid_is_named_when_a_run_trains_and_in_its_caption(made, tmp_path):
+    """At 96 px the map of layer 4 has 3 x 3 cells and MSRN sees 2 x 2 of them."""
+    path = rehearsal.shrunk("demo", tmp_path, made("scenes"), input_size=96, dataset=SCENES, ablation=None)
+    study = Study(config.load(path), results=tmp_path / "results")
+    said = "layer 4 has 3 x 3 cells at 96 px and the 2 x 2 pooling of MSRN drops the last row and column"
+    with pytest.warns(UserWarning, match=f"msrn: {said}"):
+        runs = study.train(study.experiment.run("msrn"))
+    assert said[1:] in performance.scores({"msrn": runs}).caption
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        study.train(study.experiment.run("gmp"))
 
 
 def test_voc2012_ends_in_the_archive_for_its_server(made, tmp_path, monkeypatch):

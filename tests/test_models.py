@@ -365,7 +365,7 @@ def test_a_mistake_is_one_sentence_that_says_what_is_known(name, options, said):
 
 
 def test_options_of_a_model_are_its_defaults_in_plain_values():
-    assert models.options_of("gmp") == {"difficult": "present"}
+    assert models.options_of("gmp") == {"difficult": "present", "layer": 4}
     assert models.options_of("msrn")["layers"] == (2, 3, 4)
     assert models.check_options("dsdl", {"alpha": 1}).alpha == 1.0
     with pytest.raises(UserError, match="did you mean 'dsdl'"):

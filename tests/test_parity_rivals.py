@@ -154,16 +154,30 @@ def test_every_name_of_the_authors_is_accounted_for(case):
     golden = np.load(folder / f"{stem}_20.npz")
     shapes = shapes_of(folder, stem, golden)
     model = built(name, shapes, **options(golden))
-    names, unused = model.authors_names(), model.authors_unused()
-    assert names.keys() | unused.keys() == shapes.keys() and not names.keys() & unused.keys()
+    names, unused, constants = model.authors_names(), model.authors_unused(), model.authors_constants()
+    assert sorted([*names, *unused, *constants]) == sorted(shapes)
     assert len(set(names.values())) == len(names)
     head = [key for key in names if not names[key].startswith("backbone.")]
+    state = {key: torch.zeros(shape) for key, shape in shapes.items()}
     for missing in (head[0], *unused):
-        state = {key: torch.zeros(shape) for key, shape in shapes.items() if key != missing}
         with pytest.raises(UserError, match=f"{missing} is missing"):
-            models.load_authors(model, state)
-        with pytest.raises(UserError, match=f"{missing} is \\[3\\] where the model has"):
-            models.load_authors(model, {**state, missing: torch.zeros(3)})
+            models.load_authors(model, {key: value for key, value in state.items() if key != missing})
+    for wrong in (head[0], *unused, *constants):
+        with pytest.raises(UserError, match=f"{wrong} is \\[3\\] where the model has"):
+            models.load_authors(model, {**state, wrong: torch.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    ("case", "computed"), [("ml_gcn head", "A"), ("add_gcn head", "mask_mat"), ("q2l head", "backbone.1.pe")]
+)
+def test_a_state_dict_may_lack_what_the_model_computes(case, computed):
+    name, folder, stem, _, options = CASES[case]
+    golden = np.load(folder / f"{stem}_20.npz")
+    shapes = shapes_of(folder, stem, golden)
+    assert shapes.pop(computed)
+    grid, model = int(golden["grid"]), built(name, shapes, **options(golden))
+    logits = model.classify({4: torch.tensor(np.abs(recipe.draw("feature_map", (2, 2048, grid, grid))))}).logits
+    np.testing.assert_allclose(logits.detach(), golden["logits"], rtol=0, atol=1e-4 * np.abs(golden["logits"]).max())
 
 
 def test_a_state_dict_of_a_head_alone_leaves_the_backbone_as_it_is():

@@ -67,8 +67,11 @@ def made(results) -> store.Run:
 
 
 ALL = """
-import sys
+import sys, torch
 from mlclib import __main__ as line
+from mlclib.training.settings import WAIT, processes
+processes()  # they wait for one another for days, as where one opens every image first
+assert torch.distributed.group.WORLD._get_backend(torch.device("cpu")).options._timeout == WAIT
 for model in sys.argv[2:]:
     assert line.main(["train", sys.argv[1], "--model", model, "--results", "RESULTS"]) == 0
 """

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
 from mlclib.scores import metrics
-from mlclib.tables import ablation, entries, literature, performance, rendering
+from mlclib.tables import ablation, entries, literature, performance, protocols, rendering
 from mlclib.tables.rendering import Table
 
 VOC = list(labels_of("voc2007"))
@@ -370,6 +370,16 @@ def test_a_caption_says_what_of_the_pictures_a_model_does_not_see(models, tmp_pa
     run.about["unseen"] = ["layer 4 has 7 x 7 cells at 224 px and the pooling drops the last row"]
     assert "Layer 4 has 7 x 7 cells at 224 px" in performance.scores({"ssgrl": [run]}).caption
     assert "7 x 7 cells" not in performance.scores(models).caption
+
+
+def test_a_caption_names_the_precision_in_which_the_scored_logits_were_computed(models, tmp_path):
+    half = make(tmp_path, "half", training={"epochs": 1, "precision": "bfloat16", "evaluation_precision": "bfloat16"})
+    assert "Scored are the float32 logits of the last epoch." in performance.scores(models).caption
+    assert "Scored are the bfloat16 logits of the last epoch." in performance.scores({"half": [half]}).caption
+    audited = protocols.table(protocols.audit({"half": [half]}), {"half": [half]})
+    assert ": bfloat16 logits of the last epoch" in audited.caption
+    both = performance.scores({"gmp": models["gmp"], "half": [half]}).caption
+    assert "Scored are the float32 (gmp), bfloat16 (half) logits of the last epoch." in both
 
 
 def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):

@@ -115,7 +115,7 @@ def test_every_missing_or_broken_file_is_named(tmp_path):
         datasets.load("voc2007", tmp_path)
     folder = devkit(tmp_path)
     main = folder / "ImageSets" / "Main"
-    with pytest.raises(UserError, match="unknown list 'tests'.*did you mean 'test'"):
+    with pytest.raises(UserError, match="unknown test 'tests'.*did you mean 'test'"):
         datasets.load("voc2007", tmp_path, test="tests")
     with pytest.raises(UserError, match=r"cannot read .*val.txt, expected there: the image ids of VOC 2007 val"):
         datasets.load("voc2007", tmp_path, test="val")

@@ -42,3 +42,8 @@ def misfit(error: Mapping[str, Any]) -> str:
     wanted = WANTED.get(error["type"])
     told = f"must {wanted}" if wanted else re.sub(r"^\w+ should", "must", error["msg"])
     return f"{told}, not {error['input']!r:.80}"
+
+
+def choices(error: Mapping[str, Any]) -> list[str]:
+    """The values that one of the errors() of pydantic's ValidationError would have allowed."""
+    return re.findall(r"'([^']+)'", error["ctx"]["expected"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mlclib.common.errors import UserError, misfit, unknown
+from mlclib.common.errors import UserError, choices, misfit, unknown
 from mlclib.datasets.base import Archive, Dataset, Split
 
 __all__ = ["NAMES", "Dataset", "Split", "archives", "by_hand", "check_options", "labels_of", "load"]
@@ -50,8 +50,8 @@ def load(name: str, root: str | Path, **options: object) -> Dataset:
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
-    """Raise UserError for an unknown data set or option, and for a value of another type than the reader's `load`
-    declares; no data is read.
+    """Raise UserError for an unknown data set or option, and for a value of another type or range than the reader's
+    `load` declares; no data is read.
     """
     module, fixed = _reader(name)
     parameters = inspect.signature(module.load).parameters.values()
@@ -63,7 +63,10 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
         try:
             TypeAdapter(kinds[key], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
-            raise UserError(f"option {key} of data set {name!r} {misfit(error.errors()[0])}") from None
+            found = error.errors()[0]
+            if found["type"] == "literal_error":
+                raise unknown(key, value, choices(found), f"data set {name!r}") from None
+            raise UserError(f"option {key} of data set {name!r} {misfit(found)}") from None
 
 
 def published_images(name: str) -> dict[str, int] | None:

@@ -16,14 +16,16 @@ import io
 import itertools
 import json
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import write_text
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Dataset, Seed, Split
 
 SPLITS = ("train", "val", "test")
 BY_HAND = "a folder data set is your own: point {root} at your images"
@@ -35,9 +37,9 @@ def load(
     root: str | Path,
     *,
     table: str | None = None,
-    separator: str = "|",
-    test_share: float = 0.3,
-    seed: int = 0,
+    separator: Annotated[str, Field(min_length=1)] = "|",
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3,
+    seed: Seed = 0,
 ) -> Dataset:
     """Read the images that `table` (below `root`) names, or without a table the class folders of `root`.
 
@@ -151,8 +153,6 @@ def _marked(lists: list[list[str]], labels: tuple[str, ...]) -> np.ndarray:
 
 
 def _written_splits(path: Path, names: list[str], targets: np.ndarray, test_share: float, seed: int) -> list[str]:
-    if not 0 < test_share < 1:
-        raise UserError(f"test_share must lie between 0 and 1, got {test_share}")
     title = f"# iterative stratification, seed {seed}, test share {test_share}"
     if not path.exists():
         parts = stratify.split(targets == 1, (1 - test_share, test_share), seed)

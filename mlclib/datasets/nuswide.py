@@ -15,6 +15,7 @@ Source: Chua et al., NUS-WIDE: A Real-World Web Image Database from National Uni
 
 import csv
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
@@ -31,7 +32,6 @@ LABELS = (
     "swimmers", "elk", "frost", "protest", "soccer", "flags", "zebra", "surf", "whales", "computer", "earthquake",
     "map",
 )  # fmt: skip
-LAYOUTS = ("csv", "official")
 TABLE = "nus_wid_data.csv"
 SIZES = {"Train": 161789, "Test": 107859}
 # The official lists; how many images the table of ASL holds stands nowhere at hand, so a copy of it never compares.
@@ -44,7 +44,7 @@ BY_HAND = (
 )
 
 
-def load(root: str | Path, *, layout: str | None = None, unlabelled: bool = True) -> Dataset:
+def load(root: str | Path, *, layout: Literal["csv", "official"] | None = None, unlabelled: bool = True) -> Dataset:
     """Read NUS-WIDE from `root` in `layout`; by default "csv" where nus_wid_data.csv lies there, else "official".
 
     unlabelled=False leaves out the images of the official lists that have none of the 81 labels.
@@ -53,8 +53,6 @@ def load(root: str | Path, *, layout: str | None = None, unlabelled: bool = True
     root = Path(root)
     if layout is None:
         layout = "csv" if (root / TABLE).exists() else "official"
-    if layout not in LAYOUTS:
-        raise unknown("layout", layout, LAYOUTS, "data set 'nuswide'")
     splits, notes = _from_csv(root) if layout == "csv" else _from_lists(root)
     if not unlabelled:
         for key, split in splits.items():

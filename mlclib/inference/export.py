@@ -35,22 +35,10 @@ def export(run: str | Path, path: str | Path) -> float:
     size = about["configuration"]["input_size"]
     shown = transform_of(about["configuration"])
     model = load_model(run)
-    whole = model.exported().eval()
     facts = {"labels": about["labels"], "input_size": size, "mean": shown.mean, "std": shown.std}
     facts["interpolation"] = shown.interpolation
     with written_whole(path) as part:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
-            torch.onnx.export(
-                whole,
-                (torch.zeros(2, 3, size, size),),
-                str(part),
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-                opset_version=OPSET,
-                dynamo=False,
-            )
+        trace(model, part, size)
         proto = onnx.load(part)
         onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in facts.items()})
         onnx.checker.check_model(proto, full_check=True)
@@ -62,6 +50,22 @@ def export(run: str | Path, path: str | Path) -> float:
                 f"{path} is not written"
             )
     return worst
+
+
+def trace(model: Classifier, path: Path, size: int) -> None:
+    """Write a model, as it is after training, to `path` as ONNX for images of this side and batches of any size."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
+        torch.onnx.export(
+            model.exported().eval(),
+            (torch.zeros(2, 3, size, size),),
+            str(path),
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def difference(path: Path, model: Classifier, size: int) -> float:

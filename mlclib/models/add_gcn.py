@@ -78,9 +78,13 @@ class ADDGCN(Classifier):
         overall = F.leaky_relu(overall, 0.2)[:, :, None].expand_as(x)
         edges = self.dynamic_edges(torch.cat((overall, x), 1)).sigmoid()
         z = vectors + F.leaky_relu(self.dynamic(F.leaky_relu(x @ edges, 0.2)), 0.2)
-        graph = (z * self.last.weight[:, :, 0].T).sum(1) + self.last.bias
+        graph = self.decided(z)
         pooled = scores.flatten(2).amax(2)
         return ADDGCNOutput(((pooled + graph) / 2).float(), pooled, graph, mask, vectors, edges)
+
+    def decided(self, z: Tensor) -> Tensor:
+        """The labels' vectors [B, W, C], each by its own weights -> [B, C]."""
+        return (z * self.last.weight[:, :, 0].T).sum(1) + self.last.bias
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.score.weight[:, :, 0, 0]

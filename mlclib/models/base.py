@@ -5,6 +5,7 @@ the registry in `mlclib/models/__init__.py`.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -109,6 +110,8 @@ def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:
             value = float(value)
         if wanted is tuple and isinstance(value, list):
             value = tuple(value)
+        if wanted is float and type(value) is float and not math.isfinite(value):
+            raise UserError(f"option {key!r} of {where} is {value}; give a finite number")
         if type(value) is not wanted:
             raise UserError(f"option {key!r} of {where} is {value!r}; give a {wanted.__name__}, like {defaults[key]!r}")
         read[key] = value

@@ -1,9 +1,10 @@
 """What a model costs, counted: the parameters that its head learns, and multiply-adds an image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,28 +20,33 @@ class Cost(NamedTuple):
 
 
 def cost(model: Classifier, input_size: int) -> Cost:
-    """The cost of a model for images of this side, in pixels; the model's mode and weights stay as they are.
-
-    An image's multiply-adds are those that one more image in a batch takes, so that what is made once a batch (the
-    classifiers of ML-GCN, the label graph of MSRN) counts nothing. Counted are products: matrices, convolutions,
-    attention; not what is done element by element, nor DSDL's solve.
-    """
+    """The cost of a model for images of this side, in pixels; the model's mode and weights stay as they are."""
     backbone = {id(p) for p in model.backbone.parameters()}
     learnt = sum(p.numel() for p in model.parameters() if id(p) not in backbone and p.requires_grad)
-    training = model.training
+    training, maps = model.training, {}
+    images = torch.zeros(2, 3, input_size, input_size, device=next(model.backbone.parameters()).device)
     model.eval()
     with torch.no_grad():
-        images = torch.zeros(2, 3, input_size, input_size, device=next(model.backbone.parameters()).device)
-        maps = {}
         whole = multiply_adds(lambda: maps.update(model.backbone(images)))
-        two = multiply_adds(lambda: model.classify(maps))
-        one = multiply_adds(lambda: model.classify({layer: map[:1] for layer, map in maps.items()}))
+        head = head_multiply_adds(model, maps)
     model.train(training)
-    return Cost(learnt, two - one, whole // 2)
+    return Cost(learnt, head, whole // 2)
+
+
+def head_multiply_adds(model: Classifier, maps: Mapping[int, Tensor]) -> int:
+    """Multiply-adds of the head an image, on maps of two or more: those that the second takes more than the first.
+
+    So what is made once a batch (the classifiers of ML-GCN, the label graph of MSRN) counts nothing.
+    """
+    one, two = ({layer: map[:count] for layer, map in maps.items()} for count in (1, 2))
+    return multiply_adds(lambda: model.classify(two)) - multiply_adds(lambda: model.classify(one))
 
 
 def multiply_adds(run: Callable[[], object]) -> int:
-    """Multiply-adds of the products in `run`, by the shapes of its tensors."""
+    """Multiply-adds of the products in `run` (matrices, convolutions, attention), by the shapes of its tensors.
+
+    Not what is done element by element, nor DSDL's solve.
+    """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # the others are not counted on a CPU
         run()
     return counter.get_total_flops() // 2

@@ -3,6 +3,14 @@
 import torch
 from torch import Tensor
 
+from mlclib.common.errors import UserError
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise UserError for a threshold that no probability lies about."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"graph_threshold is {threshold}; give a probability, 0 to 1")
+
 
 def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> Tensor:
     """The normalised label graph A^ [C, C] of co-occurrence counts [C, C] and label counts [C] (ML-GCN, CVPR 2019).

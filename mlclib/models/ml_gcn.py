@@ -11,7 +11,7 @@ from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import Backbone
 from mlclib.models.base import Affine, Classifier, Labels, Output, float32, resnet_names
-from mlclib.models.graphs import adjacency
+from mlclib.models.graphs import adjacency, check_threshold
 from mlclib.models.losses import Loss
 
 
@@ -26,6 +26,7 @@ class Options(base.Options):
         super().__post_init__()
         if self.hidden < 1:
             raise UserError(f"hidden is {self.hidden}; give at least 1")
+        check_threshold(self.graph_threshold)
 
 
 class MLGCN(Classifier):

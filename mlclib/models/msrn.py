@@ -11,7 +11,7 @@ from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.base import Classifier, Labels, Output, edges_lost, float32, one_of, resnet_names, stored
-from mlclib.models.graphs import adjacency
+from mlclib.models.graphs import adjacency, check_threshold
 from mlclib.models.losses import Loss
 from mlclib.models.pooling import semantic_pooling, semantic_weights
 
@@ -44,8 +44,9 @@ class Options(base.Shared):
         one_of("graph", self.graph, GRAPHS)
         if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(STRIDES):
             raise UserError(f"layers is {list(self.layers)}; give some of {list(STRIDES)}, each once")
+        check_threshold(self.graph_threshold)
         if self.group_ratio < 0 or self.width < 1:
-            raise UserError(f"group_ratio {self.group_ratio} and width {self.width} must not be negative or zero width")
+            raise UserError(f"group_ratio is {self.group_ratio}, width {self.width}; give at least 0 and at least 1")
 
 
 @dataclass
@@ -194,7 +195,7 @@ class MSRN(Classifier):
 
     @property
     def sums_over_batch(self) -> bool:
-        """Where the labels' loss is a sum over images, the parts' sums add up, and the group loss counts once a part."""
+        """Where the labels' loss is a sum over images: its parts add up, and the group loss counts once a part."""
         return self.label_loss.reduction == "sum" and self.options.group_ratio > 0
 
     def group_loss(self, output: MSRNOutput) -> Tensor:

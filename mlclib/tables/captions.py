@@ -62,7 +62,7 @@ def made(models: Models, selection: str = "") -> str:
     sentences += _unseen(models)
     sentences += _changed(every)
     if selection:
-        sentences.insert(0, f"Scored are the float32 logits of {SELECTIONS[selection]}.")
+        sentences.insert(0, f"Scored are the {precision(models)} logits of {SELECTIONS[selection]}.")
     return " ".join(sentences)
 
 
@@ -132,6 +132,12 @@ def resolution(reference: Run, rows: int) -> str:
 def named(name: str, selection: str) -> str:
     """The file name of a table or figure: its own for each selection but the last epoch's."""
     return name if selection == "last" else f"{name}-{selection}"
+
+
+def precision(models: Models) -> str:
+    """In which precision the logits were computed."""
+    settings = {model: runs[0].about["configuration"]["training"] for model, runs in models.items() if own(runs)}
+    return _each({model: setting["evaluation_precision"] for model, setting in settings.items()})
 
 
 def own(runs: list[Run]) -> bool:

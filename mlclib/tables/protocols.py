@@ -103,8 +103,8 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
         "What each choice, made alone, adds to a score in points, mean ± standard deviation over the seeds; an em dash "
         "where the score does not depend on it, or nothing is there to make it from (no validation split, no averaged "
         "weights).",
-        f"The default gives {stated}: float32 logits of the last epoch, non-interpolated AP, difficult labels left "
-        "out, a label predicted where its logit is at least 0."
+        f"The default gives {stated}: {captions.precision(models)} logits of the last epoch, non-interpolated AP, "
+        "difficult labels left out, a label predicted where its logit is at least 0."
         if stated
         else f"{captions.HIDDEN}.",
         "Probability 0.8 is logit ln 4; a sweep takes the threshold of -1.0, -0.9, ..., 0.9 with the best CF1 + OF1; "

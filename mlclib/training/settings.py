@@ -1,5 +1,6 @@
 """Process-global settings, set here alone and restored: precision, threads, determinism, processes."""
 
+import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,17 @@ from accelerate import PartialState
 from mlclib.common.errors import UserError
 from mlclib.config import Training
 
+WAIT = datetime.timedelta(days=2)  # of one process for the others
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def processes() -> PartialState:
-    """The processes that train one run together (torchrun, accelerate launch): by gloo where there is no GPU."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    """The processes that train one run together (torchrun, accelerate launch): by gloo where there is no GPU.
+
+    They wait for one another as long as it takes to open every image or to wait for another training of the run, where
+    torch would end them after ten minutes; that one ended, they are told at once.
+    """
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 
 
 def check_precision(precision: str, device: torch.device) -> None:

@@ -145,8 +145,8 @@ class Trainer:
         state, config = self.state, self.config
         order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.train_data))
         whole = list(batches(order, config.batch_size, state.epoch))[state.step :]
-        # An accumulated part takes every n-th image of a batch, each process every world-th of those: batch norm is over
-        # the same images however many processes there are.
+        # An accumulated part takes every n-th image of a batch, each process every world-th of those: so batch norm is
+        # over the same images however many processes there are.
         parts = [
             [batch[n :: config.accumulate][self.rank :: self.world] for n in range(config.accumulate)]
             for batch in whole

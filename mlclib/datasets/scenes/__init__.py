@@ -17,7 +17,7 @@ import numpy as np
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import write_text
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Count, Dataset, Seed, Split
 from mlclib.datasets.scenes.picture import LABELS, draw_scene
 
 VERSION = 2  # of the drawing code: raise it with every change that changes a picture
@@ -82,7 +82,7 @@ def _split(root: Path, records: list[dict]) -> Split:
     return Split(names, [root / "images" / f"{n}.jpg" for n in names], targets, boxes)
 
 
-def load(root: Path, *, train: int = 600, test: int = 400, seed: int = 0) -> Dataset:
+def load(root: Path, *, train: Count = 600, test: Count = 400, seed: Seed = 0) -> Dataset:
     """The scenes in the folder `root`, drawn there first where they are not there with these sizes and this seed.
 
     A target is 0 (difficult) where all that is there of a label is less than HALF_HIDDEN visible or smaller
