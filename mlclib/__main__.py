@@ -1,7 +1,6 @@
 """The command line: python -m mlclib COMMAND; each command calls the same functions as the notebooks."""
 
 import argparse
-import errno
 import os
 import shlex
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.common.files import held
+from mlclib.common.files import FULL, held
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -336,7 +335,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in FULL:
             raise
         where = error.filename or "the disk"
         print(f"error: {where} is full ({error.strerror}): free some, then the same command goes on", file=sys.stderr)

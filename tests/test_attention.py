@@ -206,7 +206,7 @@ def test_a_map_is_specific_by_what_it_exceeds_the_other_labels_map_in_its_own_bo
 def test_without_boxes_there_are_examples_and_no_scores(subject):
     blind = subject._replace(split=Split(subject.split.names, subject.split.paths, subject.split.targets))
     assert evaluation.localisation({0: blind}, range(3)).empty
-    assert attention_tables.localisation(evaluation.localisation({0: blind}, range(3)), "x", "") == []
+    assert attention_tables.localisation(evaluation.localisation({0: blind}, range(3)), "x", "", []) == []
     shown = saliency.examples(blind, [0, 1])
     assert all(one.target == 1 and len(one.boxes) == 0 for one in shown)
 

@@ -18,7 +18,7 @@ from mlclib import __main__ as line
 from mlclib import config, models
 from mlclib.datasets import voc
 from mlclib.datasets.base import Dataset, Split
-from mlclib.runs import check, store
+from mlclib.runs import batch, check, store
 from mlclib.runs.check import Finding, Step
 from mlclib.runs.study import Study
 
@@ -318,6 +318,7 @@ def test_reproduce_checks_first_where_a_backbone_learns_and_has_something_to_tra
         return subprocess.CompletedProcess(command, 1)
 
     monkeypatch.setattr(line.subprocess, "run", run)
+    monkeypatch.setattr(batch, "_waited_for", lambda command: commands.append(command[2]))
     monkeypatch.chdir(ROOT)
     results = str(yaml.parent / "results")
     assert line.main(["reproduce", str(yaml), "--results", results]) == 1

@@ -16,7 +16,10 @@ def answers() -> bool:
     """Whether a Slurm runs here and takes jobs of this user."""
     if not shutil.which("sinfo"):
         return False
-    told = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True)
+    try:
+        told = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True, timeout=5)
+    except subprocess.TimeoutExpired:  # installed, and no controller answers
+        return False
     return told.returncode == 0 and "idle" in told.stdout
 
 
