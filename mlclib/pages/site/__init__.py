@@ -127,8 +127,8 @@ def _page(folder: Path) -> Page:
 def _shown(path: Path, notebooks: dict[str, Any]) -> Shown:
     title, _, rest = path.read_text(encoding="utf-8").partition("\n")
     lines = [line for line in rest.splitlines() if line.startswith("|")]
-    caption, *notes = [text for text in rest.split("\n\n") if text.strip() and not text.startswith("|")] or [""]
-    first, _, more = caption.strip().partition(". ")
+    caption, *notes = [text for text in rest.strip().split("\n\n") if text and not text.startswith("|")] or [""]
+    first, _, more = caption.partition(". ")
     made = [
         (name, number)
         for name, notebook in notebooks.items()

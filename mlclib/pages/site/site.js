@@ -104,7 +104,7 @@ class Live {
         const now = this.place(this.found, model, score), before = this.place(this.standard, model, score);
         if (now !== before) { moved = true; turned.push(`${model} by ${score} from ${before} to ${now}`); }
         const text = `${percent(mean(values))}${spread}${now < before ? " ↑" : now > before ? " ↓" : ""}`;
-        return h("td", { class: "number" }, this.link({ model, score }, text, `${score} of ${model}, ${text}: what it is made of`));
+        return h("td", { class: "number" }, this.link({ model, score }, text, `${text}, ${score} of ${model}: what it is made of`));
       });
       cells.splice(1, 0, h("td", { class: "number", id: `interval-${model}` }, "…"), h("td", { class: "number", id: `p-${model}` }, "…"));
       return h("tr", { class: moved ? "moved" : "", "data-model": model }, h("th", { scope: "row" }, model), cells);
@@ -123,7 +123,7 @@ class Live {
       h("td", { class: "number" }, String(this.found[this.models[0]][0].counts[c][2])),
       this.models.map(model => {
         const text = percent(mean(this.found[model].map(one => one.AP[c])));
-        return h("td", { class: "number" }, this.link({ model, label }, text, `AP of ${label} by ${model}, ${text}: what it is made of`));
+        return h("td", { class: "number" }, this.link({ model, label }, text, `${text}, AP of ${label} by ${model}: what it is made of`));
       })));
     const head = ["label", "positives", ...this.models].map((text, i) => h("th", { class: i ? "number" : "" }, text));
     table.replaceChildren(h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows));
@@ -259,7 +259,7 @@ class Live {
       return h("polyline", { points: found.map(([, tp, fp]) => `${40 + 250 * tp / total},${210 - 200 * tp / (tp + fp)}`).join(" ") });
     });
     const axes = [h("line", { x1: 40, y1: 210, x2: 290, y2: 210, class: "grid" }), h("line", { x1: 40, y1: 10, x2: 40, y2: 210, class: "grid" }),
-      h("text", { x: 165, y: 240, "text-anchor": "middle" }, "recall"), h("text", { x: 0, y: 20 }, "100 %"), h("text", { x: 20, y: 214 }, "0"), h("text", { x: 262, y: 227 }, "100 %")];
+      h("text", { x: 165, y: 240, "text-anchor": "middle" }, "recall"), h("text", { x: 24, y: 18 }, "1"), h("text", { x: 20, y: 214 }, "0"), h("text", { x: 284, y: 227 }, "1")];
     return h("svg", { class: "curves", viewBox: "0 0 300 245", role: "img", "aria-label": `Precision against recall of ${this.labels[c]} by ${model}` }, axes, lines);
   }
   confusions(c, misses, alarms, one) {
