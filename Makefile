@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXPERIMENT ?= demo
 DATA ?=
+PROFILE ?=
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 READY := .venv/.ready
@@ -23,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 
 # mlclib/runs/plan.py knows what is out of date; Snakemake runs it in order and in parallel; papermill executes notebooks.
 reproduce: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile "$(PROFILE)")
 
 # What reproduce would run, and why.
 plan: $(READY)
@@ -45,5 +46,5 @@ lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 clean:
-	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages results/*/plan results/.*.lock results/.*.owner mlclib.egg-info
+	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages results/*/plan results/*/logs results/*/times results/*/estimate.json results/*/report.html results/.*.lock results/.*.owner results/.*.claim mlclib.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,16 +1,24 @@
-# Runs the jobs that `python -m mlclib reproduce` found to be out of date: which they are and why, mlclib/runs/plan.py says
-# (`make plan` lists them); in which order, how many at once and on which machine, Snakemake.
+# Runs the jobs that `python -m mlclib reproduce` found to be out of date: which they are, why, and what each asks of a
+# machine, mlclib/runs/plan.py and batch.py say (`make plan` lists them); in which order, how many at once and on which
+# machine, Snakemake.
 import json
 import shlex
 import sys
 
+from snakemake.logging import logger
+
+from mlclib.runs.watch import Watch
+
 with open(config["plan"], encoding="utf-8") as file:
     JOBS = {job["file"]: job for job in json.load(file)}
-DONE = config["done"]
+FOLDER = config["folder"]
+
+if workflow.is_main_process:
+    logger.addHandler(Watch(JOBS, FOLDER))
 
 
 def done(files):
-    return [f"{DONE}/{file}.done" for file in files]
+    return [f"{FOLDER}/plan/{JOBS[file]['kind']}/{file}.done" for file in files]
 
 
 wildcard_constraints:
@@ -26,13 +34,27 @@ rule all:
         done(JOBS),
 
 
-rule job:
-    input:
-        lambda w: done(JOBS[w.job]["needs"]),
-    output:
-        touch(f"{DONE}/{{job}}.done"),
-    threads: lambda w: JOBS[w.job]["threads"]
-    params:
-        command=lambda w: shlex.join([sys.executable, "-m", "mlclib", *JOBS[w.job]["command"]]),
-    shell:
-        "OMP_NUM_THREADS={threads} {params.command}"
+for kind in ("maps", "train", "notebook", "page"):
+
+    rule:
+        name:
+            kind
+        input:
+            lambda w: done(JOBS[w.job]["needs"]),
+        output:
+            touch(f"{FOLDER}/plan/{kind}/{{job}}.done"),
+        log:
+            f"{FOLDER}/logs/{{job}}.log",
+        benchmark:
+            f"{FOLDER}/times/{kind}/{{job}}.tsv"
+        group:
+            lambda w: JOBS[w.job]["group"]
+        threads: lambda w: JOBS[w.job]["threads"]
+        resources:
+            mem_mb=lambda w, attempt: JOBS[w.job]["mem_mb"] * attempt,
+            runtime=lambda w, attempt: JOBS[w.job]["runtime"] * attempt,
+            gpu=lambda w: JOBS[w.job]["gpu"],
+        params:
+            command=lambda w: shlex.join([sys.executable, "-m", "mlclib", *JOBS[w.job]["command"]]),
+        shell:
+            "exec env OMP_NUM_THREADS={threads} {params.command} >> {log:q} 2>&1"

@@ -1,16 +1,16 @@
 """The command line: python -m mlclib COMMAND; each command calls the same functions as the notebooks."""
 
 import argparse
-import json
+import errno
 import os
-import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.common.files import held, write_text
+from mlclib.common.files import held
 
 
 def reproduce(arguments: argparse.Namespace) -> None:
@@ -21,52 +21,48 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace, study) -> None:
-    from mlclib.runs import plan
+    from mlclib.runs import batch, plan
 
     if not study.experiment.backbone.frozen:
         _check_first(study, arguments)
     plan.clear(study)
     every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
     todo = [job for job in every if job.reasons]
-    page = study.folder / "README.md"
+    name, page = study.experiment.name, study.folder / "README.md"
     if not todo:
-        print(f"Nothing to do: {study.experiment.name} is up to date; its tables are in {page}")
+        print(f"Nothing to do: {name} is up to date; its tables are in {page}")
         return
     print(
-        f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why",
+        f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
+        f"{study.folder / 'logs'} holds what each says",
         flush=True,
     )
-    done = study.folder / "plan"
-    shutil.rmtree(done, ignore_errors=True)
-    files = {job.name: job.name.replace("/", "_").replace(" ", "_") for job in todo}
-    rows = [
-        {
-            "file": files[job.name],
-            "command": job.command,
-            "needs": [files[need] for need in job.needs if need in files],
-            "threads": min(job.threads, arguments.cores),
-        }
-        for job in todo
-    ]
-    write_text(done / "plan.json", json.dumps(rows))
-    options = ["--cores", str(arguments.cores), "--keep-going", "--quiet", "all", "--nolock"]
-    values = [f"plan={done / 'plan.json'}", f"done={done}"]
-    command = [sys.executable, "-m", "snakemake", *options, "--config", *values]
-    failed = subprocess.run(command).returncode
-    left = [job.name for job in todo if not (done / f"{files[job.name]}.done").exists()]
-    if failed or left:
+    outcome = batch.run(study.folder, every, arguments.cores, arguments.profile)
+    print(outcome, flush=True)
+    print(f"All of it on one page: {_page(arguments, _study(arguments))}", flush=True)
+    if len(outcome.ran) < len(todo):
+        again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
+        profile = f" --profile {arguments.profile}" if arguments.profile else ""
         raise UserError(
-            f"{study.experiment.name} is not complete: {len(todo) - len(left)} of {len(todo)} jobs ended well, the "
-            "sentences above say what failed; the same command goes on from there"
+            f"{name} is not complete: {len(outcome.ran)} of {len(todo)} jobs ended well; mend what failed above, then "
+            f"`{again}{profile}` goes on from there"
         )
-    print(f"Done: the tables of {study.experiment.name} are in {page}")
+    print(f"Done: the tables of {name} are in {page}")
+
+
+def page(arguments: argparse.Namespace) -> None:
+    """Write results/EXPERIMENT/report.html: its jobs, times, tables, figures and configuration in one file."""
+    print(_page(arguments, _study(arguments)))
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
-    from mlclib.runs import check
+    from mlclib.runs import batch, check
 
-    report = check.check(_study(arguments, config.parse_overrides(arguments.set)), arguments.force)
+    study = _study(arguments, config.parse_overrides(arguments.set))
+    report = check.check(study, arguments.force)
+    if report.estimates and not arguments.set:
+        batch.keep_estimates(study.folder, report.estimates)
     print(report)
     return 0 if report.ok else 1
 
@@ -84,18 +80,28 @@ def status(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train one run of an experiment, unless it is finished and current."""
-    from mlclib.runs import plan
+    from mlclib.runs import gpus
 
-    study = _study(arguments)
-    configuration, seed = plan.run_named(study, arguments.name)
-    (made,) = study.train(configuration, (seed,), arguments.name.rpartition(" seed ")[0], arguments.force)
+    with gpus.one():  # before torch, which may ask the driver
+        from mlclib.runs import plan
+        from mlclib.training.trainer import Interrupted
+
+        study = _study(arguments)
+        configuration, seed = plan.run_named(study, arguments.name)
+        try:
+            (made,) = study.train(configuration, (seed,), arguments.name.rpartition(" seed ")[0], arguments.force)
+        except Interrupted as stopped:
+            raise UserError(f"the training of {arguments.name} was {stopped}") from None
     print(f"finished: {made.folder}")
 
 
 def maps(arguments: argparse.Namespace) -> None:
     """Cache the layer maps of one split of an experiment with a frozen backbone."""
-    study = _study(arguments)
-    study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part)
+    from mlclib.runs import gpus
+
+    with gpus.one():
+        study = _study(arguments)
+        study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part)
 
 
 def stage(arguments: argparse.Namespace) -> None:
@@ -203,6 +209,14 @@ def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
 
 
+def _page(arguments: argparse.Namespace, study) -> Path:
+    from mlclib.pages import experiment
+    from mlclib.runs import batch, plan
+
+    every = plan.jobs(study, _named(arguments), os.cpu_count() or 2)
+    return experiment.write(study, every, batch.costs(study.folder))
+
+
 def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The arguments by which a job finds the same study."""
     data = ("--data", arguments.data) if arguments.data else ()
@@ -241,7 +255,8 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def cores(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--cores", type=int, default=os.cpu_count() or 2, help="how many cores to use (default: all)")
+        count = os.cpu_count() or 2
+        sub.add_argument("-c", "--cores", type=int, default=count, help="how many cores to use (default: all)")
 
     def force(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--force", action="store_true", help="although it is up to date")
@@ -253,12 +268,15 @@ def parser() -> argparse.ArgumentParser:
     sub = studied(reproduce, "rebuild what is out of date of an experiment")
     cores(sub)
     force(sub)
+    sub.add_argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster")
 
     sub = studied(check, "before a long run: what is missing, and what it will take")
     sets(sub)
     force(sub)
 
     cores(studied(status, "list what reproduce would run, and why"))
+
+    studied(page, "write one page of a whole experiment, a single file")
 
     studied(accept, "take finished runs as current although the code changed")
 
@@ -327,6 +345,12 @@ def main(arguments: list[str] | None = None) -> int:
         return parsed.function(parsed) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = error.filename or "the disk"
+        print(f"error: {where} is full ({error.strerror}): free some, then the same command goes on", file=sys.stderr)
         return 1
 
 

@@ -168,7 +168,7 @@ def test_how_specific_a_map_is_hangs_on_no_batch(subject, monkeypatch):
     assert whole.loc[several, "specific"].notna().all() and whole.loc[~several, "specific"].isna().all()
 
 
-def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
+def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject, tiny_study):
     scores = evaluation.localisation({0: subject}, range(6))
     things = sum(len(np.unique(subject.split.boxes[row][:, 0])) for row in range(6))
     assert len(scores) == things * (3 * 4 + 2)
@@ -179,7 +179,7 @@ def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject):
     assert [len(one) for _, one in again.groupby("seed")] == [len(scores)] * 2
     for seed in (0, 1):
         assert again[again["seed"] == seed].assign(seed=0).reset_index(drop=True).equals(scores)
-    table = attention_tables.localisation(again, "x", "")[0]
+    table = attention_tables.localisation(again, "x", "", tiny_study.finished("msrn"))[0]
     assert table.spread["curve"].dropna().eq(0).all()  # the same model twice
     assert table.spread["curve"].isna().sum() == len(saliency.BASELINES)
     assert table.frame["curve"].tolist() == pytest.approx((100 * evaluation.summary(scores)["curve"]).tolist())
@@ -266,10 +266,11 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     assert areas.loc["random", "deletion"] == pytest.approx(np.trapezoid(rows["probability"], rows["share"]))
 
 
-def test_nearest_labels_and_groups_of_the_learnt_vectors(subject):
+def test_nearest_labels_and_groups_of_the_learnt_vectors(subject, tiny_study):
     vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]])
     assert learnt.nearest(vectors, ["a", "b", "c", "d"], 1) == ["b (0.99)", "a (0.99)", "d (0.20)", "c (0.20)"]
-    tables = {table.name: table.frame for table in attention_tables.learnt(subject, "labels-msrn")}
+    (run,) = tiny_study.finished("msrn")
+    tables = {table.name: table.frame for table in attention_tables.learnt(subject, "labels-msrn", run)}
     assert list(tables["labels-msrn"]) == ["label", "nearest before", "nearest as learnt"]
     members = ", ".join(tables["labels-msrn-groups"]["members"])
     assert all(members.count(f"{label} (") == 1 for label in subject.labels)
@@ -278,5 +279,5 @@ def test_nearest_labels_and_groups_of_the_learnt_vectors(subject):
 def test_models_without_groups_or_label_vectors_say_so(tiny_study):
     gmp = predict.subject(tiny_study, "gmp")
     assert learnt.embeddings(gmp.model)[0] is None
-    assert [table.name for table in attention_tables.learnt(gmp, "labels")] == ["labels"]
+    assert [table.name for table in attention_tables.learnt(gmp, "labels", tiny_study.finished("gmp")[0])] == ["labels"]
     assert learnt.assignment(gmp.model).shape == (len(gmp.labels), 0)

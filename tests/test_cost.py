@@ -96,8 +96,8 @@ def test_a_run_keeps_its_cost_and_the_table_shows_it(tiny_study):
     table = cost_tables.cost(runs)
     labels, channels = len(tiny_study.dataset.labels), 320
     row = table.frame.set_index("model").loc["gmp"]
-    assert row[PARAMETERS] == (channels * labels + labels) / 1e6 and row[HEAD] == channels * labels / 1e9
-    assert row[SHARE] == pytest.approx(100 * row[HEAD] / row[BACKBONE])
+    assert row[PARAMETERS] == (channels * labels + labels) / 1e6 and row[HEAD] == channels * labels / 1e6
+    assert row[SHARE] == pytest.approx(0.1 * row[HEAD] / row[BACKBONE])
     assert row["mAP"] == pytest.approx(cost_figures.mean_ap(runs["gmp"][0]))
     assert "input 64 px" in table.caption
 
@@ -109,13 +109,13 @@ def some(tmp_path):
     for name, gain, size in (("a", 0.5, 10), ("b", 0.2, 20), ("c", 1.5, 30), ("d", 2.0, None)):
         runs[name] = [make(tmp_path, name, seed, gain) for seed in (0, 1)]
         for run in runs[name] if size else ():
-            run.about["cost"] = {"parameters": size * 10**6, "head": size * 10**9, "backbone": 100 * 10**9}
+            run.about["cost"] = {"parameters": size * 10**6, "head": size * 10**6, "backbone": 100 * 10**9}
     return runs
 
 
 def test_the_figure_joins_the_models_that_none_beats_at_their_cost(some, tmp_path):
     table = cost_tables.cost(some)
-    assert table.frame[SHARE].tolist()[:3] == [10, 20, 30] and pd.isna(table.frame[PARAMETERS][3])
+    assert table.frame[HEAD].tolist()[:3] == [10, 20, 30] and pd.isna(table.frame[PARAMETERS][3])
     figure = cost_figures.cost(table, some)
     for axes in figure.axes:
         front = axes.lines[0].get_xydata()

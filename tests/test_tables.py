@@ -531,7 +531,9 @@ def test_the_same_runs_render_the_same_bytes(models, tmp_path):
         performance.scores(models).write(tmp_path / folder)
         performance.per_class(models).write(tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == [f"{name}.{kind}" for name in ("per_class", "scores") for kind in ("csv", "html", "md", "tex")]
+    assert files == [
+        f"{name}.{kind}" for name in ("per_class", "scores") for kind in ("csv", "html", "json", "md", "tex")
+    ]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 

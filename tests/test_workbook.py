@@ -94,8 +94,11 @@ attention: {{models: []}}
     path.write_text(text, encoding="utf-8")
     done = mlclib("reproduce", path, "--results", tmp_path)
     assert done.returncode == 1
-    assert "error: training.batch_size is 8" in done.stderr and "training.accumulate 9" in done.stderr
+    (said,) = (line for line in done.stdout.splitlines() if line.startswith("failed: train dsdl seed 0: "))
+    assert "training.batch_size is 8" in said and "training.accumulate 9" in said
+    assert "waiting for these: 02_train-dsdl, 05_tables, 06_protocols, page" in done.stdout
     assert "jobs ended well" in done.stderr.splitlines()[-1]
+    assert "data:image/png;base64," in (tmp_path / "broken" / "report.html").read_text(encoding="utf-8")
     assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp"}
     assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
 

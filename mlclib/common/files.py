@@ -5,15 +5,17 @@ import errno
 import hashlib
 import os
 import platform
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLease, Timeout
 
 from mlclib.common.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room on the disk, or for this user, or in one file
+STALE = 60.0  # seconds without a sign of life after which another machine may take what a dead one held
 WRITTEN = "MLCLIB_WRITTEN"  # the environment variable that names a file in which each path written is noted
 
 
@@ -51,28 +53,35 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def held(path: str | Path, what: str, waits: bool = True) -> Iterator[None]:
-    """Hold `path` as a lock, which the system frees however the process ends; `what` is held, for the sentence.
+    """Hold `path` as a lock, which is freed however the process ends; `what` is held, for the sentence.
 
     Where another process holds it: waits, saying who has it, or without `waits` raises UserError that says so.
+    On one machine the system keeps the lock. Not every shared file system carries that to other machines, so there is a
+    claim beside it, a file whose time is renewed while its process lives: of a machine that died it is taken over after
+    STALE seconds. A process that was suspended for longer, and lost it so, is told to stop (SIGTERM).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(path), path.with_name(f"{path.name}.owner")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
-        if not waits:
-            raise UserError(f"{what} is at work already ({who}): wait until it ends, or end it") from None
-        print(f"{what} is at work already ({who}): waiting until it ends", flush=True)
-        lock.acquire()
-    try:
+    owner = path.with_name(f"{path.name}.owner")
+    claim = SoftFileLease(path.with_name(f"{path.name}.claim"), lease_duration=STALE, on_compromise=_stop)
+    with ExitStack() as stack:
+        for lock, patience in ((FileLock(path), 0), (claim, 1)):  # a claim is tried twice: a dead process's goes first
+            try:
+                stack.enter_context(lock.acquire(timeout=patience))
+            except Timeout:
+                who = owner.read_text(encoding="utf-8") if owner.exists() else "another process"
+                if not waits:
+                    raise UserError(f"{what} is at work already ({who}): wait until it ends, or end it") from None
+                print(f"{what} is at work already ({who}): waiting until it ends", flush=True)
+                stack.enter_context(lock.acquire())
         now = datetime.datetime.now().isoformat(" ", "seconds")
         write_text(owner, f"process {os.getpid()} on {platform.node()}, since {now}")
+        stack.callback(owner.unlink, missing_ok=True)
         yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+
+
+def _stop(lost: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -30,6 +30,7 @@ def cost(table: Table, models: Models, selection: str = "last") -> Figure:
             axes.plot([value] * len(seeds), seeds, alpha=0.4, ms=4, **look)
             axes.plot(value, mean, ms=9, label=model, **look)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
         what = "learns" if column == PARAMETERS else "computes"
         axes.set(xlabel=column, title=f"By what the head {what}: unbeaten {', '.join(front['model'])}")
         axes.title.set_wrap(True)

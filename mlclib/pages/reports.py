@@ -38,7 +38,7 @@ def write(study: Study, shown: Collection[str]) -> Path:
         "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, with the runs that "
         "each row or column is made of in json, and its caption says how its numbers were made.",
     ]
-    tables = [path.with_suffix(".md") for path in _tables(folder) if path.relative_to(folder).as_posix() in shown]
+    tables = [path.with_suffix(".md") for path in table_pages(folder) if path.relative_to(folder).as_posix() in shown]
     if inline := [path for path in tables if not LONG.match(path.name)]:
         parts += ["## Tables", *(path.read_text(encoding="utf-8").strip() for path in inline)]
     if linked := [path for path in tables if LONG.match(path.name)]:
@@ -76,7 +76,7 @@ def _section(folder: Path, title: str) -> str:
     if (scores := folder / "tables" / "scores.html").is_file():
         found = re.search(r"<figure.*</figure>", scores.read_text(encoding="utf-8"), re.DOTALL)
         parts.append(found[0].replace("table-scores", f"table-scores-{name}"))
-    if tables := _tables(folder):
+    if tables := table_pages(folder):
         items = "".join(_table_item(name, path) for path in tables)
         parts.append(f"<h3>Tables</h3>\n<ul>\n{items}</ul>")
     if figures := _figures(folder):
@@ -158,7 +158,7 @@ def _readable(notebook: Path) -> Path:
     return path
 
 
-def _tables(folder: Path) -> list[Path]:
+def table_pages(folder: Path) -> list[Path]:
     """The HTML files of tables that have an md file too, in the order to show them."""
     found = [path for path in (folder / "tables").glob("*.html") if path.with_suffix(".md").exists()]
     rank = {

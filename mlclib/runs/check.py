@@ -485,7 +485,7 @@ def noting(model: Classifier, kept: dict[int, int]) -> AbstractContextManager:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself, it would hold what it came from, and that it: memory for good
 
     return torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
 

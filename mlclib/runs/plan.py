@@ -39,6 +39,24 @@ class Job:
     threads: int = 1
     reasons: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """ "maps", "train", "notebook" or "page": the rule of the Snakefile that runs it."""
+        first = self.name.partition(" ")[0]
+        return first if first in ("maps", "train", "page") else "notebook"
+
+    @property
+    def like(self) -> str:
+        """What jobs that take about as long have in common: the model of a run, the notebook of a stage."""
+        if self.kind == "train":
+            return " ".join(self.name.split()[:2])
+        return self.name.partition("-")[0]
+
+    @property
+    def file(self) -> str:
+        """Its name as that of a file."""
+        return self.name.replace("/", "_").replace(" ", "_")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -85,11 +103,11 @@ def jobs(study: Study, arguments: tuple[str, ...], cores: int, force: bool = Fal
 
 def every_stage(study: Study) -> list[Stage]:
     """The notebooks of the experiment, in the order of their numbers."""
-    setting, every = study.experiment, study.every_run()
-    by_folder = {study.run_folder(run, seed): name for name, (run, seed) in every.items()}
+    setting = study.experiment
+    by_folder = {folder: name for name, folder in study.every_folder().items()}
 
     def named(*configurations) -> tuple[str, ...]:
-        folders = (study.run_folder(run, seed) for run in configurations for seed in setting.seeds)
+        folders = (folder for run in configurations for folder in study.run_folders(run, setting.seeds))
         return tuple(dict.fromkeys(by_folder[folder] for folder in folders))
 
     full = {model: setting.run(model) for model in setting.models}
@@ -203,7 +221,7 @@ def _differs(study: Study, name: str, inputs: dict[str, str]) -> list[str]:
 
 def inputs(study: Study, stage: Stage) -> dict[str, str]:
     """What the notebook's result rests on, each with what stands for it."""
-    setting, every = study.experiment, study.every_run()
+    setting, folders = study.experiment, study.every_folder()
     found = sources.notebook(Path("notebooks") / f"{stage.notebook}.ipynb")
     found["data"] = study.checksum
     model_files = {"01_data": list(setting.models), "04_attention": [stage.parameters.get("model", "")]}
@@ -215,7 +233,7 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
         shown["attention"]["tried"] = setting.attention.tried
     found |= dict(_flat(shown))
     for name in stage.runs:
-        folder = study.run_folder(*every[name])
+        folder = folders[name]
         for file in ("manifest.json", store.ACCEPTED):
             if (folder / file).exists():
                 found[f"run {name}, {file}"] = sha256(folder / file)

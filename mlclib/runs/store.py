@@ -92,12 +92,17 @@ def read(folder: str | Path) -> Run:
         raise UserError(
             f"{folder} holds no finished run (its manifest.json is missing or does not verify): train it again"
         )
-    about = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
-    if (folder / ACCEPTED).exists():
-        about["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
     with np.load(folder / "predictions.npz", allow_pickle=False) as file:
         logits = {key.removeprefix("logits_"): file[key] for key in file.files if key.startswith("logits_")}
-        return Run(folder, about, file["names"].tolist(), logits, file["targets"])
+        return Run(folder, about(folder), file["names"].tolist(), logits, file["targets"])
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What a finished run says of itself (run.yaml), and as which code's it was accepted since."""
+    told = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
+    if (folder / ACCEPTED).exists():
+        told["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
+    return told
 
 
 def provenance(run: Run) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
@@ -134,6 +135,10 @@ class Study:
 
         A file that the configuration names counts by its content.
         """
+        return self.run_folders(run, (seed,), **more)[0]
+
+    def run_folders(self, run: RunConfig, seeds: Iterable[int], **more: str) -> list[Path]:
+        """`run_folder` of several seeds."""
         identity = {**self._configuration(run), "data": self.checksum, **more}
         known = self.known(run)
         told = [np.asarray(array).tobytes() for array in (known.vectors, known.counts, known.totals)]
@@ -144,7 +149,8 @@ class Study:
         if run.training.init:
             identity["init"] = sha256(_start(run.training.init) / "manifest.json")
         name = run.model.rpartition(":")[2].lower()
-        return self.results / "runs" / self.dataset.name / f"{name}-{config.digest(identity)}" / f"seed-{seed}"
+        home = self.results / "runs" / self.dataset.name / f"{name}-{config.digest(identity)}"
+        return [home / f"seed-{seed}" for seed in seeds]
 
     def code(self, run: RunConfig) -> dict[str, str]:
         """The code and the versions of packages that the run's result rests on: {file or package: digest or version}.
@@ -169,7 +175,7 @@ class Study:
         _recover(folder)
         if not store.finished(folder):
             return None
-        about = store.read(folder).about
+        about = store.about(folder)
         now = self.code(run)
         if any(accepted["code"] == now for accepted in about.get("accepted", ())):
             return []
@@ -184,15 +190,23 @@ class Study:
 
     def every_run(self) -> dict[str, tuple[RunConfig, int]]:
         """Every run that the experiment asks for, each once: a name in words -> configuration and seed."""
+        return {name: (run, seed) for name, run, seed in self._every().values()}
+
+    def every_folder(self) -> dict[str, Path]:
+        """The folders of these runs, by the same names."""
+        return {name: folder for folder, (name, _, _) in self._every().items()}
+
+    def _every(self) -> dict[Path, tuple[str, RunConfig, int]]:
         found: dict[Path, tuple[str, RunConfig, int]] = {}
         asked = [(model, self.experiment.run(model)) for model in self.experiment.models]
         for model in self.experiment.ablation:
             for axis in self.experiment.axes(model):
                 asked += [(f"{model} {axis} {v}", run) for v, run in self.experiment.variants(model, axis).items()]
+        seeds = self.experiment.seeds
         for name, run in asked:
-            for seed in self.experiment.seeds:
-                found.setdefault(self.run_folder(run, seed), (f"{name} seed {seed}", run, seed))
-        return {name: (run, seed) for name, run, seed in found.values()}
+            for seed, folder in zip(seeds, self.run_folders(run, seeds), strict=True):
+                found.setdefault(folder, (f"{name} seed {seed}", run, seed))
+        return found
 
     def train(
         self, run: RunConfig, seeds: tuple[int, ...] | None = None, name: str = "", force: bool = False

@@ -9,7 +9,7 @@ from mlclib.tables.captions import Models
 from mlclib.tables.comparison import all_scores, over_seeds
 from mlclib.tables.rendering import Table
 
-PARAMETERS, HEAD = "head, M parameters", "head, G multiply-adds"
+PARAMETERS, HEAD = "head, M parameters", "head, M multiply-adds"
 BACKBONE, SHARE = "backbone, G multiply-adds", "head / backbone, %"
 
 
@@ -21,8 +21,8 @@ def cost(models: Models, *, selection: str = "last") -> Table:
     frame.insert(1, "mAP", mean["mAP"].to_numpy())
     sentences = [
         captions.average(models).replace("In percent", "mAP in percent", 1),
-        "Head: all that is not the backbone. Parameters: those that it learns; in millions. Multiply-adds: of matrix "
-        "products, convolutions and attention, in billions, for one image more in a batch of the input size; what is "
+        "Head: all that is not the backbone. Parameters: those that it learns. Multiply-adds: of matrix "
+        "products, convolutions and attention, for one image more in a batch of the input size; what is "
         "made once a batch (a label graph), work element by element and DSDL's solve count nothing.",
         captions.made(models, selection),
     ]
@@ -31,7 +31,7 @@ def cost(models: Models, *, selection: str = "last") -> Table:
         title=f"What each model costs on {captions.data_name(models)}",
         frame=frame,
         spread=spread[["mAP"]].reset_index(drop=True),
-        formats={PARAMETERS: ",.2f", HEAD: ".2g", BACKBONE: ".2f", SHARE: ".2g"},
+        formats={PARAMETERS: ",.2f", HEAD: ",.2f", BACKBONE: ".2f", SHARE: ".2g"},
         best=("mAP",),
         runs=models,
         caption=" ".join(sentences),
@@ -45,6 +45,6 @@ def _counted(run: Run) -> dict[str, float]:
         return dict.fromkeys((PARAMETERS, HEAD, BACKBONE, SHARE), np.nan)
     head, backbone = counted["head"], counted["backbone"]
     return {
-        PARAMETERS: counted["parameters"] / 1e6, HEAD: head / 1e9, BACKBONE: backbone / 1e9,
+        PARAMETERS: counted["parameters"] / 1e6, HEAD: head / 1e6, BACKBONE: backbone / 1e9,
         SHARE: 100 * head / backbone,
     }  # fmt: skip

@@ -1,0 +1,116 @@
+"""One line for each job that ends while Snakemake runs them: how it ended, what runs, what is left and how long.
+
+Read by the Snakefile, in Snakemake's main process alone: imports nothing heavy.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.common import LogEvent
+
+# Of a job that failed its own words are shown, not these.
+SAID_ALREADY = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
+KILLED = "it was killed, or ended without a word"
+
+
+class Watch(logging.Handler):
+    """Follows the jobs of a plan (`batch.rows`) in the records of Snakemake's logger.
+
+    Snakemake's own words are shown where they are errors and no job's own sentence stands for them.
+    """
+
+    def __init__(self, jobs: dict[str, dict[str, Any]], folder: Path):
+        """jobs: by the name of their files; folder: the experiment's."""
+        super().__init__()
+        self.jobs, self.folder = jobs, Path(folder)
+        self.running: dict[str, float] = {}  # since when, on the clock below
+        self.ended: dict[str, float] = {}  # how long it took
+        self.failed: set[str] = set()
+        self.started = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_INFO and (job := dict(record.wildcards).get("job")):
+            self.running.setdefault(job, time.monotonic())
+            self.failed.discard(job)  # it is tried again
+        elif event == LogEvent.JOB_FINISHED:
+            for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
+                self.ended[job] = time.monotonic() - self.running.pop(job)
+                self.tell(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
+        elif event == LogEvent.JOB_ERROR and record.log:
+            job = Path(record.log[0]).name.removesuffix(".log")
+            if self.running.pop(job, None) is not None:
+                self.failed.add(job)
+                sentence = said(self.folder, self.jobs[job])
+                if sentence == KILLED and record.rule_msg:  # what the cluster says of it
+                    sentence = " ".join(record.rule_msg.split())
+                self.tell(f"{self.jobs[job]['name']}: failed: {sentence}")
+        elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
+            self._pass_on(record.getMessage())
+
+    def _pass_on(self, text: str) -> None:
+        if not text.startswith(SAID_ALREADY):
+            print(text, flush=True)
+
+    def tell(self, what: str) -> None:
+        left = len(self.jobs) - len(self.ended) - len(self.failed) - len(self.running)
+        seconds = self.seconds_left()
+        time_left = "" if seconds is None else f", {words(seconds)} to go" if left or self.running else ""
+        counts = f"{len(self.running)} running, {len(self.failed)} failed, {left} left"
+        print(f"[{len(self.ended)}/{len(self.jobs)}] {what} ({counts}{time_left})", flush=True)
+
+    def seconds_left(self) -> float | None:
+        """Until the last job ends, from the times of the jobs before it; None where nothing tells one of these times.
+
+        How many run side by side is what it was so far.
+        """
+        now = time.monotonic()
+        work = 0.0
+        for name, job in self.jobs.items():
+            if name in self.ended or name in self.failed:
+                continue
+            takes = self._takes(job)
+            if takes is None:
+                return None
+            work += max(0.0, takes - (now - self.running[name])) if name in self.running else takes
+        done = sum(self.ended.values()) + sum(now - since for since in self.running.values())
+        return work / max(1.0, done / max(now - self.started, 1e-9))
+
+    def _takes(self, job: dict[str, Any]) -> float | None:
+        own = [seconds for name, seconds in self.ended.items() if self.jobs[name]["like"] == job["like"]]
+        if job["seconds"] is not None or own:
+            return job["seconds"] if job["seconds"] is not None else sum(own) / len(own)
+        kind = [seconds for name, seconds in self.ended.items() if self.jobs[name]["kind"] == job["kind"]]
+        return sum(kind) / len(kind) if kind else None
+
+
+def done(folder: Path, job: dict[str, Any]) -> Path:
+    """The file that a job leaves when it ended well."""
+    return folder / "plan" / job["kind"] / f"{job['file']}.done"
+
+
+def log(folder: Path, job: dict[str, Any]) -> Path:
+    """What a job wrote to its standard output and error."""
+    return folder / "logs" / f"{job['file']}.log"
+
+
+def said(folder: Path, job: dict[str, Any]) -> str:
+    """The sentence with which a job failed: its error, or else the last line that it wrote."""
+    try:
+        lines = log(folder, job).read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return KILLED
+    lines = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1].removeprefix("error: ") if errors else lines[-1] if lines else KILLED
+
+
+def words(seconds: float) -> str:
+    """A length of time as a person says it: "8 s", "12 min", "3.5 h", "2.1 days"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
