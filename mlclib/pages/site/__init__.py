@@ -96,7 +96,9 @@ def build(results: str | Path, out: str | Path) -> Path:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     write("papers.html", "papers.html", entries=ledger.entries(results))
     write("models.html", "models.html", models=_models(readme))
-    write("run.html", "run.html", sections=_sections(readme, "Two commands", "The papers'", "Your own", "Other people's"))
+    write(
+        "run.html", "run.html", sections=_sections(readme, "Two commands", "The papers'", "Your own", "Other people's")
+    )
     write("index.html", "index.html", rows=_front(pages), answers=_answers(pages), figure=_figure(pages))
     return out / "index.html"
 
@@ -106,7 +108,9 @@ def _page(folder: Path) -> Page:
     title, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition("\n")
     found = [path for path in (folder / "tables").glob("*.md")]
     rank = {path: next((i for i, s in enumerate(ORDER) if path.stem.startswith(s)), len(ORDER)) for path in found}
-    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))}
+    notebooks = {
+        path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))
+    }
     scores = folder / "tables" / "scores.csv"
     page = Page(
         name=folder.name,
@@ -329,6 +333,8 @@ def _figure(pages: list[Page]) -> dict[str, Any]:
     def place(value: float) -> float:
         return round(100 * (value - low) / (high - low), 2)
 
-    ticks = [{"text": f"{tick:.0f}", "at": place(tick)} for tick in np.arange(low, high + 1, 5 if high - low < 45 else 10)]
+    ticks = [
+        {"text": f"{tick:.0f}", "at": place(tick)} for tick in np.arange(low, high + 1, 5 if high - low < 45 else 10)
+    ]
     places = [{**row, "at": place(row["mAP"]), "from": place(row["low"]), "to": place(row["high"])} for row in rows]
     return {"ticks": ticks, "rows": places}

@@ -1,7 +1,7 @@
 """The papers' ledger: what MSRN and DSDL report, as far as its figures are known, and what rebuilds each here.
 
-What is known of the papers' results stands in mlclib/scores/published/*.csv, with its source; nothing else is listed
-but the analyses that README names as theirs. Ours stand in results/<experiment>/tables, where the experiment has run.
+What is known of the papers' results stands in mlclib/scores/published/*.csv, with its source; besides, only the
+ablations are listed that experiments/voc2007.yaml asks for. Ours stand in results/<experiment>/tables, where the experiment has run.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from mlclib import config, datasets
-from mlclib.datasets import NAMES
 from mlclib.scores import published
 
 PAPERS = {"MSRN": "arXiv 2106.11596", "DSDL": "arXiv 2012.12509"}
@@ -44,12 +43,10 @@ def entries(results: Path) -> list[Entry]:
                 experiment = "voc2007-coco" if (data, start) == ("voc2007", "MS-COCO") else data
                 what += "" if pd.isna(start) else f", from {start}"
                 found.append(_entry(results, paper, what, row["source"], experiment, "05_tables", row["mAP"]))
-        for data in ("voc2007",):
-            setting = config.load(data)
-            for axis in setting.ablation.get(paper.lower(), {}):
-                what = f"ablation of {axis} on {data}"
-                source = "no published figure at hand"
-                found.append(_entry(results, paper, what, source, data, f"03_ablation, {axis}", float("nan")))
+        for axis in config.load("voc2007").ablation.get(paper.lower(), {}):
+            what, notebook = f"ablation of {axis} on voc2007", f"03_ablation, {axis}"
+            source = "in experiments/voc2007.yaml; no published figure is at hand"
+            found.append(_entry(results, paper, what, source, "voc2007", notebook, float("nan")))
     return found
 
 
@@ -59,11 +56,14 @@ def _columns(name: str) -> str:
 
 def _entry(results: Path, paper: str, what: str, source: str, experiment: str, notebook: str, theirs: float) -> Entry:
     data, path = config.load(experiment).dataset["name"], results / experiment / "tables" / "scores.csv"
-    scores = pd.read_csv(path).set_index("model")["mAP"] if path.is_file() else pd.Series(dtype=float)
-    get = f"python -m mlclib data {data} --root data/{data}"
-    lacking = "" if path.is_file() else (
-        f"{'an account or a copy of' if not datasets.archives(data) else 'a download of'} {data} (`{get}`) and a GPU; "
-        f"`python -m mlclib check {experiment} --data data/{data}` says how many hours"
-    )
+    ours, lacking = float("nan"), ""
+    if path.is_file():
+        ours = pd.read_csv(path).set_index("model")["mAP"].get(paper.lower(), ours)
+    else:
+        brought = "a download of" if datasets.archives(data) else "by hand:"
+        lacking = (
+            f"{brought} {data} (`python -m mlclib data {data} --root data/{data}`) and a GPU; "
+            f"`python -m mlclib check {experiment} --data data/{data}` says for how many hours"
+        )
     command = f"make reproduce EXPERIMENT={experiment} DATA=data/{data}"
-    return Entry(paper, what, source, experiment, notebook, theirs, scores.get(paper.lower(), float("nan")), lacking, command)
+    return Entry(paper, what, source, experiment, notebook, theirs, ours, lacking, command)
