@@ -19,9 +19,10 @@ def localisation(scores: pd.DataFrame, model: str, experiment: str, runs: list[R
         return []
     caption = (
         f"Model {model} of experiment {experiment}. In percent. Pointing: the highest cell lies in a box of the label; "
-        "energy: share of the map inside; curve: area under the precision-recall curve of the cells; specific: by how much it exceeds that of the map "
-        "of another label which the image shows (0: the map is not the label's). Small things take less than 1/8 of "
-        "the image's side (square root of the area), large ones 1/4 or more. Centre and random saw no image."
+        "energy: share of the map inside; curve: area under the precision-recall curve of the cells; specific: by how "
+        "much it exceeds that of the map of another label which the image shows (0: the map is not the label's). Small "
+        "things take less than 1/8 of the image's side (square root of the area), large ones 1/4 or more. Centre and "
+        "random saw no image."
     )
     by_size = _by_map(scores)
     each = pd.concat([_by_map(one) for _, one in scores.groupby("seed")])

@@ -1,7 +1,8 @@
 """The papers' ledger: what MSRN and DSDL report, as far as its figures are known, and what rebuilds each here.
 
 What is known of the papers' results stands in mlclib/scores/published/*.csv, with its source; besides, only the
-ablations are listed that experiments/voc2007.yaml asks for. Ours stand in results/<experiment>/tables, where the experiment has run.
+ablations are listed that experiments/voc2007.yaml asks for. Ours stand in
+results/<experiment>/tables, where the experiment has run.
 """
 
 from dataclasses import dataclass
