@@ -129,7 +129,7 @@ def page(made, tmp_path):
         page.call("Page.enable")
         page.call(
             "Page.addScriptToEvaluateOnNewDocument",
-            source="window.wrong = []; addEventListener('error', e => wrong.push(String(e.message || e.target.src)), true)",
+            source="window.wrong = []; addEventListener('error', e => wrong.push(e.message || e.target.src), true)",
         )
         yield page
 
@@ -196,8 +196,8 @@ def test_no_page_is_wider_than_its_window_and_all_is_named(made, page, path, wid
     page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
     opened(page, made[0], path)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    nameless = """[...document.querySelectorAll("a, button, img, select, input, [role=region], [role=img], dialog")].filter(e =>
-      !(e.textContent.trim() || e.alt || e.ariaLabel || e.getAttribute("aria-labelledby") || e.closest("label")))
+    nameless = """[...document.querySelectorAll("a, button, img, select, input, [role=region], [role=img], dialog")]
+      .filter(e => !(e.textContent.trim() || e.alt || e.ariaLabel || e.getAttribute("aria-labelledby") || e.closest("label")))
       .map(e => e.outerHTML)"""
     assert page.evaluate(nameless) == []
     assert page.evaluate(
