@@ -13,6 +13,7 @@ import argparse
 import csv
 import heapq
 import json
+import math
 import re
 import tempfile
 from collections import defaultdict
@@ -297,6 +298,9 @@ def _programme(experiments: list[Experiment], rates: dict[str, float]) -> str:
         hours, wide = sum(one.hours for _, one, _ in each), makespan(each, GPUS)
         used = 100 * hours / (GPUS * wide)
         said.append(f"- {name}: {hours / 24:,.0f} days on one GPU; {wide / 24:,.1f} days on 8 x 8, {used:.0f} % used.")
+        memory = next((device.memory for device in DEVICES if device.name == name), math.inf)
+        if large := [f"{one.model} of {experiment.name}" for experiment, one, _ in each if one.memory > memory]:
+            said[-1] += f" Steps that it does not hold whole (`training.accumulate`): {', '.join(large)}."
     more = check.size(2 * (GPUS - 1) * max(one.checkpoint for _, one, _ in first))
     return (
         f"{table}\n\nOn 8 x 8 each run has one GPU, the longest begin first, and runs that start from another's "

@@ -82,7 +82,7 @@ def environment(**more: str) -> dict[str, str]:
 
 def reproduce(folder: Path, *more: str, **options) -> subprocess.CompletedProcess:
     given = {"env": environment(), **options}
-    return subprocess.run(command(*more), cwd=folder, capture_output=True, text=True, timeout=240, **given)
+    return subprocess.run(command(*more), cwd=folder, capture_output=True, text=True, timeout=600, **given)
 
 
 def tables(folder: Path) -> dict[str, bytes]:

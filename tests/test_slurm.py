@@ -31,6 +31,7 @@ def test_the_profile_for_slurm_runs_an_experiment_whose_jobs_are_requeued(tmp_pa
     }  # a node for tests is small
     profile |= {"set-resources": less, "cores": 1, "latency-wait": 5}
     profile |= {"slurm-init-seconds-before-status-checks": 2, "seconds-between-status-checks": 2}
+    profile |= {"slurm-status-command": "squeue"}  # sacct needs an accounting service
     (tmp_path / "slurm").mkdir()
     (tmp_path / "slurm" / "config.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     process = subprocess.Popen(
