@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
 
-.PHONY: setup reproduce plan test test-lab lab bench clean
+.PHONY: setup reproduce plan site test test-lab lab bench clean
 
 setup: $(READY)
 
@@ -29,6 +29,10 @@ reproduce: $(READY)
 # What reproduce would run, and why.
 plan: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib status "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+
+# All results on this disk as pages to read in a browser, offline.
+site: $(READY)
+	@$(BIN)/python -m mlclib site
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)

@@ -143,7 +143,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Write an experiment's README.md and the index of all results from what its notebooks left."""
+    """Write an experiment's README.md from what its notebooks left."""
     from mlclib.pages import reports
     from mlclib.runs import plan
 
@@ -151,6 +151,13 @@ def report(arguments: argparse.Namespace) -> None:
     path = reports.write(study, plan.shown(study))
     plan.page_written(study, path)
     print(path)
+
+
+def site(arguments: argparse.Namespace) -> None:
+    """Write all results on this disk as pages to read in a browser, offline."""
+    from mlclib.pages.site import build
+
+    print(f"open in a browser: {build(arguments.results, arguments.out)}")
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -298,7 +305,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
     sets(sub)
 
-    studied(report, "one job of reproduce: write an experiment's page and the index of all results")
+    studied(report, "one job of reproduce: write an experiment's page")
+
+    sub = command(site, "write all results as pages to read in a browser")
+    sub.add_argument("--results", default="results", help="where runs, tables and figures are (default: results)")
+    sub.add_argument("--out", default="site", help="the folder of the pages (default: site)")
 
     sub = command(data, "get a data set, or verify it")
     sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")

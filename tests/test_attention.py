@@ -179,7 +179,7 @@ def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject, tiny_s
     assert [len(one) for _, one in again.groupby("seed")] == [len(scores)] * 2
     for seed in (0, 1):
         assert again[again["seed"] == seed].assign(seed=0).reset_index(drop=True).equals(scores)
-    table = attention_tables.localisation(again, "x", "", tiny_study.finished("msrn"))[0]
+    table = attention_tables.localisation(again, "msrn", "tiny", tiny_study.finished("msrn"))[0]
     assert table.spread["curve"].dropna().eq(0).all()  # the same model twice
     assert table.spread["curve"].isna().sum() == len(saliency.BASELINES)
     assert table.frame["curve"].tolist() == pytest.approx((100 * evaluation.summary(scores)["curve"]).tolist())
@@ -206,7 +206,7 @@ def test_a_map_is_specific_by_what_it_exceeds_the_other_labels_map_in_its_own_bo
 def test_without_boxes_there_are_examples_and_no_scores(subject):
     blind = subject._replace(split=Split(subject.split.names, subject.split.paths, subject.split.targets))
     assert evaluation.localisation({0: blind}, range(3)).empty
-    assert attention_tables.localisation(evaluation.localisation({0: blind}, range(3)), "x", "", []) == []
+    assert attention_tables.localisation(evaluation.localisation({0: blind}, range(3)), "msrn", "tiny", []) == []
     shown = saliency.examples(blind, [0, 1])
     assert all(one.target == 1 and len(one.boxes) == 0 for one in shown)
 
@@ -270,7 +270,7 @@ def test_nearest_labels_and_groups_of_the_learnt_vectors(subject, tiny_study):
     vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]])
     assert learnt.nearest(vectors, ["a", "b", "c", "d"], 1) == ["b (0.99)", "a (0.99)", "d (0.20)", "c (0.20)"]
     (run,) = tiny_study.finished("msrn")
-    tables = {table.name: table.frame for table in attention_tables.learnt(subject, "labels-msrn", run)}
+    tables = {table.name: table.frame for table in attention_tables.learnt(subject, "msrn", run)}
     assert list(tables["labels-msrn"]) == ["label", "nearest before", "nearest as learnt"]
     members = ", ".join(tables["labels-msrn-groups"]["members"])
     assert all(members.count(f"{label} (") == 1 for label in subject.labels)
@@ -279,5 +279,7 @@ def test_nearest_labels_and_groups_of_the_learnt_vectors(subject, tiny_study):
 def test_models_without_groups_or_label_vectors_say_so(tiny_study):
     gmp = predict.subject(tiny_study, "gmp")
     assert learnt.embeddings(gmp.model)[0] is None
-    assert [table.name for table in attention_tables.learnt(gmp, "labels", tiny_study.finished("gmp")[0])] == ["labels"]
+    assert [table.name for table in attention_tables.learnt(gmp, "gmp", tiny_study.finished("gmp")[0])] == [
+        "labels-gmp"
+    ]
     assert learnt.assignment(gmp.model).shape == (len(gmp.labels), 0)

@@ -10,18 +10,19 @@ from mlclib.runs.store import Run
 from mlclib.tables.rendering import Table
 
 
-def localisation(scores: pd.DataFrame, name: str, about: str, runs: list[Run]) -> list[Table]:
+def localisation(scores: pd.DataFrame, model: str, experiment: str, runs: list[Run]) -> list[Table]:
     """`evaluation.localisation` as two tables, by size of the things and by label; none where nothing was scored.
 
-    name: the tables' file name; about: a sentence on the model and the images; runs: those that were looked at.
+    runs: those of the experiment's model that were looked at.
     """
     if scores.empty:
         return []
     caption = (
-        f"{about} In percent. Pointing: the highest cell lies in a box of the label; energy: share of the map inside; "
-        "curve: area under the precision-recall curve of the cells; specific: by how much it exceeds that of the map "
-        "of another label which the image shows (0: the map is not the label's). Small things take less than 1/8 of "
-        "the image's side (square root of the area), large ones 1/4 or more. Centre and random saw no image."
+        f"Model {model} of experiment {experiment}. In percent. Pointing: the highest cell lies in a box of the label; "
+        "energy: share of the map inside; curve: area under the precision-recall curve of the cells; specific: by how "
+        "much it exceeds that of the map of another label which the image shows (0: the map is not the label's). Small "
+        "things take less than 1/8 of the image's side (square root of the area), large ones 1/4 or more. Centre and "
+        "random saw no image."
     )
     by_size = _by_map(scores)
     each = pd.concat([_by_map(one) for _, one in scores.groupby("seed")])
@@ -37,8 +38,8 @@ def localisation(scores: pd.DataFrame, name: str, about: str, runs: list[Run]) -
     by_label = by_label.assign(share=100 * by_label["share"]).sort_values("share", kind="stable").reset_index()
     return [
         Table(
-            name=name,
-            title=f"Where the maps lie: {len(counts)} labels in {counts['row'].nunique()} images ({sizes})",
+            name=f"localisation-{model}",
+            title=f"Where the maps of {model} lie: {len(counts)} labels in {counts['row'].nunique()} images ({sizes})",
             frame=by_size,
             runs={"": runs},
             caption=caption,
@@ -46,8 +47,8 @@ def localisation(scores: pd.DataFrame, name: str, about: str, runs: list[Run]) -
             best=tuple(by_size.columns[2:]),
         ),
         Table(
-            name=f"{name}-labels",
-            title="Area under the localisation curve by label, smallest things first",
+            name=f"localisation-{model}-labels",
+            title=f"Area under the localisation curve of {model} by label, smallest things first",
             frame=by_label,
             runs={"": runs},
             caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
@@ -58,17 +59,17 @@ def localisation(scores: pd.DataFrame, name: str, about: str, runs: list[Run]) -
     ]
 
 
-def learnt(subject: Subject, name: str, run: Run) -> list[Table]:
+def learnt(subject: Subject, model: str, run: Run) -> list[Table]:
     """What the model has learnt of the labels as tables: each label's nearest, and MSRN's groups where there are any.
 
-    name: the first table's file name; the second's is <name>-groups. run: the subject's.
+    model, run: the subject's.
     """
     before, after = embeddings(subject.model)
     frame = pd.DataFrame({"label": list(subject.labels), "nearest as learnt": nearest(after, subject.labels)})
     if before is not None:
         frame.insert(1, "nearest before", nearest(before, subject.labels))
     runs, caption = {"": [run]}, "In brackets the cosine similarity of their vectors."
-    found = [Table(name, "Each label's nearest labels", frame, caption, runs=runs)]
+    found = [Table(f"labels-{model}", f"Each label's nearest labels to {model}", frame, caption, runs=runs)]
     shares = assignment(subject.model)
     rows = []
     for group in range(shares.shape[1]):
@@ -77,8 +78,8 @@ def learnt(subject: Subject, name: str, run: Run) -> list[Table]:
     if rows:
         frame = pd.DataFrame(rows, columns=["group", "members"])
         caption = "A label stands with the group it belongs to most, in brackets its share in it."
-        title = "The groups that the model has made of the labels"
-        found.append(Table(f"{name}-groups", title, frame, caption, runs=runs))
+        title = f"The groups that {model} has made of the labels"
+        found.append(Table(f"labels-{model}-groups", title, frame, caption, runs=runs))
     return found
 
 
