@@ -170,7 +170,7 @@ def weights(about: dict[str, Any]) -> str:
 
 def _backbone(about: dict[str, Any]) -> str:
     backbone = about["configuration"]["backbone"]
-    state = "frozen, its layer maps computed in bfloat16 and kept in float16" if backbone["frozen"] else "trained along"
+    state = "frozen, its layer maps computed in float32 and kept in float16" if backbone["frozen"] else "trained along"
     return f"{backbone['name']} from {weights(about)}, {state}"
 
 

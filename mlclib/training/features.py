@@ -59,14 +59,14 @@ def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path
     part.mkdir(parents=True)
     arrays: dict[int, np.memmap] = {}
     done = 0
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+    with torch.inference_mode():  # in float32: half precision is slow on many CPUs, and not the same on all
         for pictures, _ in tqdm(loader, desc=f"layer maps of {len(split)} images", leave=False, disable=None):
             maps = backbone(pictures.to(device, memory_format=torch.channels_last))
             for layer, values in maps.items():
                 if layer not in arrays:
                     shape = (len(split), *values.shape[1:])
                     arrays[layer] = np.lib.format.open_memmap(part / f"layer{layer}.npy", "w+", np.float16, shape)
-                arrays[layer][done : done + len(values)] = values.float().cpu().contiguous().numpy()
+                arrays[layer][done : done + len(values)] = values.cpu().contiguous().numpy()
             done += len(pictures)
     for array in arrays.values():
         array.flush()
