@@ -17,7 +17,6 @@ from mlclib import __main__ as line
 from mlclib import config
 from mlclib.runs import execution, plan
 from mlclib.runs.study import Study
-from mlclib.scores import significance
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))
@@ -63,7 +62,6 @@ def rehearse(path: Path, results: Path, monkeypatch) -> Study:
     """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
     said = io.StringIO()
     monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
-    monkeypatch.setattr(significance, "DRAWS", 500)  # what 10,000 tell is test_significance's affair
     for _ in range(100):  # a job may only be known once those before it ended
         study = Study(config.load(path), results=results)
         todo = [job for job in plan.jobs(study, (str(path), "--results", str(results)), 1) if job.reasons]

@@ -112,8 +112,8 @@ def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again
     assert torch.equal(targets, same_targets)
     with torch.inference_mode():
         direct = study.build(run).backbone(pixels)
-    for layer in direct:  # the cache is computed in bfloat16 and kept in float16
-        assert torch.nn.functional.cosine_similarity(maps[layer].flatten(), direct[layer].flatten(), dim=0) > 0.995
+    for layer in direct:  # the cache is computed in float32 and kept in float16
+        torch.testing.assert_close(maps[layer], direct[layer], rtol=1e-3, atol=1e-4)
     (file,) = tmp_path.rglob("test/layer4.npy")
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))

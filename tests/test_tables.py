@@ -389,7 +389,7 @@ def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
     other.about["init"] = "coco2014/x/seed-0"
     caption = performance.scores({"gmp": models["gmp"], "resnet": [other]}).caption
     trained = "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in float32 (resnet)"
-    assert trained in caption and "computed in bfloat16 and kept in float16 (gmp)" in caption
+    assert trained in caption and "computed in float32 and kept in float16 (gmp)" in caption
     assert (
         "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)"
         in caption
