@@ -44,6 +44,7 @@ def _part_of_a_path(name: str) -> str:
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
 Name = Annotated[str, AfterValidator(_part_of_a_path)]
@@ -72,6 +73,8 @@ class Training(_Strict):
     loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
     augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
+    batch norm of the backbone does. What learns nothing keeps its running statistics.
     watch_test: score the test images after every epoch, as the papers' code does, so that the protocol audit can say
     what their best test epoch is worth; where there is no validation part they always are.
     """
@@ -96,6 +99,8 @@ class Training(_Strict):
     accumulate: Count = 1
     clip_norm: Step | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    frozen_layers: Annotated[int, Field(ge=0, le=4)] = 0
+    frozen_norms: bool = False
     watch_test: bool = False
     workers: Index = 0
     checkpoint_epochs: Count = 1
@@ -126,14 +131,15 @@ class Attention(_Strict):
 
 @dataclass(frozen=True)
 class Model(_Strict):
-    """One model of an experiment. model: which it is, where its name does not say; training and label_vectors are laid
-    over the experiment's.
+    """One model of an experiment. model: which it is, where its name does not say; training, label_vectors and
+    input_size are laid over the experiment's.
     """
 
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     label_vectors: str | None = None
+    input_size: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +177,7 @@ class Experiment(_Strict):
     title: Annotated[str, Field(min_length=1)]
     dataset: dict[str, Any]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    input_size: Annotated[int, Field(ge=32)] = 448
+    input_size: Side = 448
     backbone: Backbone = field(default_factory=Backbone)
     label_vectors: str = "table"
     cooccurrence: str = "train"
@@ -192,7 +198,7 @@ class Experiment(_Strict):
         training = {**dataclasses.asdict(self.training), **own.training}
         return RunConfig(
             dataset=self.dataset,
-            input_size=self.input_size,
+            input_size=self.input_size if own.input_size is None else own.input_size,
             backbone=self.backbone,
             label_vectors=self.label_vectors if own.label_vectors is None else own.label_vectors,
             cooccurrence=self.cooccurrence,
@@ -408,6 +414,7 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         run = experiment.run(name)
         check(run, f"models.{name} of {path}")
         learns = (("augmentation", "its maps are cached once"), ("init", "it keeps the weights it has"))
+        learns += (("frozen_layers", "none of it learns"), ("frozen_norms", "none of it learns"))
         for key, why in (*learns, ("normalise", "its maps are made of normalised pixels")):
             value = getattr(run.training, key)
             if run.backbone.frozen and value != getattr(Training, key):
@@ -416,6 +423,11 @@ def _check_models(experiment: Experiment, path: Path) -> None:
                     f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {why}; take {key} out, or "
                     "write backbone.frozen: false"
                 )
+        if run.backbone.frozen and run.input_size != experiment.input_size:
+            raise UserError(
+                f"models.{name}.input_size of {path} is {run.input_size}, but the backbone is frozen: its maps are "
+                "cached once, at the experiment's input_size; take it out, or write backbone.frozen: false"
+            )
     if experiment.backbone.frozen and experiment.backbone.weights is None:
         raise UserError(
             f"backbone.weights of {path} is null and the backbone is frozen: its random weights are kept nowhere, so "

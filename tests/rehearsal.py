@@ -40,6 +40,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
     for model, own in shipped.models.items():
         options = SIZES.get(own.model or model, {})
         models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
+        models[model] |= {"input_size": 64} if own.input_size else {}
     raw = {
         "include": str(ROOT / "experiments" / f"{name}.yaml"),
         "dataset": {"root": str(root)},
