@@ -31,7 +31,7 @@ from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
-from mlclib.runs import store
+from mlclib.runs import store, tuning
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.settings import PRECISION, check_precision, settled
@@ -166,6 +166,8 @@ def to_train(study: Study, findings: list[Finding], force: bool = False) -> dict
     seen = set()
     with _noted(findings):
         study.dataset  # noqa: B018 read here, so that what it lacks is said once
+        if study.experiment.tuning:
+            study.trials(next(iter(study.experiment.models)))  # the same of its validation part
         for model, run in asked(study.experiment):
             for seed in study.experiment.seeds:
                 folder, current = json.dumps([run.identity(), seed]), False
@@ -312,6 +314,8 @@ def _model(study: Study, model: str, asked: list[RunConfig], findings: list[Find
 
 def asked(setting: Experiment) -> list[tuple[str, RunConfig]]:
     """Every configuration that the experiment asks for, with the model that it counts as."""
+    if setting.tuning:
+        return [(model, run) for model in setting.models for run in tuning.trials(setting, model)]
     asked = [(model, setting.run(model)) for model in setting.models]
     for model in setting.ablation:
         for axis in setting.axes(model):
