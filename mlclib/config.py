@@ -74,6 +74,8 @@ class Training(_Strict):
     loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
     augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    watch_test: score the test images after every epoch, as the papers' code does, so that the protocol audit can say
+    what their best test epoch is worth; where there is no validation part they always are.
     """
 
     epochs: Count = 12
@@ -96,6 +98,7 @@ class Training(_Strict):
     accumulate: Count = 1
     clip_norm: Step | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    watch_test: bool = False
     workers: Index = 0
     checkpoint_epochs: Count = 1
     deterministic: bool = True

@@ -266,12 +266,15 @@ def estimate(
     recipe = asked[0].training
     sizes = {part: len(split) for part, split in dataset.splits.items()}
     learn, look = (_with_loading(seconds, step, recipe.workers, cores) for seconds in (step.learn, step.look))
-    passes = recipe.epochs * sizes["test"] * (2 if recipe.ema else 1) + sizes.get("val", 0)
+    test, val = sizes["test"], sizes.get("val", 0)
+    watched, weights = recipe.watch_test or not val, 2 if recipe.ema else 1
+    each, end = weights * (val + watched * test), (not watched) * weights * test + bool(val) * test
+    passes = recipe.epochs * each + end
     seconds = len(asked) * (recipe.epochs * sizes["train"] * learn + passes * look) + shown * step.show
-    scores = 4 * len(dataset.labels) * sizes["test"] * (3 if recipe.ema else 2)  # of the last epoch, the best, averaged
-    validated = 4 * len(dataset.labels) * sizes.get("val", 0)
-    folder = step.state + int(PACKED * (scores + validated))
-    checkpoint = step.state + step.averaged + step.slots + scores
+    kept = test * (weights + watched + bool(val)) + val * (weights + 1)  # of the last epoch, averaged, best, chosen
+    scores = 4 * len(dataset.labels) * kept
+    folder = step.state + int(PACKED * scores)
+    checkpoint = step.state * (2 if val else 1) + step.averaged + step.slots + scores
     return Estimate(
         model=model,
         runs=len(asked),

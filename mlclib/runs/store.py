@@ -29,7 +29,8 @@ FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "v
 class Run:
     """A finished run, read back.
 
-    logits float32 [N, C] by selection: "last", "best" (best test epoch) and, where kept, "ema"; targets int8 [N, C].
+    logits float32 [N, C] by selection: "last" and, where kept, "chosen" (the epoch with the best validation mAP),
+    "best" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
     about is run.yaml: configuration, seed, labels, provenance.
     """
 

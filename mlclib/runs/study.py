@@ -339,10 +339,12 @@ class Study:
             model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
         with processes().main_process_first():  # the others find images checked and layer maps cached
             self.check_images()
-            data = [self.inputs(run, part, seed) for part in ("train", "test")]
-        trainer = Trainer(model, *data, run.training, seed, work, Progress(f"{name} seed {seed}", run.training.epochs))
+            data = {part: self.inputs(run, part, seed) for part in self.dataset.splits}
+        progress = Progress(f"{name} seed {seed}", run.training.epochs)
+        trainer = Trainer(model, data["train"], data["test"], run.training, seed, work, progress, val=data.get("val"))
         state = trainer.run()
-        self._finish(work, {**self._about(run, seed, started), "best_epoch": state.best_epoch}, run, trainer)
+        epochs = {"best_epoch": state.best_epoch, "chosen_epoch": state.chosen_epoch}
+        self._finish(work, {**self._about(run, seed, started), **epochs}, run, trainer)
         if work != folder and trainer.accelerator.is_main_process:
             _replace(folder)
         trainer.accelerator.wait_for_everyone()
@@ -361,7 +363,9 @@ class Study:
             test = self.inputs(run, "test")
             with settled(run.training):
                 trainer = Trainer(model, test, test, run.training, 0, folder)
-                trainer.state.logits = trainer.evaluate(test)
+                trainer.state.logits["last"] = trainer.evaluate(test)
+                if "val" in self.dataset.splits:
+                    trainer.state.val["last"] = trainer.evaluate(self.inputs(run, "val"))
                 write_text(folder / CHECKPOINT, sha256(checkpoint))
                 self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return store.read(folder)
@@ -401,20 +405,18 @@ class Study:
         write_text(seal, str(report))
 
     def _finish(self, folder: Path, about: dict[str, Any], run: RunConfig, trainer: Trainer) -> None:
-        """Write the run folder's files, by the main process; all processes score a validation split."""
+        """Write the run folder's files, by the main process."""
         state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
         about["unseen"] = trainer.model.size_warnings(run.input_size)
         about["cost"] = cost(trainer.model, run.input_size)._asdict()
-        seen = trainer.evaluate(self.inputs(run, "val")) if val else None
         if trainer.accelerator.is_main_process:
-            logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}
-            logits = {key: value.numpy() for key, value in logits.items() if value is not None}
+            logits, seen = ({key: value.numpy() for key, value in part.items()} for part in (state.logits, state.val))
             with written_whole(folder / "weights.safetensors") as part:
                 state_dict = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
                 part.write_bytes(save(state_dict))  # save_file would make a file that its owner alone may read
             store.write_predictions(folder / "predictions.npz", test.names, test.targets, **logits)
             if val:  # what a threshold may be chosen on
-                store.write_predictions(folder / "validation.npz", val.names, val.targets, last=seen.numpy())
+                store.write_predictions(folder / "validation.npz", val.names, val.targets, **seen)
             store.write_run(folder, about, {key: store.score(value, test.targets) for key, value in logits.items()})
         trainer.accelerator.wait_for_everyone()
 

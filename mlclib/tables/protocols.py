@@ -46,6 +46,7 @@ CHOICES = (
     Choice("top three", "those above probability 0.5", {"top": 3}, moves=("CF1", "OF1")),
     Choice("top three", "always three", {"top": 3, "threshold": -math.inf}, moves=("CF1", "OF1")),
     Choice("top three", "swept on the test set", {"top": 3, "threshold": "sweep"}, moves=("CF1", "OF1")),
+    Choice("epoch", "the best on a validation split", selection="chosen"),
     Choice("epoch", "the best on the test set", selection="best"),
     Choice("epoch", "moving average of the weights", selection="ema"),
     Choice("sigmoid before ranking", "in float16", sigmoid=torch.float16),
