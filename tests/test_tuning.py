@@ -215,6 +215,15 @@ def test_its_jobs_are_its_trials_the_data_the_tuning_and_the_page(study):
     assert len(check.asked(study.experiment)) == 8
 
 
+def test_what_it_will_take_counts_each_trial_s_own_epochs(study):
+    runs = [study.experiment.changed("gmp", {"training.epochs": epochs}) for epochs in (1, 2, 9)]
+    sizes = {field.name: 1 for field in dataclasses.fields(check.Step)} | {"device": "cpu"}
+    estimates = [
+        check.estimate("gmp", asked, check.Step(**sizes), study.dataset) for asked in (runs, *([r] for r in runs))
+    ]
+    assert estimates[0].hours == pytest.approx(sum(one.hours for one in estimates[1:]))
+
+
 def test_without_a_validation_part_it_is_refused_in_a_sentence(study, tmp_path):
     photos = tmp_path / "photos"
     shutil.copytree(study.root, photos)

@@ -262,15 +262,17 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
 def estimate(
     model: str, asked: list[RunConfig], step: Step, dataset: Dataset, shown: int = 0, cores: int | None = None
 ) -> Estimate:
-    """What these runs of one recipe take, from a step of theirs; shown: images that attention looks at, in all."""
+    """What these runs take, alike in all but their epochs, from a step of theirs; shown: images that attention looks at,
+    in all.
+    """
     recipe = asked[0].training
     sizes = {part: len(split) for part, split in dataset.splits.items()}
     learn, look = (_with_loading(seconds, step, recipe.workers, cores) for seconds in (step.learn, step.look))
     test, val = sizes["test"], sizes.get("val", 0)
     watched, weights = recipe.watch_test or not val, 2 if recipe.ema else 1
     each, end = weights * (val + watched * test), (not watched) * weights * test + bool(val) * test
-    passes = recipe.epochs * each + end
-    seconds = len(asked) * (recipe.epochs * sizes["train"] * learn + passes * look) + shown * step.show
+    epochs = sum(run.training.epochs for run in asked)
+    seconds = epochs * (sizes["train"] * learn + each * look) + len(asked) * end * look + shown * step.show
     kept = test * (weights + watched + bool(val)) + val * (weights + 1)  # of the last epoch, averaged, best, chosen
     scores = 4 * len(dataset.labels) * kept
     folder = step.state + int(PACKED * scores)
