@@ -21,7 +21,7 @@ from mlclib.tables.rendering import DASH, PAGE
 # Linked from a README, not shown in it: an experiment may have dozens.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
 # Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = ("scores", "further", "published", "per_class", "ablation", "protocols")
+ORDER = ("scores", "tuning", "further", "published", "per_class", "ablation", "protocols")
 
 
 def write(study: Study, shown: Collection[str]) -> Path:

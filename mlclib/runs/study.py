@@ -35,8 +35,9 @@ from mlclib.datasets.base import Dataset
 from mlclib.models import Labels, authors
 from mlclib.models.base import Classifier
 from mlclib.models.cost import cost
-from mlclib.runs import store
+from mlclib.runs import store, tuning
 from mlclib.runs.store import Run
+from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, transform_of
 from mlclib.training.settings import processes, settled
@@ -141,7 +142,7 @@ class Study:
 
     def run_folders(self, run: RunConfig, seeds: Iterable[int], **more: str) -> list[Path]:
         """`run_folder` of several seeds."""
-        identity = {**self._configuration(run), "data": self.checksum, **more}
+        identity = {**run.written_out(), "data": self.checksum, **more}
         known = self.known(run)
         told = [np.asarray(array).tobytes() for array in (known.vectors, known.counts, known.totals)]
         identity["known"] = hashlib.sha256(b"".join(told)).hexdigest()
@@ -200,7 +201,10 @@ class Study:
 
     def _every(self) -> dict[Path, tuple[str, RunConfig, int]]:
         found: dict[Path, tuple[str, RunConfig, int]] = {}
-        asked = [(model, self.experiment.run(model)) for model in self.experiment.models]
+        if self.experiment.tuning:
+            asked = [(name, run) for model in self.experiment.models for name, run in self.trials(model).items()]
+        else:
+            asked = [(model, self.experiment.run(model)) for model in self.experiment.models]
         for model in self.experiment.ablation:
             for axis in self.experiment.axes(model):
                 asked += [(f"{model} {axis} {v}", run) for v, run in self.experiment.variants(model, axis).items()]
@@ -224,6 +228,40 @@ class Study:
         """The runs of every variant of an ablation axis, trained unless finished already: value -> a run a seed."""
         variants = self.experiment.variants(model, axis)
         return {value: self.train(run, name=f"{model} {axis} {value}") for value, run in variants.items()}
+
+    def trials(self, model: str) -> dict[str, RunConfig]:
+        """The trials of a model's tuning in order: a name in words -> configuration.
+
+        Raises UserError where the data set has no labelled validation part, by which alone they are scored.
+        """
+        val = self.dataset.splits.get("val")
+        if val is None or not (val.targets == 1).any():
+            raise UserError(
+                f"experiment {self.experiment.name!r} tunes on the validation part of its data set and "
+                f"{self.dataset.name} has none with labels: set one apart, as with `dataset: {{val_share: 0.2}}`"
+            )
+        return {f"{model} trial {n}": run for n, run in enumerate(tuning.trials(self.experiment, model))}
+
+    def train_trials(self) -> Trials:
+        """Every trial of every model, trained unless finished already; see `finished_trials`."""
+        for model in self.experiment.models:
+            for name, run in self.trials(model).items():
+                for seed in self.experiment.seeds:
+                    if self.outdated(run, seed) != []:
+                        self.train(run, (seed,), name)
+        return self.finished_trials()
+
+    def finished_trials(self) -> Trials:
+        """The runs of every model's trials with their predictions on the validation images; those on the test images
+        are not read. Raises UserError where one is not finished.
+        """
+        return {
+            model: [
+                [self._read(run, seed, "validation") for seed in self.experiment.seeds]
+                for run in self.trials(model).values()
+            ]
+            for model in self.experiment.models
+        }
 
     def label_graphs(self) -> dict[str, np.ndarray]:
         """The label graphs, float32 [C, C], that the experiment's models are built with, by a title that says which
@@ -266,9 +304,9 @@ class Study:
         """The finished runs of one configuration, by seed."""
         return [self._read(run, seed) for seed in self.experiment.seeds if self.outdated(run, seed) is not None]
 
-    def _read(self, run: RunConfig, seed: int) -> Run:
+    def _read(self, run: RunConfig, seed: int, part: str = "predictions") -> Run:
         """A finished run, with the notes of today and what of the code changed since it was made."""
-        found = store.read(self.run_folder(run, seed))
+        found = store.read(self.run_folder(run, seed), part)
         about = {**found.about, "notes": list(self.experiment.notes), "changed": self.outdated(run, seed)}
         about["data"] = {**about["data"], "notes": list(self.dataset.notes)}
         return dataclasses.replace(found, about=about)
@@ -384,16 +422,10 @@ class Study:
             store.write_run(folder, about, {key: store.score(value, test.targets) for key, value in logits.items()})
         trainer.accelerator.wait_for_everyone()
 
-    def _configuration(self, run: RunConfig) -> dict[str, Any]:
-        """The run's configuration as plain data, its model's defaults written out."""
-        plain = run.identity()
-        plain["options"] = {**models.options_of(run.model), **plain["options"]}
-        return json.loads(json.dumps(plain))
-
     def _about(self, run: RunConfig, seed: int, started: str) -> dict[str, Any]:
         return {
             "experiment": self.experiment.name,
-            "configuration": self._configuration(run),
+            "configuration": run.written_out(),
             "init": run.training.init and "/".join(_start(run.training.init).parts[-3:]),
             "code": self.code(run),
             "seed": seed,

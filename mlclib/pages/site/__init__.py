@@ -36,7 +36,7 @@ from mlclib.tables.captions import Models
 HERE = Path(__file__).parent
 MOST = 64 * 2**20  # bytes of logits that a browser is given at once
 # Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = ("scores", "further", "published", "per_class", "ablation", "protocols")
+ORDER = ("scores", "tuning", "further", "published", "per_class", "ablation", "protocols")
 KINDS = ("csv", "md", "tex")
 REPRODUCE = "make reproduce EXPERIMENT="
 
@@ -147,6 +147,8 @@ def _shown(path: Path, notebooks: dict[str, Any]) -> Shown:
 def _runs(folder: Path) -> Models:
     """The runs that the experiment's table of scores is made of. Raises UserError that says why there are none."""
     note, again = folder / "tables" / "scores.json", f"`{REPRODUCE}{folder.name}` makes them"
+    if (folder / "tables" / "tuning.json").is_file():
+        raise UserError("Its runs are trials of a tuning, whose predictions on the test images nothing looks at")
     if not note.is_file():
         raise UserError(f"The scores do not say which runs they are made of: {again}")
     made = json.loads(note.read_text(encoding="utf-8"))["made of"]
