@@ -6,7 +6,17 @@ from pathlib import Path
 
 from mlclib.runs.store import Run
 from mlclib.runs.study import Study
-from mlclib.tables import ablation, comparison, cost, entries, literature, performance, protocols, rendering
+from mlclib.tables import (
+    ablation,
+    comparison,
+    cost,
+    entries,
+    leaderboard,
+    literature,
+    performance,
+    protocols,
+    rendering,
+)
 from mlclib.tables.rendering import Table
 
 
@@ -22,6 +32,7 @@ def recomputed(study: Study, cores: int) -> list[Table]:
     audit = protocols.audit(models)
     return [
         performance.scores(models),
+        *leaderboard.every(leaderboard.contest(models)),
         performance.per_class(models),
         performance.further(models),
         cost.cost(models),
