@@ -164,9 +164,8 @@ def parts(a: np.ndarray, b: np.ndarray) -> Parts:
     of_a, of_b = _of_one_seed(a), _of_one_seed(b)
     both, seeds = np.nansum([of_a / len(a), of_b / len(b)], axis=0)
     images = (a.mean(axis=0) - b.mean(axis=0))[1:].var(ddof=1) - both
-    if len(a) == len(b) == 1:
-        seeds = np.nan
-    return Parts(max(0.0, float(images)), float(both), float(seeds), float((of_a + of_b).sum()))
+    seeds = np.nan if len(a) == len(b) == 1 else max(0.0, float(seeds))  # an estimate, which may fall below 0
+    return Parts(max(0.0, float(images)), float(both), seeds, float(np.maximum(0, (of_a + of_b).sum())))
 
 
 def _of_one_seed(scores: np.ndarray) -> np.ndarray:
@@ -175,7 +174,7 @@ def _of_one_seed(scores: np.ndarray) -> np.ndarray:
         return np.full(2, np.nan)
     apart, free = scores - scores.mean(axis=0), len(scores) - 1
     both = apart[:, 1:].var(axis=1, ddof=1).sum() / free
-    return np.array([both, max(0.0, (apart[:, 0] ** 2).sum() / free - both)])
+    return np.array([both, (apart[:, 0] ** 2).sum() / free - both])
 
 
 def improvement(a: np.ndarray, b: np.ndarray) -> Improvement:

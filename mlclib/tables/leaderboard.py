@@ -111,9 +111,9 @@ def pairs(found: Contest) -> Table:
         f"{MARGIN:g} point of mAP or more either way (two one-sided tests), corrected alike; better goes before it.",
         f"{GAP[0].upper()}{GAP[1:]}: what such a pair alone would show with {100 * leaderboard.POWER:.0f} % power at "
         f"the 5 % level, {leaderboard.REACH:.2f} standard errors of the difference; {SHARE}: of its variance, what "
-        "more seeds lessen and more images do not. Images, seeds: how many would show the present difference with that power, the "
-        f"other as it is (here {len(reference.names):,} images); ∞ where no number would, an em dash where one seed "
-        "does not tell.",
+        "more seeds lessen and more images do not. Images, seeds: how many would show the present difference with that "
+        f"power, the other as it is (here {len(reference.names):,} images); ∞ where no number would, an em dash where "
+        "one seed does not tell.",
         "Improvement: how often a seed of the first scores above a seed of the second on these images (Mann-Whitney), "
         "with its 95 % interval (Newcombe).",
         captions.made(models, found.selection),
