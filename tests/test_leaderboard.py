@@ -330,12 +330,19 @@ def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(mod
 def test_tables_of_pairs_write_what_no_number_would_show_as_infinity(models, tmp_path):
     same = tables.contest({"dsdl": models["dsdl"], "twin": models["dsdl"]})
     pairs = tables.pairs(same).write(tmp_path)
-    assert np.isinf(pairs.frame["seeds"]).all() and np.isinf(pairs.frame["images"]).all()
+    assert np.isinf(pairs.frame["seeds needed"]).all() and np.isinf(pairs.frame["images needed"]).all()
     for kind in ("md", "html"):
         assert "∞" in (tmp_path / f"pairs.{kind}").read_text(encoding="utf-8")
     assert r"$\infty$" in (tmp_path / "pairs.tex").read_text(encoding="utf-8")
     assert not re.search(r"\b(nan|inf)\b", rendering.markdown(pairs), re.I)
-    assert np.isinf(pd.read_csv(tmp_path / "pairs.csv")["seeds"]).all()
+    assert np.isinf(pd.read_csv(tmp_path / "pairs.csv")["seeds needed"]).all()
+
+
+def test_there_are_draws_enough_for_a_difference_among_many_pairs(models, monkeypatch):
+    monkeypatch.setattr(tables.captions, "draws", lambda reference: 100)
+    found = tables.contest(models)
+    assert found.draws == 240 and f"{found.draws} paired bootstrap draws" in tables.pairs(found).caption
+    assert {pair.verdict for pair in found.pairs} == {BETTER, UNKNOWN}
 
 
 def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
@@ -385,7 +392,7 @@ def test_findings_say_what_the_tables_say(models, contest):
 def test_findings_change_with_the_runs(models, tmp_path):
     better = {**models, "gmp": [make(tmp_path, "gmp", seed, 4.0, marks=targets()) for seed in range(3)]}
     said = findings.sentences(tables.contest(better), {})
-    assert said[0].startswith("gmp has the highest mAP") and said[0].endswith("better than each of the other 3 models.")
+    assert said[0].startswith("gmp has the highest mAP") and said[0].endswith("better than every other model.")
     worse = {"linear": models["msrn"], "gmp": models["gmp"]}
     assert "Shown to be above the linear baseline: no model; below it: gmp." in findings.sentences(
         tables.contest(worse), {}
@@ -411,8 +418,8 @@ def test_findings_name_the_variant_that_matters_most(models, contest):
     assert said.startswith("Of 2 variants of msrn, 2 differ from the full model (q < 0.05), most of all layers 2: ")
     assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
     alike = ablation.compare("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
-    (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variants" in one]
-    assert said == "Of 1 variants of msrn, none differs from the full model (q < 0.05)."
+    (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
+    assert said == "Of 1 variant of msrn, none differs from the full model (q < 0.05)."
 
 
 def test_findings_stand_at_the_top_of_the_experiments_page(contest, tmp_path):

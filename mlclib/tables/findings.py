@@ -11,7 +11,7 @@ import numpy as np
 from mlclib.common.files import write_text
 from mlclib.scores.leaderboard import ALPHA, BETTER, EQUIVALENT, POWER, UNKNOWN, WORSE, Pair
 from mlclib.tables import captions, leaderboard, protocols
-from mlclib.tables.ablation import DELTA
+from mlclib.tables.ablation import ALL_AXES, DELTA
 from mlclib.tables.comparison import all_scores, bootstrap, over_seeds
 from mlclib.tables.leaderboard import MARGIN, Contest
 from mlclib.tables.rendering import Table
@@ -52,7 +52,7 @@ def _top(found: Contest) -> str:
         return f"{first}; no other model is scored here."
     ours = {verdict: _against(found, 0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN)}
     if len(ours[BETTER]) == len(others):
-        return f"{first}, and is shown to be better than {_all(others)}."
+        return f"{first}, and is shown to be better than {others[0] if len(others) == 1 else 'every other model'}."
     told = [
         f"is shown to be better than {_listed(ours[BETTER])}" if ours[BETTER] else "",
         f"is equivalent to {_listed(ours[EQUIVALENT])} within {MARGIN:g} point" if ours[EQUIVALENT] else "",
@@ -67,7 +67,7 @@ def _baseline(found: Contest) -> str:
         return ""
     at = found.names.index(BASELINE)
     above = [pair for pair in found.pairs if pair.b == at and pair.verdict == BETTER]
-    named = [f"{found.names[pair.a]} ({_difference(pair)})" for pair in above]
+    named = [f"{found.names[pair.a]} ({_points(*100 * np.array(pair.difference[:3]))})" for pair in above]
     first = f"Shown to be above the {BASELINE} baseline: {_listed(named) or 'no model'}"
     parts = {
         "below it": _against(found, at, BETTER),
@@ -84,12 +84,13 @@ def _matters(model: str, table: Table) -> str:
     if known.empty:
         return ""
     shown = known[known["q"] < ALPHA]
-    first = f"Of {len(known)} variants of {model}, {len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
-    first = f"{first} from the full model (q < {ALPHA:g})"
+    variants = f"{len(known)} variant{'s' if len(known) > 1 else ''} of {model}"
+    differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
+    first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})"
     if shown.empty:
         return f"{first}."
     row = shown.loc[shown[DELTA].abs().idxmax()]
-    name = row.iloc[0] if axis == "all axes" else f"{axis} {row.iloc[0]}"
+    name = row.iloc[0] if axis == ALL_AXES else f"{axis} {row.iloc[0]}"
     return f"{first}, most of all {name}: {_points(row[DELTA], row['Δ low'], row['Δ high'])}."
 
 
@@ -133,9 +134,11 @@ def _turned(found: Contest) -> str:
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():
         values = row.to_numpy()
-        for high, low in np.argwhere(found.better & (values[:, None] < values)):
-            pair = leaderboard.title(found.names[high], found.names[low])
-            turned.append(f"{pair} ({kind}: {choice})")
+        pairs = np.argwhere(found.better & (values[:, None] < values))
+        if len(pairs):
+            names = [leaderboard.title(found.names[high], found.names[low]) for high, low in pairs]
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            turned.append(f"{', '.join(names[:3])}{more} ({kind}: {choice})")
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     said = f"Turned by a choice of protocol, of the pairs that are told apart: {_listed(turned)}"
@@ -152,17 +155,8 @@ def _against(found: Contest, at: int, verdict: str) -> list[str]:
     return [found.names[pair.b if pair.a == at else pair.a] for pair in pairs]
 
 
-def _difference(pair: Pair) -> str:
-    delta, low, high = (100 * value for value in pair.difference[:3])
-    return _points(delta, low, high)
-
-
 def _points(delta: float, low: float, high: float) -> str:
     return f"{delta:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}".replace("-", "−")
-
-
-def _all(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"each of the other {len(names)} models"
 
 
 def _listed(names: Iterable[str], last: str = "and") -> str:

@@ -1,5 +1,6 @@
 """Who leads, who is tied, and what the test set cannot tell (05_tables), from paired comparisons of all models."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlclib.tables.rendering import Table
 
 MARGIN = 1.0  # points of mAP: two models are equivalent whose difference is shown to be smaller
 GAP, SHARE, IMPROVEMENT = "smallest gap", "seeds' share, %", "improvement"
+IMAGES, SEEDS = "images needed", "seeds needed"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Contest:
     models: Models
     pairs: list[Pair]
     selection: str
+    draws: int
 
     @property
     def names(self) -> list[str]:
@@ -46,13 +49,11 @@ def contest(models: Models, *, selection: str = "last") -> Contest:
     order = mean["mAP"].dropna().sort_values(ascending=False, kind="stable").index
     logits = {model: stacked(models[model], selection) for model in order}
     scored = {model: models[model] for model in order if logits[model] is not None}
-    pairs = leaderboard.compare(
-        [logits[model] for model in scored],
-        reference.targets,
-        margin=MARGIN / 100,
-        draws=captions.draws(reference),
-    )
-    return Contest(scored, pairs, selection)
+    # as many draws as the least p, corrected over all pairs, takes to be below the level
+    draws = max(captions.draws(reference), math.ceil(math.comb(len(scored), 2) * 2 / leaderboard.ALPHA))
+    stacks = [logits[model] for model in scored]
+    pairs = leaderboard.compare(stacks, reference.targets, margin=MARGIN / 100, draws=draws)
+    return Contest(scored, pairs, selection, draws)
 
 
 def every(found: Contest) -> list[Table]:
@@ -101,17 +102,17 @@ def board(found: Contest) -> Table:
 def pairs(found: Contest) -> Table:
     """Every pair of models x difference, verdict, the smallest gap that can be told, and what it would take to tell."""
     models, reference = found.models, next(iter(found.models.values()))[0]
-    draws, count = captions.draws(reference), len(found.pairs)
+    count = len(found.pairs)
     sentences = [
         "Every pair of models: by how much the first scores above the second, and whether this test set tells them "
         "apart.",
-        f"{DELTA}: difference in points, with its 95 % interval, by {draws:,} paired bootstrap draws of test images "
-        f"and seeds; p: of no difference, corrected over all {count} pairs (Holm; of one pair alone at least "
-        f"{significance.least_p(draws):.1g}). Equivalent: p below {leaderboard.ALPHA:g} of a difference of "
+        f"{DELTA}: difference in points, with its 95 % interval, by {found.draws:,} paired bootstrap draws of test "
+        f"images and seeds; p: of no difference, corrected over all {count} pairs (Holm; of one pair alone at least "
+        f"{significance.least_p(found.draws):.1g}). Equivalent: p below {leaderboard.ALPHA:g} of a difference of "
         f"{MARGIN:g} point of mAP or more either way (two one-sided tests), corrected alike; better goes before it.",
-        f"{GAP[0].upper()}{GAP[1:]}: what such a pair alone would show with {100 * leaderboard.POWER:.0f} % power at "
-        f"the 5 % level, {leaderboard.REACH:.2f} standard errors of the difference; {SHARE}: of its variance, what "
-        "more seeds lessen and more images do not. Images, seeds: how many would show the present difference with that "
+        f"{GAP.capitalize()}: what such a pair alone would show with {100 * leaderboard.POWER:.0f} % power at the 5 % "
+        f"level, {leaderboard.REACH:.2f} standard errors of the difference; {SHARE}: of its variance, what more seeds "
+        "lessen and more images do not. Images and seeds needed: how many would show the present difference with that "
         f"power, the other as it is (here {len(reference.names):,} images); ∞ where no number would, an em dash where "
         "one seed does not tell.",
         "Improvement: how often a seed of the first scores above a seed of the second on these images (Mann-Whitney), "
@@ -127,7 +128,7 @@ def pairs(found: Contest) -> Table:
         formats={
             **dict.fromkeys((DELTA, "Δ low", "Δ high"), "+.1f"),
             **dict.fromkeys(("p", "p equivalence"), "p"),
-            **dict.fromkeys((SHARE, "images", "seeds"), ",.0f"),
+            **dict.fromkeys((SHARE, IMAGES, SEEDS), ",.0f"),
             **dict.fromkeys((IMPROVEMENT, "improvement low", "improvement high"), ".2f"),
         },
         intervals={"Δ 95 %": ("Δ low", "Δ high"), "improvement 95 %": ("improvement low", "improvement high")},
@@ -155,8 +156,8 @@ def _row(pair: Pair, found: Contest) -> dict[str, str | float]:
         "verdict": pair.verdict,
         GAP: 100 * parts.smallest_gap,
         SHARE: 100 * parts.seeds / parts.error**2 if parts.error else np.nan,
-        "images": parts.images_needed(gap, len(reference.names)),
-        "seeds": parts.seeds_needed(gap),
+        IMAGES: parts.images_needed(gap, len(reference.names)),
+        SEEDS: parts.seeds_needed(gap),
         IMPROVEMENT: pair.improvement.probability,
         "improvement low": pair.improvement.low,
         "improvement high": pair.improvement.high,
