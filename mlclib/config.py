@@ -278,11 +278,14 @@ class Experiment(_Strict):
         return dataclasses.replace(self, models={**self.models, model: dataclasses.replace(own, **parts)}).run(model)
 
     def _variant(self, model: str, changes: dict[str, Any]) -> RunConfig:
-        """The run of `model` with some of its options, or its label vectors, changed."""
-        run = self.run(model)
-        options = {**run.options, **changes}
+        """The run of `model` with other options, or with another of what BESIDES and "training.<key>" name."""
+        recipe = {name: value for name, value in changes.items() if name.startswith("training.")}
+        run = self.changed(model, recipe)
+        options = run.options | {name: value for name, value in changes.items() if name not in recipe}
         vectors = options.pop("label_vectors", run.label_vectors)
-        return dataclasses.replace(run, label_vectors=vectors, options=options)
+        size = options.pop("input_size", run.input_size)
+        backbone = dataclasses.replace(run.backbone, name=options.pop("backbone.name", run.backbone.name))
+        return dataclasses.replace(run, label_vectors=vectors, input_size=size, backbone=backbone, options=options)
 
 
 def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -488,16 +491,25 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         if name not in experiment.models:
             raise unknown("model", name, experiment.models, where=f"ablation of {path}")
         defaults = models.check_options(experiment.run(name).model, {})
-        known = (*(f.name for f in dataclasses.fields(defaults)), "label_vectors")
+        known = [*(f.name for f in dataclasses.fields(defaults)), *BESIDES]
+        known += [f"training.{f.name}" for f in dataclasses.fields(Training) if f.name not in NOT_IN_IDENTITY]
         for axis in axes:
             for part in axis.split("+"):
                 if part not in known:
                     raise unknown("ablation axis", part, known, where=f"ablation.{name} of {path}")
             for value, variant in experiment.variants(name, axis).items():
-                check(variant, f"ablation.{name}.{axis} of {path}, value {value}")
+                where = f"ablation.{name}.{axis} of {path}, value {value}"
+                _checked(Model, {"input_size": variant.input_size}, where)
+                _checked(Backbone, dataclasses.asdict(variant.backbone), where)
+                check(variant, where)
+                for key in UNLEARNT:
+                    _check_frozen(variant, key, f"ablation.{name}.{axis}", path)
     if experiment.tuning:
         _check_tuning(experiment, path, check)
 
+
+# What an ablation axis may vary beside a model's options and "training.<key>".
+BESIDES = ("label_vectors", "input_size", "backbone.name")
 
 # What a frozen backbone leaves no room for, and why.
 UNLEARNT = {
