@@ -95,7 +95,7 @@ def test_labels_come_together_by_their_correlation():
 def test_of_a_graph_it_is_told_who_teaches_most():
     graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
     said = data_figures.graphs_finding({"msrn": graph}, ["a", "b", "c"])
-    assert "2 of 3 labels learn from b" in said and "1 learn from none" in said
+    assert "2 of 3 labels learn from b" in said and "1 from none" in said
     assert "No model" in data_figures.graphs_finding({}, ["a"])
 
 

@@ -181,9 +181,8 @@ def test_what_is_learnt_is_told_from_the_vectors(tiny_study, subject):
     pairs, nearest = {}, []
     for vectors in (after, before):
         cosine = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in vectors] for a in vectors]
-        nearest.append(
-            [int(np.argmax([-9 if i == j else c for j, c in enumerate(row)])) for i, row in enumerate(cosine)]
-        )
+        others = [[-9 if i == j else c for j, c in enumerate(row)] for i, row in enumerate(cosine)]
+        nearest.append([int(np.argmax(row)) for row in others])
         pairs |= {} if pairs else {(i, j): cosine[i][j] for i in range(22) for j in range(i + 1, 22)}
     i, j = max(pairs, key=pairs.get)
     said = learnt_figures.knowledge_finding(subject)

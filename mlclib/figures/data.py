@@ -147,8 +147,8 @@ def graphs_finding(graphs: Mapping[str, np.ndarray], labels: Sequence[str]) -> s
         edges = (graph > 0) & ~np.eye(len(labels), dtype=bool)  # [learner, taught by]
         most, alone = int(edges.sum(0).argmax()), int((~edges.any(1)).sum())
         said.append(
-            f"In the graph of {title} {edges[:, most].sum()} of {len(labels)} labels learn from {labels[most]}, no more "
-            f"from any other, and {alone} learn from none."
+            f"In the graph of {title} {edges[:, most].sum()} of {len(edges)} labels learn from {labels[most]}, from no "
+            f"other more, and {alone} from none."
             if edges.any()
             else f"In the graph of {title} no label learns from another."
         )

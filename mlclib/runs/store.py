@@ -52,6 +52,15 @@ class Run:
         """history.csv: a row an epoch."""
         return pd.read_csv(self.folder / "history.csv")
 
+    @property
+    def validation(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Logits float32 [N, C] of the last epoch and targets of the validation images; None where there are none."""
+        path = self.folder / "validation.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return file["logits_last"], file["targets"]
+
 
 def finished(folder: Path) -> bool:
     """Whether the run's manifest is there and the checksum of each of its files holds."""
