@@ -16,7 +16,7 @@ from mlclib.attention import evaluation, learnt, saliency
 from mlclib.attention.saliency import Example, Key, Subject
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
-from mlclib.figures.style import COLOURS, said
+from mlclib.figures.style import COLOURS, draw_boxes, said
 from mlclib.scores import significance
 from mlclib.tables.rendering import written
 
@@ -359,9 +359,3 @@ def _overlay(axes: Axes, image: Image.Image, map: Tensor) -> None:
     axes.imshow(grey, cmap="gray", vmin=-80, vmax=330)
     extent = (-0.5, grey.shape[1] - 0.5, grey.shape[0] - 0.5, -0.5)
     axes.imshow(map.numpy(), cmap="viridis", alpha=0.5, extent=extent, interpolation="bilinear")
-
-
-def draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
-    for left, top, right, bottom in boxes:
-        for colour, width in (("black", 3.5), ("white", 1.5)):
-            axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))

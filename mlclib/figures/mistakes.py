@@ -6,8 +6,7 @@ from matplotlib.figure import Figure
 
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
-from mlclib.figures.attention import draw_boxes
-from mlclib.figures.style import said
+from mlclib.figures.style import draw_boxes, said
 from mlclib.runs.store import Run
 from mlclib.tables import captions
 from mlclib.tables.rendering import written

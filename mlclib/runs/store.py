@@ -122,7 +122,6 @@ def provenance(run: Run) -> dict[str, Any]:
         return {"external": run.about["external"], "checksum": sha256(run.folder)}
     about = run.about
     commit, changed, _ = about["commit"].partition("+")
-    hardware = about["hardware"]
     return {
         "manifest": sha256(run.folder / "manifest.json"),
         "seed": about["seed"],
@@ -130,10 +129,14 @@ def provenance(run: Run) -> dict[str, Any]:
         "changed": bool(changed),
         "lock": about.get("lock"),
         "data": about["data"]["checksum"],
-        "device": ", ".join(hardware.get("gpus", ()))
-        or hardware.get("processor")
-        or hardware.get("machine", "unknown"),
+        "device": device(about),
     }
+
+
+def device(about: dict[str, Any]) -> str:
+    """What a run (its run.yaml) was made on: its GPUs, else the processor."""
+    hardware = about["hardware"]
+    return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:

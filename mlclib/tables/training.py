@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from mlclib.runs import store
 from mlclib.runs.store import Run
 from mlclib.runs.watch import words
 from mlclib.tables import captions
@@ -47,10 +48,9 @@ def configuration(model: str, runs: list[Run]) -> pd.DataFrame:
 def configuration_finding(runs: list[Run]) -> str:
     """In a sentence: how long the runs took and where, and how much of the work is the head's."""
     spent = [pd.Timestamp(run.about["ended"]) - pd.Timestamp(run.about["started"]) for run in runs]
-    total, hardware = sum(one.total_seconds() for one in spent), runs[0].about["hardware"]
-    device = ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "this machine")
+    total = sum(one.total_seconds() for one in spent)
     what = "Scoring the checkpoint" if "checkpoint" in runs[0].about else f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    text = f"{what} took {words(total)} on {device}"
+    text = f"{what} took {words(total)} on {store.device(runs[0].about)}"
     if cost := runs[0].about.get("cost"):
         text += (
             f"; for an image the head computes {100 * cost['head'] / cost['backbone']:.2g} % of what its backbone does"
