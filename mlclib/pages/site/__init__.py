@@ -46,8 +46,8 @@ REPRODUCE = "make reproduce EXPERIMENT="
 class Shown:
     """A table as a page shows it: HTML of its cells, the caption's first sentence and the rest, footnotes.
 
-    kinds: the files that it stands in beside the page. long: whether it is shown on demand alone. cell: the notebook and
-    the number of the cell that made it; () where its executed notebook is not there.
+    kinds: the files that it stands in beside the page. long: whether it is shown on demand alone. cell: the notebook
+    and the number of the cell that made it; () where its executed notebook is not there.
     """
 
     name: str
@@ -207,9 +207,14 @@ def _trained(results: Path, pages: Iterable[Page]) -> list[list[dict[str, Any]]]
         if about["experiment"] in found:
             score = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["last"]["mAP"]
             found[about["experiment"]].append(
-                {"folder": "/".join(folder.parts[-3:]), "mAP": 100 * score, "ended": about["ended"][:16].replace("T", " "),
-                 "commit": about["commit"][:10], "device": store.device(about)}
-            )  # fmt: skip
+                {
+                    "folder": "/".join(folder.parts[-3:]),
+                    "mAP": 100 * score,
+                    "ended": about["ended"][:16].replace("T", " "),
+                    "commit": about["commit"][:10],
+                    "device": store.device(about),
+                }
+            )
     return list(found.values())
 
 

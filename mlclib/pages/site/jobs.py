@@ -54,7 +54,8 @@ def graph(jobs: list[Job], costs: Mapping[str, Cost]) -> str:
     of = {job.name: group.name for group in groups for job in group.jobs}
     edges = {(of[need], group.name) for group in groups for job in group.jobs for need in job.needs if need in of}
     lines = []
-    for before, after in sorted(nx.transitive_reduction(nx.DiGraph(edges)).edges):  # what follows from others is left out
+    needed = nx.transitive_reduction(nx.DiGraph(edges))  # what follows from others is not drawn
+    for before, after in sorted(needed.edges):
         (x, y), (to_x, to_y) = place[before], place[after]
         x, y, to_y, bend = x + WIDE, y + HIGH / 2, to_y + HIGH / 2, APART / 2
         lines.append(f'<path d="M{x} {y} C{x + bend} {y} {to_x - bend} {to_y} {to_x} {to_y}"/>')

@@ -58,7 +58,8 @@ def _columns(name: str) -> str:
 
 
 def _entry(results: Path, paper: str, what: str, source: str, experiment: str, notebook: str, theirs: float) -> Entry:
-    data, path = config.load(FOLDER / f"{experiment}.yaml").dataset["name"], results / experiment / "tables" / "scores.csv"
+    data = config.load(FOLDER / f"{experiment}.yaml").dataset["name"]
+    path = results / experiment / "tables" / "scores.csv"
     ours, lacking = float("nan"), ""
     if path.is_file():
         ours = pd.read_csv(path).set_index("model")["mAP"].get(paper.lower(), ours)
