@@ -4,7 +4,7 @@ Its rooms are read from left to right, and a room imports only from rooms that s
 (tests/test_layout.py holds it):
 
 common      errors in one sentence, whole files, progress, what a result's code depends on
-scores      metrics, confidence intervals and tests, published figures
+scores      metrics, calibration, confidence intervals and tests, published figures
 datasets    one reader a file, downloads, integrity, label vectors and co-occurrence
 transforms  how a picture becomes a tensor: evaluation, and each recipe's augmentation
 models      one model a file, losses, backbones, authors' checkpoints

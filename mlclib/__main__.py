@@ -20,6 +20,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace, study) -> None:
+    from mlclib.pages.site import build
     from mlclib.runs import batch, plan
 
     if not study.experiment.backbone.frozen:
@@ -27,9 +28,11 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     plan.clear(study)
     every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
     todo = [job for job in every if job.reasons]
-    name, page = study.experiment.name, study.folder / "README.md"
+    name = study.experiment.name
+    page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        print(f"Nothing to do: {name} is up to date; its tables are in {page}")
+        shown = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
+        print(f"Nothing to do: {name} is up to date; its tables are in {study.folder / 'README.md'}; {shown}")
         return
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
@@ -38,20 +41,17 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     )
     outcome = batch.run(study.folder, every, arguments.cores, arguments.profile)
     print(outcome, flush=True)
-    print(f"All of it on one page: {_page(arguments, _study(arguments))}", flush=True)
+    after = _study(arguments)
+    plan.keep(after, plan.jobs(after, _named(arguments), arguments.cores))
+    build(arguments.results, page.parent)
     if len(outcome.ran) < len(todo):
         again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
         profile = f" --profile {arguments.profile}" if arguments.profile else ""
         raise UserError(
             f"{name} is not complete: {len(outcome.ran)} of {len(todo)} jobs ended well; mend what failed above, then "
-            f"`{again}{profile}` goes on from there"
+            f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
-    print(f"Done: the tables of {name} are in {page}")
-
-
-def page(arguments: argparse.Namespace) -> None:
-    """Write results/EXPERIMENT/report.html: its jobs, times, tables, figures and configuration in one file."""
-    print(_page(arguments, _study(arguments)))
+    print(f"Done: the tables of {name} are in {study.folder / 'README.md'}; open {page} in a browser")
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -157,7 +157,7 @@ def site(arguments: argparse.Namespace) -> None:
     """Write all results on this disk as pages to read in a browser, offline."""
     from mlclib.pages.site import build
 
-    print(f"open in a browser: {build(arguments.results, arguments.out)}")
+    print(f"open in a browser: {build(arguments.results, arguments.out or _site_of(arguments.results))}")
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -208,12 +208,9 @@ def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
 
 
-def _page(arguments: argparse.Namespace, study) -> Path:
-    from mlclib.pages import experiment
-    from mlclib.runs import batch, plan
-
-    every = plan.jobs(study, _named(arguments), os.cpu_count() or 2)
-    return experiment.write(study, every, batch.costs(study.folder))
+def _site_of(results: str) -> Path:
+    """Where the site of these results goes: beside them."""
+    return Path(results).parent / "site"
 
 
 def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -275,8 +272,6 @@ def parser() -> argparse.ArgumentParser:
 
     cores(studied(status, "list what reproduce would run, and why"))
 
-    studied(page, "write one page of a whole experiment, a single file")
-
     studied(accept, "take finished runs as current although the code changed")
 
     sub = studied(verify, "check what stands against the runs, and train some of them anew")
@@ -309,7 +304,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(site, "write all results as pages to read in a browser")
     sub.add_argument("--results", default="results", help="where runs, tables and figures are (default: results)")
-    sub.add_argument("--out", default="site", help="the folder of the pages (default: site)")
+    sub.add_argument("--out", default="", help="the folder of the pages (default: site, beside the results)")
 
     sub = command(data, "get a data set, or verify it")
     sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")

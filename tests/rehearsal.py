@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from mlclib import __main__ as line
 from mlclib import config
+from mlclib.pages import site
 from mlclib.runs import execution, plan
 from mlclib.runs.study import Study
 
@@ -119,4 +120,5 @@ def check_pages(study: Study) -> None:
     page = (study.folder / "README.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", page):
         assert "://" in link or (study.folder / link).exists(), link
-    assert (study.results / "index.html").exists()
+    site.build(study.results, study.results / "site")
+    assert (study.results / "site" / f"{study.experiment.name}.html").exists()

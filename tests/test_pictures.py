@@ -13,6 +13,7 @@ from mlclib.attention.saliency import Key
 from mlclib.figures import attention as pictures
 from mlclib.figures import learnt as learnt_figures
 from mlclib.inference import predict
+from mlclib.tables import attention as attention_tables
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,67 @@ def test_figures_are_the_same_each_time(tiny_study, subject):
     assert list(first) == ["embeddings", "similarities", "label-graph"]
     for name in first:
         assert np.array_equal(png(first[name]), png(second[name])), name
+
+
+def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(subject, shown):
+    said = pictures.examples_finding(shown, subject.split)
+    areas, inside = [], []
+    for one in shown:
+        with Image.open(subject.split.paths[one.row]) as image:
+            x, y = (np.arange(112) + 0.5) * image.width / 112, (np.arange(112) + 0.5) * image.height / 112
+        mask = np.zeros((112, 112), bool)
+        for left, top, right, bottom in one.boxes:
+            mask |= ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
+        areas.append(mask.mean())
+        inside.append(float(one.maps[Key("grad-cam", "all")].numpy()[mask].sum()))
+    words = said.split()
+    told = float(words[words.index("take") + 1])
+    assert told == pytest.approx(100 * np.mean(areas), abs=1.5)
+    told = float(words[words.index("grad-cam") + 1])
+    assert told == pytest.approx(100 * np.mean(inside), abs=2)
+    bare = subject.split.__class__(subject.split.names, subject.split.paths, subject.split.targets)
+    assert "No boxes" in pictures.examples_finding(shown, bare)
+
+
+def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, subject):
+    (run,) = tiny_study.finished("msrn")
+    logits, marks = run.logits["last"][:2], run.targets[:2]
+    row, label = np.unravel_index(np.where(marks == -1, logits, -np.inf).argmax(), logits.shape)
+    said = pictures.bars_finding(subject, [0, 1])
+    assert f"absent and likeliest is {run.labels[label]} (logit {logits[row, label]:+.1f}".replace("-", "−") in said
+    row, label = np.unravel_index(np.where(marks == 1, logits, np.inf).argmin(), logits.shape)
+    assert f"least likely is {run.labels[label]} (logit {logits[row, label]:+.1f}".replace("-", "−") in said
+
+
+def test_the_first_step_of_deletion_is_told_beside_the_random_one(subject, shown):
+    frame = evaluation.faithfulness(subject, shown, steps=2)
+    said = pictures.curves_finding(frame)
+    half = frame[(frame["curve"] == "deletion") & (frame["share"] == 0.5)]
+    random = half[half["method"] == "random"]["probability"].mean()
+    assert "With 50 % of the picture hidden" in said and f"in random order to {random:.2f}" in said
+    start = frame[(frame["curve"] == "deletion") & (frame["share"] == 0) & (frame["method"] == "mean")]
+    assert f"falls from {start.groupby('layer')['probability'].mean().iloc[0]:.2f} to" in said
+
+
+def test_what_is_learnt_is_told_from_the_vectors(tiny_study, subject):
+    before, after = learnt.embeddings(subject.model)
+    pairs, nearest = {}, []
+    for vectors in (after, before):
+        cosine = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in vectors] for a in vectors]
+        others = [[-9 if i == j else c for j, c in enumerate(row)] for i, row in enumerate(cosine)]
+        nearest.append([int(np.argmax(row)) for row in others])
+        pairs |= {} if pairs else {(i, j): cosine[i][j] for i in range(22) for j in range(i + 1, 22)}
+    i, j = max(pairs, key=pairs.get)
+    said = learnt_figures.knowledge_finding(subject)
+    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {pairs[i, j]:.2f})" in said
+    kept = sum(a == b for a, b in zip(*nearest, strict=True))
+    assert f"{kept} of 22 labels keep" in said
+    gmp = predict.subject(tiny_study, "gmp")
+    assert "starts from no label vectors" in learnt_figures.knowledge_finding(gmp)
+    assert attention_tables.groups_finding(gmp) == "This model makes no groups of labels."
+    shares = learnt.assignment(subject.model)
+    firm = sum(max(row) > 0.5 for row in shares)
+    assert attention_tables.groups_finding(subject).startswith(f"{firm} of 22 labels belong to one group")
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])

@@ -5,13 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
 from made_runs import make, targets
 
-from mlclib.pages import site
+from mlclib.pages import notebook, site
+from mlclib.runs import plan
+from mlclib.runs.plan import Job
 from mlclib.scores import metrics, significance
 from mlclib.tables import performance
 
@@ -29,6 +34,16 @@ PROTOCOLS = [
 ]
 
 
+@dataclass
+class Made:
+    """An experiment, as far as the site shows it."""
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    training: dict[str, int]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The site of one experiment of two models, two seeds each, on 24 scenes; its folder, and the runs."""
@@ -40,8 +55,24 @@ def made(tmp_path_factory):
     for table in (performance.scores(runs), performance.per_class(runs)):
         table.write(results / "demo" / "tables")
     (results / "demo" / "README.md").write_text("# Scenes & <things>\n\n- A note.\n\nMade by `make`\n\n## Tables\n")
+    reproduced(results / "demo")
     site.build(results, folder / "site")
     return folder / "site", runs
+
+
+def reproduced(folder):
+    """What `reproduce` leaves of two jobs that ran and one that has yet to: a notebook, its times, the experiment."""
+    jobs = [Job("train gmp seed 0", ("run",)), Job("02_train-gmp", ("stage",), ("train gmp seed 0",)),
+            Job("page", ("report",), ("02_train-gmp",), 1, ("it has not run",))]  # fmt: skip
+    experiment = Made("demo", "Scenes & <things>", ("A note.",), {"epochs": 7})
+    plan.keep(SimpleNamespace(experiment=experiment, folder=folder), jobs)
+    cell = nbformat.v4.new_code_cell("6 * 7", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "42"})])
+    finding = {"text/markdown": notebook.finding("gmp < *msrn*").data}
+    cell.outputs.append(nbformat.v4.new_output("display_data", finding))
+    (folder / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "notebooks" / "02_train-gmp.ipynb")
+    (folder / "times" / "train").mkdir(parents=True)
+    (folder / "times" / "train" / "train_gmp_seed_0.tsv").write_text("s\tmax_rss\n123\t1500\n")
 
 
 def asked(script, given):
@@ -114,6 +145,47 @@ def test_every_link_holds_and_no_page_needs_a_network(made):
                 assert f'id="{mark}"' in target.read_text(encoding="utf-8"), f"{path.name}: {link}"
         assert "Scenes &amp; &lt;things&gt;" in text or path.stem in ("papers", "models", "run")
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
+
+
+def test_the_page_of_an_experiment_has_its_jobs_times_configuration_notebooks_and_runs(made):
+    text = (made[0] / "demo.html").read_text(encoding="utf-8")
+    assert "1 of 3 jobs are still to run." in text and "it has not run" in text
+    assert 'aria-label="train gmp: up to date, 2 min; 02_train: up to date; page: to run"' in text
+    assert text.count('<path d="M') == 2  # train -> notebook -> page
+    assert '<a href="demo/02_train-gmp.html">02_train-gmp</a>' in text
+    assert "epochs: 7" in text and "<li>A note.</li>" in text
+    assert "1.5 GB" in text and "All 4 runs that it trained" in text
+    assert (made[0] / "demo/runs/scenes/msrn-0a1b2c3d/seed-1/run.yaml").exists()
+
+
+def test_an_executed_notebook_is_a_page_with_its_findings(made):
+    text = (made[0] / "demo" / "02_train-gmp.html").read_text(encoding="utf-8")
+    assert "<pre>42</pre>" in text and "<strong>Finding.</strong> gmp &lt; *msrn*" in text
+
+
+def test_pages_of_an_experiment_that_is_gone_are_removed_and_nothing_else(tmp_path):
+    results, out = tmp_path / "results", tmp_path / "site"
+    runs = {"gmp": [make(results, "gmp")]}
+    for name in ("demo", "other"):
+        performance.scores(runs).write(results / name / "tables")
+        (results / name / "README.md").write_text(f"# {name}\n\n## Tables\n")
+    site.build(results, out)
+    (out / "mine.html").write_text("not of any build")
+    assert (out / "other.html").exists() and (out / "other" / "tables" / "scores.csv").exists()
+    shutil.rmtree(results / "other")
+    site.build(results, out)
+    assert not (out / "other.html").exists() and not (out / "other").exists()
+    assert (out / "demo.html").exists() and (out / "demo" / "tables" / "scores.csv").exists()
+    assert (out / "mine.html").exists()
+    assert "other.html" not in (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_an_experiment_that_never_ended_has_a_page_of_its_jobs(tmp_path):
+    (tmp_path / "results" / "demo").mkdir(parents=True)
+    reproduced(tmp_path / "results" / "demo")
+    site.build(tmp_path / "results", tmp_path / "site")
+    text = (tmp_path / "site" / "demo.html").read_text(encoding="utf-8")
+    assert "Scenes &amp; &lt;things&gt;" in text and "1 of 3 jobs are still to run." in text
 
 
 def test_the_ledger_states_what_the_published_tables_state(made):

@@ -92,15 +92,17 @@ models: {{gmp: {{}}, dsdl: {{training: {{accumulate: 9}}}}}}
 attention: {{models: []}}
 """
     path.write_text(text, encoding="utf-8")
-    done = mlclib("reproduce", path, "--results", tmp_path)
+    results = tmp_path / "results"
+    done = mlclib("reproduce", path, "--results", results)
     assert done.returncode == 1
     (said,) = (line for line in done.stdout.splitlines() if line.startswith("failed: train dsdl seed 0: "))
     assert "training.batch_size is 8" in said and "training.accumulate 9" in said
     assert "waiting for these: 02_train-dsdl, 05_tables, 06_protocols, page" in done.stdout
     assert "jobs ended well" in done.stderr.splitlines()[-1]
-    assert "data:image/png;base64," in (tmp_path / "broken" / "report.html").read_text(encoding="utf-8")
-    assert set(times(tmp_path / "broken")) == {"01_data", "02_train-gmp"}
-    assert len(list((tmp_path / "runs").rglob("manifest.json"))) == 1
+    page = (tmp_path / "site" / "broken.html").read_text(encoding="utf-8")
+    assert "5 of 10 jobs are still to run" in page and "train dsdl seed 0" in page
+    assert set(times(results / "broken")) == {"01_data", "02_train-gmp"}
+    assert len(list((results / "runs").rglob("manifest.json"))) == 1
 
 
 def test_a_failing_notebook_is_named_with_its_cell_and_copy(tmp_path):

@@ -16,8 +16,9 @@ from mlclib.attention import evaluation, learnt, saliency
 from mlclib.attention.saliency import Example, Key, Subject
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
-from mlclib.figures.style import COLOURS, said
+from mlclib.figures.style import COLOURS, draw_boxes, said
 from mlclib.scores import significance
+from mlclib.tables.rendering import written
 
 SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}
 
@@ -50,7 +51,7 @@ def grid(
             _overlay(axes, image, shown[key])
             axes.set_title(str(key) if at < across else "", fontsize=11)
         for axes in cells[at]:
-            _draw_boxes(axes, boxes[at] if len(boxes) else ())
+            draw_boxes(axes, boxes[at] if len(boxes) else ())
     for axes in places.flat:
         axes.axis("off")
     plt.close(figure)
@@ -70,6 +71,23 @@ def examples(shown: Sequence[Example], split: Split, labels: Sequence[str], keys
     return figure
 
 
+def examples_finding(shown: Sequence[Example], split: Split) -> str:
+    """In a sentence: how much of each method's map lies in the boxes of the label, beside the share that boxes take."""
+    inside, area = [], []
+    for one in shown:
+        masks = [mask for _, label, _, mask in saliency.boxed(split, one.row) if label == one.label]
+        for mask in masks:
+            area.append(float(mask.float().mean()))
+            inside.append({key.method: float((one.maps[key] * mask).sum()) for key in saliency.overall(one.maps)})
+    if not inside:
+        return "No boxes are known of these labels: their maps can be looked at, and not scored."
+    named = ", ".join(f"{method} {100 * share:.0f} %" for method, share in pd.DataFrame(inside).mean().items())
+    return (
+        f"In these {len(inside)} examples the boxes take {100 * np.mean(area):.0f} % of the picture; of the maps over "
+        f"all layers there lie in them: {named}."
+    )
+
+
 def view(
     image: Image.Image, key: Key, map: Tensor, labels: Sequence[str], label: int, probabilities: np.ndarray,
     targets: np.ndarray | None = None, boxes: np.ndarray = (),
@@ -80,9 +98,9 @@ def view(
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.9), layout="constrained")
     left.imshow(image)
-    _draw_boxes(left, boxes)
+    draw_boxes(left, boxes)
     _overlay(middle, image, map)
-    _draw_boxes(middle, boxes)
+    draw_boxes(middle, boxes)
     middle.set_title(str(key))
     for axes in (left, middle):
         axes.axis("off")
@@ -110,8 +128,7 @@ def bars(subject: Subject, rows: Sequence[int]) -> Figure:
     figure, places = plt.subplots(
         2, len(rows), figsize=(3 * len(rows), 5.4), squeeze=False, layout="constrained", height_ratios=(1, 1.1)
     )
-    with torch.no_grad():
-        scores = subject.model.classify(subject.maps(rows)).logits.numpy()
+    scores = _logits(subject, rows)
     right = total = 0
     for (above, below), row, score in zip(places.T, rows, scores, strict=True):
         above.imshow(open_rgb(subject.split.paths[row]))
@@ -129,6 +146,19 @@ def bars(subject: Subject, rows: Sequence[int]) -> Figure:
     figure.suptitle(told if total else "The highest scores of images whose labels are not public")
     plt.close(figure)
     return figure
+
+
+def bars_finding(subject: Subject, rows: Sequence[int]) -> str:
+    """In a sentence: the surest wrong label of these images, and the label that they show and that is least sure."""
+    scores, targets = _logits(subject, rows), subject.split.targets[list(rows)]
+    told = []
+    absent = (targets == -1, "absent and likeliest", np.argmax)
+    for which, what, pick in (absent, (targets == 1, "present and least likely", np.argmin)):
+        if which.any():
+            row, label = np.argwhere(which)[pick(scores[which])]
+            claim = "claimed" if scores[row, label] >= 0 else "not claimed"
+            told.append(f"{what} is {subject.labels[label]} (logit {written(scores[row, label], '+.1f')}, {claim})")
+    return f"In these images {'; '.join(told)}." if told else "What these images show is not public."
 
 
 def localisation(scores: pd.DataFrame) -> Figure:
@@ -175,6 +205,32 @@ def localisation(scores: pd.DataFrame) -> Figure:
     return figure
 
 
+def localisation_finding(scores: pd.DataFrame) -> str:
+    """In a sentence a method: on things of which size its map over all layers lies better than both maps that saw no
+    image, by curve area, and whether it is the label's own: the 95 % interval of `specific` lies above 0.
+    """
+    if scores.empty:
+        return "No boxes are known here, so nothing is said of where the maps lie."
+    means = scores.groupby(["method", "layer", "size"], observed=True)["curve"].mean()
+    blind = means.loc[list(saliency.BASELINES)].groupby("size", observed=True).max()
+    told = []
+    for method, layer in _last_layers(scores).items():
+        better = [str(size) for size, area in means[method, layer].items() if area > blind[size]]
+        where = f"on {' and '.join(better)} things" if better else "on things of no size"
+        known = scores[(scores["method"] == method) & (scores["layer"] == layer)]
+        shown = known["specific"].notna().any() and _interval(known, "specific")[1] > 0
+        own = "is the label's own" if shown else "may be any label's"
+        told.append(f"{method} lies better than centre and random {where} and {own}")
+    text = "; ".join(told)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _last_layers(scores: pd.DataFrame) -> dict[str, str]:
+    """Method -> the layer that speaks for all its layers, without the maps that saw no image."""
+    own = scores[~scores["method"].isin(saliency.BASELINES)]
+    return own.groupby("method", sort=False)["layer"].last().to_dict()
+
+
 def layer_finding(scores: pd.DataFrame) -> str:
     """A sentence a method: in which layer small and large things are found best, by the curve area.
 
@@ -198,8 +254,7 @@ def layer_finding(scores: pd.DataFrame) -> str:
 def label_finding(scores: pd.DataFrame) -> str:
     """In a sentence: how much better a label's own map lies in its boxes than the map of another label shown."""
     own = scores[~scores["method"].isin(saliency.BASELINES)].dropna(subset="specific")
-    last = own.groupby("method", sort=False)["layer"].last()
-    kept = own[own["layer"] == own["method"].map(last)].groupby("method", sort=False)
+    kept = own[own["layer"] == own["method"].map(_last_layers(own))].groupby("method", sort=False)
     said = ", ".join(f"{method} {_said_interval(rows, 'specific')}" for method, rows in kept)
     return f"The label's own map lies better in its boxes than another label's map, by curve area:\n{said}"
 
@@ -241,6 +296,22 @@ def curves(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def curves_finding(frame: pd.DataFrame) -> str:
+    """In a sentence: how far the probability falls when the first step of `evaluation.faithfulness` is hidden in the
+    order of the best map by the area of deletion, and in random order.
+    """
+    deletion = frame[frame["curve"] == "deletion"]
+    means = deletion.groupby(["method", "layer", "share"], sort=False)["probability"].mean()
+    areas = evaluation.curve_areas(frame).groupby(["method", "layer"], sort=False)["deletion"].mean()
+    best = areas.drop(index=list(saliency.BASELINES), level=0).idxmin()
+    whole, first = sorted(deletion["share"].unique())[:2]
+    return (
+        f"With {100 * first:.0f} % of the picture hidden in the order of {Key(*best)}, the probability of the label "
+        f"falls from {means[(*best, whole)]:.2f} to {means[(*best, first)]:.2f}, in random order to "
+        f"{means['random', '', first]:.2f} (means over {frame['example'].nunique()} examples)."
+    )
+
+
 def groups(subject: Subject, rows: Sequence[int]) -> Figure | None:
     """Where the model's groups of labels look: images under each group's mean map over all layers.
 
@@ -265,6 +336,12 @@ def groups(subject: Subject, rows: Sequence[int]) -> Figure | None:
     return figure
 
 
+def _logits(subject: Subject, rows: Sequence[int]) -> np.ndarray:
+    """float32 [B, C] of these images."""
+    with torch.no_grad():
+        return subject.model.classify(subject.maps(rows)).logits.numpy()
+
+
 def _interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
     """Mean score of maps and its 95 % interval over images and seeds, those without a score left out."""
     known = rows.dropna(subset=score)
@@ -282,9 +359,3 @@ def _overlay(axes: Axes, image: Image.Image, map: Tensor) -> None:
     axes.imshow(grey, cmap="gray", vmin=-80, vmax=330)
     extent = (-0.5, grey.shape[1] - 0.5, grey.shape[0] - 0.5, -0.5)
     axes.imshow(map.numpy(), cmap="viridis", alpha=0.5, extent=extent, interpolation="bilinear")
-
-
-def _draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
-    for left, top, right, bottom in boxes:
-        for colour, width in (("black", 3.5), ("white", 1.5)):
-            axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))

@@ -1,6 +1,6 @@
 """Figures of a data set (01_data). Each function draws one and returns it, unwritten."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset, Split
 from mlclib.figures.style import COLOURS, placed
+from mlclib.tables import captions
+from mlclib.tables.rendering import written
 
 
 def label_frequencies(dataset: Dataset) -> Figure:
@@ -29,6 +31,21 @@ def label_frequencies(dataset: Dataset) -> Figure:
     )
     axes.grid(axis="x", visible=False)
     return figure
+
+
+def frequency_finding(dataset: Dataset) -> str:
+    """In a sentence: on how few test images the AP of the rarest label rests."""
+    counts = (dataset.splits["test"].targets == 1).sum(0)
+    if not counts.any():
+        return f"{captions.HIDDEN}."
+    shown = np.flatnonzero(counts)
+    rare, common = shown[counts[shown].argmin()], counts.argmax()
+    none = f" {len(counts) - len(shown)} labels have no test image and so no AP." if len(shown) < len(counts) else ""
+    return (
+        f"The AP of {dataset.labels[rare]} rests on {counts[rare]} test images that show it, that of "
+        f"{dataset.labels[common]} on {counts[common]}, and in mAP both count alike; {(counts[shown] < 30).sum()} of "
+        f"{len(shown)} labels have fewer than 30.{none}"
+    )
 
 
 def cooccurrence(counts: np.ndarray, totals: np.ndarray, labels: Sequence[str]) -> Figure:
@@ -52,6 +69,25 @@ def cooccurrence(counts: np.ndarray, totals: np.ndarray, labels: Sequence[str]) 
     return figure
 
 
+def cooccurrence_finding(counts: np.ndarray, totals: np.ndarray, images: int, labels: Sequence[str]) -> str:
+    """In a sentence: which labels come together beyond chance, and which shun each other, by the correlation of being
+    there over `images` training images (the phi coefficient), from their counts [C, C] and [C].
+    """
+    both, own = np.asarray(counts, float), np.asarray(totals, float)
+    spread = np.sqrt(own * (images - own))
+    phi = (images * both - np.outer(own, own)) / np.outer(spread, spread).clip(1e-12)
+    first, second = np.triu_indices(len(labels), 1)
+    phi, never = phi[first, second], int((both[first, second] == 0).sum())
+    pair = [
+        f"{labels[first[at]]} and {labels[second[at]]} ({written(phi[at], '+.2f')})"
+        for at in (phi.argmax(), phi.argmin())
+    ]
+    return (
+        f"Beyond chance, {pair[0]} come together most and {pair[1]} least, by the correlation of being in an image; "
+        f"{never} of {len(phi)} pairs never come together."
+    )
+
+
 def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: int = 4) -> Figure:
     """A grid of images with their boxes (where known) and labels; a difficult label stands in brackets."""
     height = -(-len(rows) // columns)
@@ -73,6 +109,15 @@ def samples(split: Split, labels: Sequence[str], rows: Sequence[int], columns: i
     return figure
 
 
+def samples_finding(split: Split) -> str:
+    """In a sentence: how many labels an image of the split shows."""
+    counts = (split.targets == 1).sum(1)
+    return (
+        f"An image of this part shows {counts.min()} to {counts.max()} labels, {np.median(counts):.0f} in the middle; "
+        f"{100 * (counts == 1).mean():.0f} % show one label alone."
+    )
+
+
 def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, title: str) -> Figure:
     """A label graph: an arrow i -> j where A^[j, i] > 0 (j attends to i); a node's area is its label's count."""
     edges = [
@@ -91,3 +136,20 @@ def label_graph(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray
     axes.set_title(f"Label graph of {title}:\n{len(edges)} of {possible} possible edges, {alone} labels stand alone")
     axes.axis("off")
     return figure
+
+
+def graphs_finding(graphs: Mapping[str, np.ndarray], labels: Sequence[str]) -> str:
+    """A sentence for each label graph A^ [C, C] by its title: from which label most others learn, and how many learn
+    from none.
+    """
+    said = []
+    for title, graph in graphs.items():
+        edges = (graph > 0) & ~np.eye(len(labels), dtype=bool)  # [learner, taught by]
+        most, alone = int(edges.sum(0).argmax()), int((~edges.any(1)).sum())
+        said.append(
+            f"In the graph of {title} {edges[:, most].sum()} of {len(edges)} labels learn from {labels[most]}, from no "
+            f"other more, and {alone} from none."
+            if edges.any()
+            else f"In the graph of {title} no label learns from another."
+        )
+    return " ".join(said) or "No model of this experiment works on a label graph."

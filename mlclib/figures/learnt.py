@@ -39,6 +39,19 @@ def knowledge(subject: Subject, cooccurrence: tuple[np.ndarray, np.ndarray]) -> 
     return figures
 
 
+def knowledge_finding(subject: Subject) -> str:
+    """In a sentence: which labels are most alike to the model, and how many keep the nearest label they began with."""
+    before, after = learnt.embeddings(subject.model)
+    own = 3 * np.eye(len(after))
+    alike = learnt.similarity(after) - own
+    first, second = np.unravel_index(alike.argmax(), alike.shape)
+    text = f"Most alike as learnt are {subject.labels[first]} and {subject.labels[second]} (cosine {alike.max():.2f})"
+    if before is None:
+        return f"{text}; this model starts from no label vectors."
+    kept = ((learnt.similarity(before) - own).argmax(1) == alike.argmax(1)).sum()
+    return f"{text}; {kept} of {len(after)} labels keep the nearest label that their vectors began with."
+
+
 def grouped_graph(adjacency: np.ndarray, assignment: np.ndarray, labels: Sequence[str]) -> Figure:
     """Labels, joined where the model's graph has an edge either way, in the colour and with the number of their group.
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from mlclib.figures.style import said
 from mlclib.tables import captions
 from mlclib.tables.protocols import ORDER, SCORES, changes
+from mlclib.tables.rendering import written
 
 
 def choices(frame: pd.DataFrame) -> Figure:
@@ -52,4 +53,4 @@ def _finding(summary: pd.DataFrame) -> str:
     """The choice that moves a score furthest, as a sentence."""
     kind, choice, model, score = summary["mean"].abs().idxmax()
     points = summary["mean"][kind, choice, model, score]
-    return f"{kind}, {choice}: {points:+.1f} {score} points for {model}, the furthest of all choices".replace("-", "−")
+    return f"{kind}, {choice}: {written(points, '+.1f')} {score} points for {model}, the furthest of all choices"

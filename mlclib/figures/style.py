@@ -1,4 +1,4 @@
-"""What the figures share: colours, one sentence in place of a figure, and where a graph's nodes go."""
+"""What the figures share: colours, one sentence in place of a figure, boxes, and where a graph's nodes go."""
 
 from collections.abc import Hashable
 
@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 COLOURS = sns.color_palette("colorblind")
@@ -27,3 +28,10 @@ def said(text: str) -> Figure:
     axes.axis("off")
     plt.close(figure)
     return figure
+
+
+def draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
+    """Boxes [K, 4] (left, top, right, bottom) in pixels over a picture, seen on light and dark."""
+    for left, top, right, bottom in boxes:
+        for colour, width in (("black", 3.5), ("white", 1.5)):
+            axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))

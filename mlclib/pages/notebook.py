@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from mlclib import config
@@ -14,6 +15,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.runs.execution import check, declared
 from mlclib.runs.study import Study
+from mlclib.tables.rendering import plain
 
 FOLDER = Path("notebooks")
 plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time
@@ -76,3 +78,10 @@ def shown(figure: Figure, study: Study, name: str, photographs: bool = False) ->
             figure.savefig(part, format=kind, dpi=dots, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
     return figure
+
+
+def finding(sentence: str) -> Markdown:
+    """What a cell's table or figure says, computed, as its last value: a line below it, in JupyterLab, in an executed
+    copy and on the site alike.
+    """
+    return Markdown(f"**Finding.** {plain(sentence)}")

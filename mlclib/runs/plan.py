@@ -7,6 +7,7 @@ versions of packages), and the checksum of each table and figure that it wrote. 
 differs. Order and parallel execution are Snakemake's (see Snakefile).
 """
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -24,6 +25,7 @@ from mlclib.runs import execution, store
 from mlclib.runs.study import Study
 from mlclib.training.features import verified
 
+KEPT = "jobs.json"
 SHOWN = ("tables", "figures", "photographs")  # folders that notebooks write their results to
 
 
@@ -169,6 +171,21 @@ def page_written(study: Study, path: Path) -> None:
     """Leave the record of the experiment's page at `path`."""
     stages = {stage.name: stage for stage in every_stage(study)}
     _write(study, "page", _page_inputs(study, stages), {path.relative_to(study.folder).as_posix(): sha256(path)})
+
+
+def keep(study: Study, every: list[Job]) -> None:
+    """Leave results/<experiment>/jobs.json for the site: its title, notes and whole configuration, and all its jobs."""
+    experiment = json.loads(json.dumps(dataclasses.asdict(study.experiment), default=str))
+    kept = {"experiment": experiment, "jobs": [dataclasses.asdict(job) for job in every]}
+    write_text(study.folder / KEPT, json.dumps(kept, indent=1))
+
+
+def kept(folder: Path) -> tuple[dict[str, Any], list[Job]] | None:
+    """The experiment and the jobs that `keep` left in its folder; None where it left none."""
+    if not (folder / KEPT).exists():
+        return None
+    told = json.loads((folder / KEPT).read_text(encoding="utf-8"))
+    return told["experiment"], [Job(**job) for job in told["jobs"]]
 
 
 def clear(study: Study) -> None:

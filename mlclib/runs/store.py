@@ -53,6 +53,15 @@ class Run:
         """history.csv: a row an epoch."""
         return pd.read_csv(self.folder / "history.csv")
 
+    @property
+    def validation(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Logits float32 [N, C] of the last epoch and targets of the validation images; None where there are none."""
+        path = self.folder / "validation.npz"
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return file["logits_last"], file["targets"]
+
 
 def finished(folder: Path) -> bool:
     """Whether the run's manifest is there and the checksum of each of its files holds."""
@@ -117,7 +126,6 @@ def provenance(run: Run) -> dict[str, Any]:
         return {"external": run.about["external"], "checksum": sha256(run.folder)}
     about = run.about
     commit, changed, _ = about["commit"].partition("+")
-    hardware = about["hardware"]
     return {
         "manifest": sha256(run.folder / "manifest.json"),
         "seed": about["seed"],
@@ -125,10 +133,14 @@ def provenance(run: Run) -> dict[str, Any]:
         "changed": bool(changed),
         "lock": about.get("lock"),
         "data": about["data"]["checksum"],
-        "device": ", ".join(hardware.get("gpus", ()))
-        or hardware.get("processor")
-        or hardware.get("machine", "unknown"),
+        "device": device(about),
     }
+
+
+def device(about: dict[str, Any]) -> str:
+    """What a run (its run.yaml) was made on: its GPUs, else the processor."""
+    hardware = about["hardware"]
+    return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:

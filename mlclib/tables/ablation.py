@@ -10,7 +10,7 @@ from mlclib.runs.study import Study
 from mlclib.tables import captions
 from mlclib.tables.captions import Models
 from mlclib.tables.comparison import NOISE, against, all_scores, class_scores, over_seeds
-from mlclib.tables.rendering import Table
+from mlclib.tables.rendering import Table, written
 
 DELTA = "Δ mAP"
 ALL_AXES = "all axes"
@@ -95,6 +95,46 @@ def per_class(model: str, axis: str, variants: Models, full: list[Run], *, selec
         footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
         runs=variants,
         caption=" ".join(sentences),
+    )
+
+
+def finding(table: Table) -> str:
+    """In a sentence: which variant of `compare` loses and which gains most, and which of them may be chance."""
+    if table.reference is None:
+        return "The full model is not trained, so no difference to it is stated."
+    name = table.frame.columns[0]
+    others = table.frame.drop(index=table.reference).dropna(subset=DELTA)
+    if others.empty:
+        return "There is no difference to state."
+
+    def told(row: pd.Series) -> str:
+        points, low, high = (written(row[column], "+.1f") for column in (DELTA, "Δ low", "Δ high"))
+        return f"{row[name]} ({points} points, 95 % {low} to {high})"
+
+    least, most = others.loc[others[DELTA].idxmin()], others.loc[others[DELTA].idxmax()]
+    parts = [f"{told(least)} loses most"] if least[DELTA] < 0 else []
+    parts += [f"{told(most)} gains most"] if most[DELTA] > 0 else []
+    chance = others.loc[~(others["q"] < 0.05), name]
+    noise = f"{', '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
+    return f"Against the full model {' and '.join(parts) or 'nothing changes'}; {noise}."
+
+
+def per_class_finding(table: Table) -> str:
+    """In a sentence: the variant of `per_class` that changes most labels beyond noise, and which of them most."""
+    frame = table.frame[table.frame["label"] != "mAP"]
+    changed = {}
+    for variant in frame.columns[2:]:
+        real = [row for row in frame.index if (row, variant) not in table.marks]
+        changed[variant] = frame.loc[real].dropna(subset=variant)
+    if not any(len(rows) for rows in changed.values()):
+        return "No variant changes the AP of any label beyond noise."
+    variant = max(changed, key=lambda one: len(changed[one]))
+    rows = changed[variant]
+    ends = [rows.loc[at] for at in dict.fromkeys((rows[variant].idxmin(), rows[variant].idxmax()))]
+    named = " and ".join(f"{row['label']} by {written(row[variant], '+.1f')} points" for row in ends)
+    return (
+        f"{variant} changes the AP of {len(rows)} of {len(frame)} labels beyond noise, more than any other variant: "
+        f"{named}{' at the ends' if len(ends) > 1 else ''}."
     )
 
 

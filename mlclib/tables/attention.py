@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from mlclib.attention.evaluation import SCORES, summary
 from mlclib.attention.learnt import assignment, embeddings, nearest
 from mlclib.attention.saliency import BASELINES, Subject
 from mlclib.runs.store import Run
-from mlclib.tables.rendering import Table
+from mlclib.tables.rendering import Table, written
 
 
 def localisation(scores: pd.DataFrame, model: str, experiment: str, runs: list[Run]) -> list[Table]:
@@ -81,6 +82,38 @@ def learnt(subject: Subject, model: str, run: Run) -> list[Table]:
         title = f"The groups that {model} has made of the labels"
         found.append(Table(f"labels-{model}-groups", title, frame, caption, runs=runs))
     return found
+
+
+def localisation_finding(found: list[Table]) -> str:
+    """In a sentence, from the tables of `localisation`: on which labels maps lie best, and whether size tells.
+
+    Of the methods it speaks of the one that lies best on average.
+    """
+    if not found:
+        return "No boxes are known here, so no label's map is scored."
+    frame = found[1].frame
+    areas = frame[[column for column in frame.columns[3:] if column not in BASELINES]]
+    method = areas.mean().idxmax()
+    ends = areas[method].idxmax(), areas[method].idxmin()
+    named = [f"{frame['label'][at]} ({areas[method][at]:.0f})" for at in ends]
+    text = f"By label, {method} maps lie best on {named[0]} and worst on {named[1]}, by curve area"
+    if len(frame) < 3:
+        return f"{text}."
+    rank = spearmanr(frame["share"], areas[method]).statistic
+    larger = "are found better" if rank > 0.3 else "are found worse" if rank < -0.3 else "are found no better"
+    return f"{text}; labels of larger things {larger} (rank correlation {written(rank, '+.2f')})."
+
+
+def groups_finding(subject: Subject) -> str:
+    """In a sentence: how firmly labels belong to the groups that the model has made of them."""
+    shares = assignment(subject.model)
+    if not shares.shape[1]:
+        return "This model makes no groups of labels."
+    sizes = np.bincount(shares.argmax(1), minlength=shares.shape[1])
+    return (
+        f"{(shares.max(1) > 0.5).sum()} of {len(shares)} labels belong to one group by more than half; the largest of "
+        f"{len(sizes)} groups is the first of {sizes.max()} labels, and {(sizes == 0).sum()} are the first of none."
+    )
 
 
 def _by_map(scores: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ default (the last epoch's float32 logits, non-interpolated AP, difficult labels 
 what it adds is told in points of mAP, CF1 and OF1.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,6 +123,57 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
         runs={f"{score} {model}": models[model] for score, model in columns},
         caption=" ".join(sentences),
     )
+
+
+def choices_finding(frame: pd.DataFrame) -> str:
+    """In a sentence: how many choices of the audit `frame` are worth a point, and which are worth next to nothing."""
+    furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max().dropna()
+    if furthest.empty:
+        return f"{captions.HIDDEN}."
+    none = [f"{kind}: {choice}" for kind, choice in furthest.index[furthest < 0.05]]
+    return f"{(furthest >= 1).sum()} of {len(furthest)} choices move a score of some model by a point or more; " + (
+        f"these move none by 0.05: {', '.join(none)}." if none else "each moves one by 0.05 or more."
+    )
+
+
+def turned(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where a choice of the audit `frame` turns the order of two models: a row each time, widest margin first.
+
+    Columns: kind, choice, score, above and below (models, as they stand under the choice), above and below score
+    (means over seeds, in percent), margin. A tie is no order, and a score that a choice leaves out turns nothing.
+    """
+    means = frame.groupby(["kind", "choice", "score", "model"])["value"].mean().unstack("model")
+    rows = []
+    for (kind, choice, score), now in means.iterrows():
+        before = means.loc[DEFAULT.kind, DEFAULT.name, score]
+        for above, below in itertools.permutations(means.columns, 2):
+            margin = now[above] - now[below]
+            if margin > 0 and before[above] < before[below]:
+                rows.append((kind, choice, score, above, below, now[above], now[below], margin))
+    columns = ["kind", "choice", "score", "above", "below", "above score", "below score", "margin"]
+    return pd.DataFrame(rows, columns=columns).sort_values("margin", ascending=False, ignore_index=True)
+
+
+def turned_finding(frame: pd.DataFrame) -> str:
+    """In a sentence: whether any ranking of the models, by means over seeds, turns under any choice."""
+    if frame["model"].nunique() < 2:
+        return "One model alone has no ranking that could turn."
+    if frame["value"].isna().all():
+        return f"{captions.HIDDEN}."
+    rows = turned(frame)
+    kept = [score for score in SCORES if score not in set(rows["score"])]
+    if rows.empty:
+        return "No choice turns any ranking: by each score the models stand in the same order (means over seeds)."
+    named = "; ".join(
+        f"{row['kind']}, {row['choice']}: by {row['score']} {row['above']} ({row['above score']:.1f}) comes to stand "
+        f"above {row['below']} ({row['below score']:.1f})"
+        for _, row in rows.head(3).iterrows()
+    )
+    count = len(rows[["kind", "choice", "score"]].drop_duplicates())
+    more = f"; and {len(rows) - 3} more pairs" if len(rows) > 3 else ""
+    still = f" No choice turns the ranking by {' or '.join(kept)}." if kept else ""
+    turn = "rankings of the models turn" if count > 1 else "ranking of the models turns"
+    return f"{count} {turn} (means over seeds): {named}{more}.{still}"
 
 
 def _scores(run: Run, choice: Choice) -> dict[str, float]:

@@ -90,12 +90,12 @@ def csv(table: Table) -> str:
 def markdown(table: Table) -> str:
     """A GitHub table under a heading, its caption and footnotes below."""
     header, rows = cells(table)
-    lines = [[_plain(name) for name in header], ["---:" if n else ":---" for n in header.values()]]
+    lines = [[plain(name) for name in header], ["---:" if n else ":---" for n in header.values()]]
     for row in rows:
-        lines.append([_decorated(_plain(c.text), c, "**{}**", "<u>{}</u>", "{}<sup>{}</sup>") for c in row])
+        lines.append([_decorated(plain(c.text), c, "**{}**", "<u>{}</u>", "{}<sup>{}</sup>") for c in row])
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "".join(f"\n\n<sup>{mark}</sup> {_plain(note)}" for mark, note in table.footnotes.items())
-    return f"### {_plain(table.title)}\n\n{body}\n\n{_plain(table.caption)}{notes}\n"
+    notes = "".join(f"\n\n<sup>{mark}</sup> {plain(note)}" for mark, note in table.footnotes.items())
+    return f"### {plain(table.title)}\n\n{body}\n\n{plain(table.caption)}{notes}\n"
 
 
 def fragment(table: Table) -> str:
@@ -195,10 +195,10 @@ def cells(table: Table) -> tuple[dict[str, bool], list[list[Cell]]]:
 
 def number(table: Table, row: int, column: str) -> str:
     """The number of a cell as it is written, a dash where there is none."""
-    return _written(table.frame[column].iloc[row], table.formats.get(column, ".1f"))
+    return written(table.frame[column].iloc[row], table.formats.get(column, ".1f"))
 
 
-def _written(value: float, how: str) -> str:
+def written(value: float, how: str) -> str:
     if pd.isna(value):
         return DASH
     if math.isinf(value):
@@ -215,7 +215,7 @@ def _with_spread(table: Table, row: int, column: str) -> str:
     text = number(table, row, column)
     if text == DASH or column not in table.spread or math.isnan(table.spread[column].iloc[row]):
         return text
-    return f"{text} ± {_written(table.spread[column].iloc[row], table.formats.get(column, '.1f').lstrip('+'))}"
+    return f"{text} ± {written(table.spread[column].iloc[row], table.formats.get(column, '.1f').lstrip('+'))}"
 
 
 def _between(low: str, high: str) -> str:
@@ -244,7 +244,7 @@ def _decorated(text: str, cell: Cell, best: str, second: str, marked: str, escap
     return marked.format(text, escape(cell.marks)) if cell.marks else text
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that means itself in a GitHub table."""
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
 

@@ -1,8 +1,8 @@
 """The site: all that stands in results/ as pages to read in a browser, with no network, opened from the file system.
 
-`build` makes it anew from tables, figures, executed notebooks and run folders, and trains nothing. What a page says of
-models and of how to run comes from the README and the models' own docstrings; what it scores comes from runs, whose
-predictions stand beside it for scores.js. Pages are templates beside this file.
+`build` makes it anew from tables, figures, executed notebooks, run folders and what `reproduce` left of its jobs, and
+trains nothing. What a page says of models and of how to run comes from the README and the models' own docstrings; what
+it scores comes from runs, whose predictions stand beside it for scores.js. Pages are templates beside this file.
 """
 
 import base64
@@ -10,7 +10,7 @@ import html
 import inspect
 import json
 import re
-import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,26 @@ import jinja2
 import nbformat
 import numpy as np
 import pandas as pd
+import yaml
 from nbconvert.filters import ansi2html, markdown2html
 from PIL import Image
 
 from mlclib import models
 from mlclib.common.errors import UserError
-from mlclib.common.files import write_text, written_whole
+from mlclib.common.files import held, write_text, written_whole
 from mlclib.common.sources import ROOT
 from mlclib.datasets.scenes.picture import draw_scene
-from mlclib.pages.site import ledger
-from mlclib.runs import store
+from mlclib.pages import reports
+from mlclib.pages.site import jobs, ledger
+from mlclib.runs import batch, plan, store
 from mlclib.runs.store import Run
 from mlclib.tables import captions, entries
 from mlclib.tables.captions import Models
 
 HERE = Path(__file__).parent
 MOST = 64 * 2**20  # bytes of logits that a browser is given at once
-# Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = (
-    "leaderboard", "pairs", "scores", "tuning", "gap", "further", "published", "per_class", "ablation", "protocols",
-)  # fmt: skip
 KINDS = ("csv", "md", "tex")
+WRITTEN = ".written.json"  # in the folder of the site: the files that the last build wrote
 REPRODUCE = "make reproduce EXPERIMENT="
 
 
@@ -47,7 +46,8 @@ REPRODUCE = "make reproduce EXPERIMENT="
 class Shown:
     """A table as a page shows it: HTML of its cells, the caption's first sentence and the rest, footnotes.
 
-    cell: the notebook and the number of the cell that made it; "" where its executed notebook is not there.
+    kinds: the files that it stands in beside the page. long: whether it is shown on demand alone. cell: the notebook
+    and the number of the cell that made it; () where its executed notebook is not there.
     """
 
     name: str
@@ -56,12 +56,18 @@ class Shown:
     first: str
     rest: str
     notes: list[str]
+    kinds: list[str]
+    long: bool
     cell: tuple[str, int] | tuple[()] = ()
 
 
 @dataclass
 class Page:
-    """What the pages of one experiment show. door: why the numbers cannot be opened, "" where they can."""
+    """What the pages of one experiment show.
+
+    models: the runs of its scores; door: why the numbers cannot be opened, "" where they can. configuration, state,
+    graph, jobs: what `reproduce` left (plan.kept), if it did. runs: every run on this disk that the experiment trained.
+    """
 
     name: str
     title: str
@@ -72,26 +78,79 @@ class Page:
     models: Models = field(default_factory=dict)
     door: str = ""
     scores: pd.DataFrame | None = None
+    configuration: str = ""
+    state: str = ""
+    graph: str = ""
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Folder:
+    """The folder of the site. It knows what it was given, so that what no build gives any more can go."""
+
+    def __init__(self, path: Path):
+        self.path, self.given = path, set()
+
+    def text(self, name: str, text: str) -> None:
+        write_text(self._new(name), text)
+
+    def copy(self, name: str, source: Path) -> None:
+        with written_whole(self._new(name)) as part:
+            part.write_bytes(source.read_bytes())
+
+    def picture(self, name: str, source: Path, made: Callable[[], Image.Image], quality: int = 80) -> None:
+        """The picture that `made` gives as WebP, unless it is there and no older than its source."""
+        path = self._new(name)
+        if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
+            return
+        with written_whole(path) as part:
+            made().save(part, "webp", quality=quality)
+
+    def clear(self) -> None:
+        """Remove the files of the build before that were not given this time, and note those that were."""
+        note = self.path / WRITTEN
+        before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else []
+        for name in set(before) - self.given:
+            path = self.path / name
+            path.unlink(missing_ok=True)
+            for parent in path.parents:
+                if parent == self.path or not parent.is_dir() or any(parent.iterdir()):
+                    break
+                parent.rmdir()
+        write_text(note, json.dumps(sorted(self.given)))
+
+    def _new(self, name: str) -> Path:
+        self.given.add(name)
+        return self.path / name
 
 
 def build(results: str | Path, out: str | Path) -> Path:
-    """Write the site of `results` into the folder `out`, and return its front page. Files that stay the same cost
-    nothing; of other pages in `out` nothing is removed."""
-    results, out = Path(results), Path(out)
+    """Write the site of `results` into the folder `out`, and return its front page.
+
+    Pictures that stay the same cost nothing. Of what else lies in `out` only files of a build before are removed, where
+    this one has no such file: pages of experiments that are gone.
+    """
+    with held(Path(out) / ".lock", f"the site in {out}"):
+        return _build(Path(results), Folder(Path(out)))
+
+
+def _build(results: Path, out: Folder) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["markdown"] = _html
-    pages = [_page(folder) for folder in sorted(path.parent for path in results.glob("*/README.md"))]
+    folders = {path.parent for name in ("README.md", plan.KEPT) for path in results.glob(f"*/{name}")}
+    pages = [_page(folder) for folder in sorted(folders)]
 
     def write(path: str, template: str, **values: Any) -> None:
         shared = {"root": "../" * path.count("/"), "here": path, "pages": pages}
-        write_text(out / path, environment.get_template(template).render(**shared, **values))
+        out.text(path, environment.get_template(template).render(**shared, **values))
 
     for file in ("site.css", "site.js", "scores.js"):
-        write_text(out / file, (HERE / file).read_text(encoding="utf-8"))
-    for page in pages:
-        _write_files(results / page.name, page, out / page.name)
+        out.copy(file, HERE / file)
+    for page, runs in zip(pages, _trained(results, pages), strict=True):
+        page.runs = runs
+        _write_files(results, page, out)
         write(f"{page.name}.html", "experiment.html", page=page, command=REPRODUCE + page.name)
         for name, notebook in page.notebooks.items():
             write(f"{page.name}/{name}.html", "notebook.html", page=page, name=name, cells=_cells(notebook))
@@ -102,32 +161,62 @@ def build(results: str | Path, out: str | Path) -> Path:
         "run.html", "run.html", sections=_sections(readme, "Two commands", "The papers'", "Your own", "Other people's")
     )
     write("index.html", "index.html", rows=_front(pages), answers=_answers(pages), figure=_figure(pages))
-    return out / "index.html"
+    out.clear()
+    return out.path / "index.html"
 
 
 def _page(folder: Path) -> Page:
     """What is there of the experiment whose results lie in `folder`."""
-    title, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition("\n")
-    found = [path for path in (folder / "tables").glob("*.md") if path.with_suffix(".csv").exists()]
-    rank = {path: next((i for i, s in enumerate(ORDER) if path.stem.startswith(s)), len(ORDER)) for path in found}
     notebooks = {
         path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))
     }
-    scores = folder / "tables" / "scores.csv"
+    scores, kept = folder / "tables" / "scores.csv", plan.kept(folder)
     page = Page(
         name=folder.name,
-        title=title.removeprefix("# "),
-        about=_html(re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0]),
-        tables=[_shown(path, notebooks) for path in sorted(found, key=lambda path: (rank[path], path.name))],
+        title=folder.name,
+        about="",
+        tables=[_shown(path, notebooks) for path in reports.tables_of(folder)],
         figures=sorted((folder / "figures").glob("*.png")),
         notebooks=notebooks,
         scores=pd.read_csv(scores) if scores.is_file() else None,
     )
+    if kept:
+        experiment, every = kept
+        notes = "\n".join(f"- {note}" for note in experiment["notes"])
+        page.title, page.about = experiment["title"], _html(f"{reports.findings(folder)}\n\n{notes}")
+        costs = batch.costs(folder)
+        page.configuration = yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True, width=110)
+        page.state, page.jobs = jobs.state(every), jobs.rows(every, costs)
+        page.graph = jinja2.filters.Markup(jobs.graph(every, costs))
+    else:
+        title, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition("\n")
+        page.title = title.removeprefix("# ")
+        page.about = _html(re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0])
     try:
         page.models = _runs(folder)
     except UserError as error:
         page.door = f"{error}."
     return page
+
+
+def _trained(results: Path, pages: Iterable[Page]) -> list[list[dict[str, Any]]]:
+    """For each page the runs on this disk that its experiment trained, as run.yaml tells of them."""
+    found: dict[str, list[dict[str, Any]]] = {page.name: [] for page in pages}
+    for manifest in sorted(results.glob("runs/*/*/seed-*/manifest.json")):
+        folder = manifest.parent
+        about = store.about(folder)
+        if about["experiment"] in found:
+            score = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["last"]["mAP"]
+            found[about["experiment"]].append(
+                {
+                    "folder": "/".join(folder.parts[-3:]),
+                    "mAP": 100 * score,
+                    "ended": about["ended"][:16].replace("T", " "),
+                    "commit": about["commit"][:10],
+                    "device": store.device(about),
+                }
+            )
+    return list(found.values())
 
 
 def _shown(path: Path, notebooks: dict[str, Any]) -> Shown:
@@ -142,8 +231,17 @@ def _shown(path: Path, notebooks: dict[str, Any]) -> Shown:
         if f'id="table-{path.stem}"' in json.dumps(cell.get("outputs", [])).replace('\\"', '"')
     ]
     words = re.sub(r"\\(.)", r"\1", title.removeprefix("### "))
-    return Shown(path.stem, words, _html("\n".join(lines)), _html(first + ("." if more else "")), _html(more),
-                 [_html(note) for note in notes], made[0] if made else ())  # fmt: skip
+    return Shown(
+        name=path.stem,
+        title=words,
+        cells=_html("\n".join(lines)),
+        first=_html(first + ("." if more else "")),
+        rest=_html(more),
+        notes=[_html(note) for note in notes],
+        kinds=[kind for kind in KINDS if path.with_suffix(f".{kind}").exists()],
+        long=bool(reports.LONG.match(path.name)),
+        cell=made[0] if made else (),
+    )
 
 
 def _runs(folder: Path) -> Models:
@@ -168,12 +266,16 @@ def _runs(folder: Path) -> Models:
     return found
 
 
-def _write_files(folder: Path, page: Page, out: Path) -> None:
+def _write_files(results: Path, page: Page, out: Folder) -> None:
     """Beside the experiment's page: its tables as files, figures, and of its runs predictions, records and pictures."""
-    for path in [path for kind in KINDS for path in (folder / "tables").glob(f"*.{kind}")]:
-        _copy(path, out / "tables" / path.name)
+    folder = results / page.name
+    for path in [path for kind in KINDS for path in sorted((folder / "tables").glob(f"*.{kind}"))]:
+        out.copy(f"{page.name}/tables/{path.name}", path)
     for path in page.figures:
-        _picture(out / "figures" / f"{path.stem}.webp", path, lambda path=path: Image.open(path).convert("RGB"))
+        name = f"{page.name}/figures/{path.stem}.webp"
+        out.picture(name, path, lambda path=path: Image.open(path).convert("RGB"))
+    for run in page.runs:
+        out.copy(f"{page.name}/runs/{run['folder']}/run.yaml", results / "runs" / run["folder"] / "run.yaml")
     if not page.models:
         return
     reference = next(iter(page.models.values()))[0]
@@ -182,15 +284,15 @@ def _write_files(folder: Path, page: Page, out: Path) -> None:
         "labels": reference.labels,
         "names": reference.names,
         "targets": _packed(reference.targets, np.int8),
-        "pictures": _pictures(reference, out.parent),
+        "pictures": _pictures(reference, out),
         "draws": 1000,
-        "models": {model: [_run(model, run, out) for run in runs] for model, runs in page.models.items()},
+        "models": {model: [_run(page, model, run, out) for run in runs] for model, runs in page.models.items()},
         "cells": {shown.name: shown.cell for shown in page.tables if shown.cell},
     }
-    write_text(out / "predictions.js", f"const DATA = {json.dumps(data, ensure_ascii=False)};\n")
+    out.text(f"{page.name}/predictions.js", f"const DATA = {json.dumps(data, ensure_ascii=False)};\n")
 
 
-def _run(model: str, run: Run, out: Path) -> dict[str, Any]:
+def _run(page: Page, model: str, run: Run, out: Folder) -> dict[str, Any]:
     """One run as predictions.js has it; its record and history are copied beside it."""
     made = store.provenance(run)
     if "external" in made:
@@ -199,7 +301,7 @@ def _run(model: str, run: Run, out: Path) -> dict[str, Any]:
         name = "/".join(run.folder.parts[-3:])
         files = [file for file in ("run.yaml", "history.csv", "metrics.json") if (run.folder / file).exists()]
         for file in files:
-            _copy(run.folder / file, out / "runs" / name / file)
+            out.copy(f"{page.name}/runs/{name}/{file}", run.folder / file)
         command = f"python -m mlclib train {run.about['experiment']} --model {model} --seed {run.seed}"
         changed = " with uncommitted changes" if made["changed"] else ""
         said = {"folder": name, "seed": run.seed, "files": files, "command": command, "device": made["device"],
@@ -207,30 +309,17 @@ def _run(model: str, run: Run, out: Path) -> dict[str, Any]:
     return said | {"logits": {key: _packed(array, np.float32) for key, array in run.logits.items()}}
 
 
-def _pictures(reference: Run, out: Path) -> str:
-    """The folder in `out` that holds each test image, small; "" where the project did not draw them itself."""
+def _pictures(reference: Run, out: Folder) -> str:
+    """The folder in the site that holds each test image, small; "" where the project did not draw them itself."""
     if reference.about["data"]["name"] != "scenes":
         return ""
     seed = reference.about["configuration"]["dataset"].get("seed", 0)
     folder = f"pictures/scenes-{seed}"
     for name in reference.names:
         index = int(name.rpartition("_")[2])
-        _picture(out / folder / f"{name}.webp", Path(draw_scene.__code__.co_filename),
-                 lambda index=index: draw_scene(seed, 1, index)[0], 70)  # fmt: skip
+        out.picture(f"{folder}/{name}.webp", Path(draw_scene.__code__.co_filename),
+                    lambda index=index: draw_scene(seed, 1, index)[0], 70)  # fmt: skip
     return folder
-
-
-def _picture(path: Path, source: Path, made, quality: int = 80) -> None:
-    """Write the picture that `made` gives as WebP, unless it is there and no older than its source."""
-    if path.exists() and path.stat().st_mtime >= source.stat().st_mtime:
-        return
-    with written_whole(path) as part:
-        made().save(part, "webp", quality=quality)
-
-
-def _copy(path: Path, to: Path) -> None:
-    with written_whole(to) as part:
-        shutil.copyfile(path, part)
 
 
 def _packed(array: np.ndarray, kind: type) -> str:

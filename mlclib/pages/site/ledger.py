@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from mlclib import config, datasets
+from mlclib.common.sources import ROOT
 from mlclib.scores import published
 
+FOLDER = ROOT / "experiments"
 PAPERS = {"MSRN": "arXiv 2106.11596", "DSDL": "arXiv 2012.12509"}
 
 
@@ -44,7 +46,7 @@ def entries(results: Path) -> list[Entry]:
                 experiment = "voc2007-coco" if (data, start) == ("voc2007", "MS-COCO") else data
                 what += "" if pd.isna(start) else f", from {start}"
                 found.append(_entry(results, paper, what, row["source"], experiment, "05_tables", row["mAP"]))
-        for axis in config.load("voc2007").ablation.get(paper.lower(), {}):
+        for axis in config.load(FOLDER / "voc2007.yaml").ablation.get(paper.lower(), {}):
             what, notebook = f"ablation of {axis} on voc2007", f"03_ablation, {axis}"
             source = "in experiments/voc2007.yaml; no published figure is at hand"
             found.append(_entry(results, paper, what, source, "voc2007", notebook, float("nan")))
@@ -56,7 +58,8 @@ def _columns(name: str) -> str:
 
 
 def _entry(results: Path, paper: str, what: str, source: str, experiment: str, notebook: str, theirs: float) -> Entry:
-    data, path = config.load(experiment).dataset["name"], results / experiment / "tables" / "scores.csv"
+    data = config.load(FOLDER / f"{experiment}.yaml").dataset["name"]
+    path = results / experiment / "tables" / "scores.csv"
     ours, lacking = float("nan"), ""
     if path.is_file():
         ours = pd.read_csv(path).set_index("model")["mAP"].get(paper.lower(), ours)

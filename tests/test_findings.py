@@ -1,0 +1,305 @@
+"""The sentences of finding below a notebook's tables and figures state what those hold, counted here another way."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from IPython.display import Markdown
+from made_runs import LABELS, make
+from PIL import Image
+from scipy.stats import spearmanr
+
+from mlclib.datasets.base import Dataset, Split
+from mlclib.figures import attention as pictures
+from mlclib.figures import data as data_figures
+from mlclib.figures import mistakes
+from mlclib.figures import training as training_figures
+from mlclib.pages import notebook
+from mlclib.scores import metrics
+from mlclib.tables import ablation, attention, performance, protocols, training
+from mlclib.tables import data as data_tables
+from mlclib.tables.rendering import Table
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    gains = {"gmp": 0.3, "msrn": 1.0, "dsdl": 0.99}
+    return {model: [make(results, model, seed, gain) for seed in (0, 1)] for model, gain in gains.items()}
+
+
+@pytest.fixture(scope="module")
+def hidden(tmp_path_factory):
+    return [make(tmp_path_factory.mktemp("hidden"), "gmp", marks=np.zeros((9, 5), dtype=np.int8))]
+
+
+def split(marks, folder=None):
+    names = [f"{row:06d}" for row in range(len(marks))]
+    paths = [(folder or Path()) / f"{name}.png" for name in names]
+    return Split(names, paths, np.asarray(marks, dtype=np.int8))
+
+
+@pytest.mark.parametrize("name", ["01_data", "02_train", "03_ablation", "04_attention", "06_protocols"])
+def test_below_every_figure_stands_what_it_finds(name):
+    for cell in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells:
+        if cell.cell_type == "code" and "notebook.shown(" in cell.source:
+            assert "notebook.finding(" in cell.source.partition("notebook.shown(")[2], cell.source
+
+
+def test_a_finding_is_markdown_in_which_labels_mean_themselves():
+    found = notebook.finding("cat_a and *dog* < 3")
+    assert isinstance(found, Markdown)
+    assert found.data == r"**Finding.** cat\_a and \*dog\* \< 3"
+
+
+# The data set
+
+
+def test_the_parts_differ_where_the_sentence_says():
+    train = [[1, -1], [1, -1], [1, 1], [-1, 1]]
+    test = [[1, 1], [1, 1], [1, -1], [1, 1]]
+    dataset = Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)})
+    said = data_tables.overview_finding(dataset)
+    assert "shows 1.25 labels and a test image 1.75" in said
+    assert "differ most in a, which 75.0 % and 100.0 %" in said or "differ most in b, which 50.0 % and 75.0 %" in said
+    hidden = Dataset("made", ("a", "b"), {"train": split(train), "test": split(np.zeros((2, 2)))})
+    assert "not public" in data_tables.overview_finding(hidden)
+
+
+def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_has_no_ap():
+    marks = -np.ones((40, 3))
+    marks[:35, 0], marks[:4, 1] = 1, 1
+    said = data_figures.frequency_finding(Dataset("made", ("a", "b", "c"), {"test": split(marks)}))
+    assert "AP of b rests on 4 test images" in said and "that of a on 35" in said
+    assert "1 of 2 labels have fewer than 30" in said and "1 labels have no test image" in said
+
+
+def test_labels_come_together_by_their_correlation():
+    shown = np.random.default_rng(0).random((50, 6)) < 0.4
+    shown[:, 1] = shown[:, 0] | (np.arange(50) < 3)  # nearly the same
+    counts = (shown.T.astype(int) @ shown) * (1 - np.eye(6, dtype=int))
+    wanted = np.corrcoef(shown.T.astype(float))
+    pairs = {(i, j): wanted[i, j] for i in range(6) for j in range(i + 1, 6)}
+    (i, j), (k, m) = max(pairs, key=pairs.get), min(pairs, key=pairs.get)
+    said = data_figures.cooccurrence_finding(counts, shown.sum(0), 50, list("abcdef"))
+    assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) come together most" in said
+    assert f"{'abcdef'[k]} and {'abcdef'[m]} ({wanted[k, m]:+.2f}) least".replace("-", "−") in said
+
+
+def test_of_a_graph_it_is_told_who_teaches_most():
+    graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
+    said = data_figures.graphs_finding({"msrn": graph}, ["a", "b", "c"])
+    assert "2 of 3 labels learn from b" in said and "1 from none" in said
+    assert "No model" in data_figures.graphs_finding({}, ["a"])
+
+
+# One model
+
+
+def history(mAP, loss, **images):
+    frame = pd.DataFrame({"epoch": range(1, len(mAP) + 1), "loss": loss, "mAP": mAP})
+    return SimpleNamespace(history=frame, about={"data": {"images": {"train": 9, **images, "test": 9}}})
+
+
+def test_curves_are_of_the_validation_part_where_there_is_one():
+    runs = [history([0.2, 0.7, 0.5, 0.6], [4, 2, 1, 0.5], val=5), history([0.2, 0.5, 0.5, 0.4], [4, 2, 1, 0.5], val=5)]
+    left, right = training_figures.curves({"msrn": runs}).axes
+    assert right.get_ylabel() == "validation mAP (%)" and right.get_title() == "Validation mAP: msrn ends at 50.0%"
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 60, 50, 50])
+    said = training_figures.curves_finding(runs)
+    assert "after 3 the training loss changed by −50 % and the validation mAP by 0.0 points" in said
+    assert "highest after epoch 2 of 4, 10.0 points above the last" in said and "test" not in said
+    alone = [history([0.2, 0.3], [2, 1])]
+    assert training_figures.curves({"msrn": alone}).axes[1].get_ylabel() == "test mAP (%)"
+    assert "no epoch may be chosen by this curve" in training_figures.curves_finding(alone)
+    assert "not public" in training_figures.curves_finding([history([np.nan, np.nan], [2, 1])])
+
+
+def test_what_was_trained_and_what_it_took_is_told_from_the_runs(tmp_path):
+    run = make(tmp_path, "gmp", 3)
+    pd.DataFrame({"epoch": [1, 2], "loss": [2, 1], "mAP": [0.1, 0.2], "seconds": [4, 5], "images_per_second": [90, 110]}
+    ).to_csv(run.folder / "history.csv")  # fmt: skip
+    recipe = {"loss": "soft-margin", "optimizer": "adamw", "learning_rate": 2e-3, "schedule": "one-cycle"}
+    run.about["configuration"]["training"] |= {**recipe, "weight_decay": 1e-4, "batch_size": 32}
+    run.about["cost"] = {"parameters": 3_140_000, "head": 5_000_000, "backbone": 400_000_000}
+    told = training.configuration("gmp", [run])["gmp"]
+    assert told["training of a run"] == "9 s, 100 images a second"
+    assert told["head learns"] == "3.14 M parameters" and "learning rate 0.002" in told["optimizer"]
+    assert told["data"] == "scenes: 600 train, 80 test images" and told["seeds"] == "3"
+    said = training.configuration_finding([run])
+    assert said == "1 run took 5 min on Made Processor; for an image the head computes 1.2 % of what its backbone does."
+    run.about["checkpoint"] = "authors.pth"
+    assert "optimizer" not in training.configuration("gmp", [run])["gmp"]
+    assert training.configuration_finding([run]).startswith("Scoring the checkpoint took 5 min")
+
+
+def test_the_hardest_labels_stand_first_with_what_is_missed_and_claimed(models):
+    runs, seen = models["msrn"], np.array([50, 40, 5, 20, 10])
+    table = training.hardest("msrn", runs, seen)
+    frame = table.frame.set_index("label")
+    assert frame["AP"].is_monotonic_increasing and set(frame.index) == set(LABELS)
+    for c, label in enumerate(LABELS):
+        aps = [100 * metrics.evaluate(run.logits["last"], run.targets)["AP"][c] for run in runs]
+        assert frame["AP"][label] == pytest.approx(np.mean(aps))
+        missed = [sum(run.logits["last"][i, c] < 0 for i in range(80) if run.targets[i, c] == 1) for run in runs]
+        wrong = [sum(run.logits["last"][i, c] >= 0 for i in range(80) if run.targets[i, c] == -1) for run in runs]
+        assert frame["missed, %"][label] == pytest.approx(100 * np.mean(missed) / (runs[0].targets[:, c] == 1).sum())
+        assert frame["false alarms"][label] == pytest.approx(np.mean(wrong))
+        assert frame["training images"][label] == seen[c]
+    said = training.hardest_finding(table)
+    assert said.startswith(f"Hardest are {frame.index[0]} ({frame['AP'].iloc[0]:.1f}), {frame.index[1]}")
+    rank = spearmanr(frame["training images"], frame["AP"]).statistic
+    assert f"{rank:+.2f}".replace("-", "−") in said
+
+
+def test_the_scores_of_one_model_are_told_with_their_interval(models):
+    table = performance.scores({"msrn": models["msrn"]})
+    row, said = table.frame.iloc[0], training.scores_finding(table)
+    assert f"between {row['mAP low']:.1f} and {row['mAP high']:.1f}" in said
+    more, less = ("recall", "precision") if row["OR"] > row["OP"] else ("precision", "recall")
+    assert f"its {more} is {abs(row['OR'] - row['OP']):.1f} points above its {less}" in said
+
+
+def test_hidden_labels_are_told_of_in_every_sentence(hidden):
+    table = training.hardest("gmp", hidden, np.arange(5))
+    assert "not public" in training.hardest_finding(table)
+    assert "not public" in training.scores_finding(performance.scores({"gmp": hidden}))
+    assert "not public" in mistakes.mistakes_finding(hidden)
+    assert "not public" in mistakes.mistakes(hidden, split(hidden[0].targets)).axes[0].texts[0].get_text()
+    audit = protocols.audit({"gmp": hidden})
+    assert "not public" in protocols.choices_finding(audit)
+
+
+# The worst mistakes
+
+
+def test_the_worst_mistakes_are_the_highest_false_alarms_and_the_lowest_misses(models):
+    runs = models["gmp"]
+    logits, marks = (runs[0].logits["last"] + runs[1].logits["last"]) / 2, runs[0].targets
+    cells = [(logits[i, c], i, c) for i in range(80) for c in range(5)]
+    alarms = sorted([cell for cell in cells if marks[cell[1:]] == -1 and cell[0] >= 0], reverse=True)
+    misses = sorted(cell for cell in cells if marks[cell[1:]] == 1 and cell[0] < 0)
+    found = mistakes.worst(runs, 7)
+    assert found == ([cell[1:] for cell in alarms[:7]], [cell[1:] for cell in misses[:7]])
+    said = mistakes.mistakes_finding(runs)
+    assert f"{len(misses)} of {(marks == 1).sum()} labels are missed and {len(alarms)} claimed wrongly" in said
+
+
+def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
+    marks = -np.ones((6, 5), dtype=np.int8)
+    marks[0, 2], marks[5, 1] = 1, 1
+    run = make(tmp_path / "results", "gmp", gain=4.0, marks=marks)
+    run.logits["last"][5, 1], run.logits["last"][3, 0] = -7.5, 6.5
+    run.logits["last"][3, 1:] = -5
+    for row in range(6):
+        Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row:06d}.png")
+    figure = mistakes.mistakes([run], split(marks, tmp_path), 3)
+    above, below = figure.axes[0], figure.axes[3]
+    assert above.get_title() == "claimed: bus, logit +6.5\nshows none of the labels"
+    assert np.asarray(above.images[0].get_array())[0, 0, 0] == 3
+    assert below.get_title() == "missed: car, logit −7.5\nshows car"
+    assert np.asarray(below.images[0].get_array())[0, 0, 0] == 5
+    assert not figure.axes[4].images  # there is no second one
+    plt.close("all")
+
+
+# Ablations and protocols
+
+
+def test_the_ablation_sentence_names_the_largest_loss_and_what_may_be_chance(models):
+    variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
+    table = ablation.compare("msrn", "layers", variants, models["msrn"])
+    loss = f"{table.frame['Δ mAP'][0]:+.1f}".replace("-", "−")
+    said = ablation.finding(table)
+    assert f"2 ({loss} points" in said and "loses most" in said
+    assert table.frame["q"][0] < 0.05 <= table.frame["q"][1]
+    assert "; 2, 4 may be chance (q of 0.05 or more)." in said
+    assert "not trained" in ablation.finding(ablation.compare("msrn", "layers", variants, []))
+
+
+def test_the_labels_that_change_beyond_noise_are_counted(models):
+    table = ablation.per_class("msrn", "layers", {"2": models["gmp"], "2, 4": models["dsdl"]}, models["msrn"])
+    real = [row for row in range(5) if (row, "2") not in table.marks]
+    least = table.frame.loc[table.frame["2"][real].idxmin()]
+    said = ablation.per_class_finding(table)
+    assert f"2 changes the AP of {len(real)} of 5 labels beyond noise" in said
+    assert f"{least['label']} by {least['2']:+.1f}".replace("-", "−") in said
+
+
+def audit(values):
+    """Of {choice: {model: [value of a seed]}}; scores other than mAP depend on nothing."""
+    rows = []
+    for choice, models in values.items():
+        for model, seeds in models.items():
+            for seed, value in enumerate(seeds):
+                for score in protocols.SCORES:
+                    known = value if score == "mAP" else np.nan if choice != "default" else 50.0
+                    kind = "default" if choice == "default" else "AP"
+                    change = known - (values["default"][model][seed] if score == "mAP" else 50.0)
+                    rows.append((model, seed, kind, choice, score, known, change))
+    return pd.DataFrame(rows, columns=["model", "seed", "kind", "choice", "score", "value", "change"])
+
+
+def test_a_ranking_turns_where_means_over_seeds_change_their_order():
+    frame = audit(
+        {
+            "default": {"a": [70, 72], "b": [73, 73], "c": [60, 60]},
+            "envelope": {"a": [80, 70], "b": [74, 74], "c": [60, 61]},  # a: 75 above b: 74
+            "11 points": {"a": [73, 73], "b": [73, 73], "c": [60, 60]},  # a tie turns nothing
+        }
+    )
+    (row,) = protocols.turned(frame).to_dict("records")
+    assert (row["choice"], row["score"], row["above"], row["below"]) == ("envelope", "mAP", "a", "b")
+    assert (row["above score"], row["below score"], row["margin"]) == (75, 74, 1)
+    said = protocols.turned_finding(frame)
+    assert said.startswith("1 ranking of the models turns")
+    assert "AP, envelope: by mAP a (75.0) comes to stand above b (74.0)" in said
+    assert "No choice turns the ranking by CF1 or OF1." in said
+
+
+def test_where_none_turns_it_says_so_and_one_model_has_no_ranking():
+    frame = audit({"default": {"a": [70], "b": [73]}, "max-precision": {"a": [72.999], "b": [73.02]}})
+    assert protocols.turned_finding(frame).startswith("No choice turns any ranking")
+    assert "One model alone" in protocols.turned_finding(frame[frame["model"] == "a"])
+    said = protocols.choices_finding(frame)
+    assert said.startswith("1 of 1 choices move a score of some model by a point or more")
+
+
+def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
+    rows = [
+        (row, size, method, layer, 0.0, 0.0, curve, own)
+        for row in range(4)
+        for size in ("small", "large")
+        for method, layer, curve, own in (
+            ("mean", "all", 0.6 if size == "large" else 0.1, 0.0),
+            ("grad-cam", "all", 0.7, 0.2 + 0.01 * row),
+            ("centre", "", 0.5, np.nan),
+            ("random", "", 0.2, np.nan),
+        )
+    ]
+    columns = ["row", "size", "method", "layer", "pointing", "energy", "curve", "specific"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
+    said = pictures.localisation_finding(frame)
+    assert "Mean lies better than centre and random on large things and may be any label's" in said
+    assert "grad-cam lies better than centre and random on small and large things and is the label's own" in said
+    assert "No boxes" in pictures.localisation_finding(frame[:0])
+
+
+def test_by_label_the_best_map_names_its_ends():
+    frame = pd.DataFrame(
+        {"label": ["a", "b", "c"], "things": [3, 3, 3], "share": [10, 20, 30], "mean": [1.0, 2.0, 3.0],
+         "grad-cam": [20.0, 50.0, 90.0], "centre": [99.0, 99.0, 99.0]}
+    )  # fmt: skip
+    said = attention.localisation_finding([None, Table("x", "x", frame, "")])
+    assert said == (
+        "By label, grad-cam maps lie best on c (90) and worst on a (20), by curve area; labels of larger things are "
+        "found better (rank correlation +1.00)."
+    )
+    assert "No boxes" in attention.localisation_finding([])
