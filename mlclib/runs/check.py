@@ -262,8 +262,9 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
 def estimate(
     model: str, asked: list[RunConfig], step: Step, dataset: Dataset, shown: int = 0, cores: int | None = None
 ) -> Estimate:
-    """What these runs take, alike in all but their epochs, from a step of theirs; shown: images that attention looks at,
-    in all.
+    """What these runs, alike but for their epochs, take, from a step of theirs.
+
+    shown: images that attention looks at, in all.
     """
     recipe = asked[0].training
     sizes = {part: len(split) for part, split in dataset.splits.items()}
