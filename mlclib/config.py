@@ -46,6 +46,7 @@ def _part_of_a_path(name: str) -> str:
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
 Name = Annotated[str, AfterValidator(_part_of_a_path)]
@@ -74,6 +75,8 @@ class Training(_Strict):
     loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
     augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
+    batch norm of the backbone does. What learns nothing keeps its running statistics.
     watch_test: score the test images after every epoch, as the papers' code does, so that the protocol audit can say
     what their best test epoch is worth; where there is no validation part they always are.
     """
@@ -98,6 +101,8 @@ class Training(_Strict):
     accumulate: Count = 1
     clip_norm: Step | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    frozen_layers: Annotated[int, Field(ge=0, le=4)] = 0
+    frozen_norms: bool = False
     watch_test: bool = False
     workers: Index = 0
     checkpoint_epochs: Count = 1
@@ -150,14 +155,15 @@ class Tuning(_Strict):
 
 @dataclass(frozen=True)
 class Model(_Strict):
-    """One model of an experiment. model: which it is, where its name does not say; training and label_vectors are laid
-    over the experiment's.
+    """One model of an experiment. model: which it is, where its name does not say; training, label_vectors and
+    input_size are laid over the experiment's.
     """
 
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     label_vectors: str | None = None
+    input_size: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ class Experiment(_Strict):
     title: Annotated[str, Field(min_length=1)]
     dataset: dict[str, Any]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    input_size: Annotated[int, Field(ge=32)] = 448
+    input_size: Side = 448
     backbone: Backbone = field(default_factory=Backbone)
     label_vectors: str = "table"
     cooccurrence: str = "train"
@@ -224,7 +230,7 @@ class Experiment(_Strict):
         training = {**dataclasses.asdict(self.training), **own.training}
         return RunConfig(
             dataset=self.dataset,
-            input_size=self.input_size,
+            input_size=self.input_size if own.input_size is None else own.input_size,
             backbone=self.backbone,
             label_vectors=self.label_vectors if own.label_vectors is None else own.label_vectors,
             cooccurrence=self.cooccurrence,
@@ -272,11 +278,14 @@ class Experiment(_Strict):
         return dataclasses.replace(self, models={**self.models, model: dataclasses.replace(own, **parts)}).run(model)
 
     def _variant(self, model: str, changes: dict[str, Any]) -> RunConfig:
-        """The run of `model` with some of its options, or its label vectors, changed."""
-        run = self.run(model)
-        options = {**run.options, **changes}
+        """The run of `model` with other options, or with another of what BESIDES and "training.<key>" name."""
+        recipe = {name: value for name, value in changes.items() if name.startswith("training.")}
+        run = self.changed(model, recipe)
+        options = run.options | {name: value for name, value in changes.items() if name not in recipe}
         vectors = options.pop("label_vectors", run.label_vectors)
-        return dataclasses.replace(run, label_vectors=vectors, options=options)
+        size = options.pop("input_size", run.input_size)
+        backbone = dataclasses.replace(run.backbone, name=options.pop("backbone.name", run.backbone.name))
+        return dataclasses.replace(run, label_vectors=vectors, input_size=size, backbone=backbone, options=options)
 
 
 def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -465,6 +474,11 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         check(run, f"models.{name} of {path}")
         for key in UNLEARNT:
             _check_frozen(run, key, f"models.{name}.training" if key in own.training else "training", path)
+        if run.backbone.frozen and run.input_size != experiment.input_size:
+            raise UserError(
+                f"models.{name}.input_size of {path} is {run.input_size}, but the backbone is frozen: its maps are "
+                "cached once, at the experiment's input_size; take it out, or write backbone.frozen: false"
+            )
     if experiment.backbone.frozen and experiment.backbone.weights is None:
         raise UserError(
             f"backbone.weights of {path} is null and the backbone is frozen: its random weights are kept nowhere, so "
@@ -477,22 +491,33 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         if name not in experiment.models:
             raise unknown("model", name, experiment.models, where=f"ablation of {path}")
         defaults = models.check_options(experiment.run(name).model, {})
-        known = (*(f.name for f in dataclasses.fields(defaults)), "label_vectors")
+        known = [*(f.name for f in dataclasses.fields(defaults)), *BESIDES]
+        known += [f"training.{f.name}" for f in dataclasses.fields(Training) if f.name not in NOT_IN_IDENTITY]
         for axis in axes:
             for part in axis.split("+"):
                 if part not in known:
                     raise unknown("ablation axis", part, known, where=f"ablation.{name} of {path}")
             for value, variant in experiment.variants(name, axis).items():
-                check(variant, f"ablation.{name}.{axis} of {path}, value {value}")
+                where = f"ablation.{name}.{axis} of {path}, value {value}"
+                _checked(Model, {"input_size": variant.input_size}, where)
+                _checked(Backbone, dataclasses.asdict(variant.backbone), where)
+                check(variant, where)
+                for key in UNLEARNT:
+                    _check_frozen(variant, key, f"ablation.{name}.{axis}", path)
     if experiment.tuning:
         _check_tuning(experiment, path, check)
 
+
+# What an ablation axis may vary beside a model's options and "training.<key>".
+BESIDES = ("label_vectors", "input_size", "backbone.name")
 
 # What a frozen backbone leaves no room for, and why.
 UNLEARNT = {
     "augmentation": "its maps are cached once",
     "init": "it keeps the weights it has",
     "normalise": "its maps are made of normalised pixels",
+    "frozen_layers": "none of it learns",
+    "frozen_norms": "none of it learns",
 }
 
 

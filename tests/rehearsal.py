@@ -40,6 +40,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
     for model, own in shipped.models.items():
         options = SIZES.get(own.model or model, {})
         models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
+        models[model] |= {"input_size": 64} if own.input_size else {}
     raw = {
         "include": str(ROOT / "experiments" / f"{name}.yaml"),
         "dataset": {"root": str(root)},
@@ -114,7 +115,7 @@ def check_pages(study: Study) -> None:
     )
     curves = {f"curves_{model}.png" for model in study.experiment.models}
     assert ({"tuning.png"} if study.experiment.tuning else curves) <= figures
-    assert {f"attention-{model}.png" for model in looked_at} <= figures
+    assert study.experiment.tuning or {f"attention-{model}.png" for model in looked_at} <= figures
     page = (study.folder / "README.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", page):
         assert "://" in link or (study.folder / link).exists(), link

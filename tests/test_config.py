@@ -161,6 +161,11 @@ def written(tmp_path, text=PLAIN):
         (FROZEN + PLAIN + "training: {init: a}\n", ["training.init of", "own.yaml", "frozen"]),
         (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp.training.init", "frozen"]),
         (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp.training.augmentation", "frozen"]),
+        (
+            FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
+            ["gmp.training.frozen_layers", "none of it learns"],
+        ),
+        (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
         ("", ["own.yaml is empty"]),
         ("# title: t\n", ["own.yaml is empty"]),

@@ -33,7 +33,7 @@ seeds: [100]
 training: {epochs: 2, batch_size: 8, threads: 1}
 models:
   gmp: {}
-  msrn: {options: {head: elementwise, width: 8}}
+  msrn: {options: {head: elementwise, width: 8, group_ratio: 0.25}}
 tuning:
   trials: 4
   ranges:

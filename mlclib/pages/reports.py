@@ -20,8 +20,20 @@ from mlclib.tables.rendering import DASH, PAGE
 
 # Linked from a README, not shown in it: an experiment may have dozens.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
+FINDINGS = "tables/findings.md"
 # Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = ("scores", "tuning", "further", "published", "per_class", "ablation", "protocols")
+ORDER = (
+    "leaderboard",
+    "pairs",
+    "scores",
+    "tuning",
+    "gap",
+    "further",
+    "published",
+    "per_class",
+    "ablation",
+    "protocols",
+)
 
 
 def write(study: Study, shown: Collection[str]) -> Path:
@@ -33,6 +45,7 @@ def write(study: Study, shown: Collection[str]) -> Path:
     command = f"make reproduce EXPERIMENT={experiment.name}"
     parts = [
         f"# {experiment.title}",
+        _findings(folder, shown),
         "\n".join(f"- {note}" for note in experiment.notes),
         f"Made by `{command}` from `experiments/{experiment.name}.yaml`; where the data set is elsewhere, add "
         "`DATA=/its/folder`. Every table stands in [tables](tables) as csv, html, md and tex too, with the runs that "
@@ -48,6 +61,11 @@ def write(study: Study, shown: Collection[str]) -> Path:
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     index(study.results)
     return folder / "README.md"
+
+
+def _findings(folder: Path, shown: Collection[str]) -> str:
+    """What the runs say, as 05_tables found it."""
+    return (folder / FINDINGS).read_text(encoding="utf-8").strip() if FINDINGS in shown else ""
 
 
 def index(results: Path) -> Path:

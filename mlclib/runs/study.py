@@ -99,7 +99,7 @@ class Study:
     def build(self, run: RunConfig) -> Classifier:
         """The run's model with fresh weights; draws from torch's global generator."""
         known, backbone = self.known(run), run.backbone
-        return models.build(
+        model = models.build(
             run.model,
             labels=self.dataset.labels,
             label_vectors=known.vectors,
@@ -110,6 +110,8 @@ class Study:
             loss=run.training.loss,
             **run.options,
         )
+        model.backbone.freeze_part(run.training.frozen_layers, run.training.frozen_norms)
+        return model
 
     def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""

@@ -6,7 +6,19 @@ from pathlib import Path
 
 from mlclib.runs.store import Run
 from mlclib.runs.study import Study
-from mlclib.tables import ablation, comparison, cost, entries, literature, performance, protocols, rendering, tuning
+from mlclib.tables import (
+    ablation,
+    comparison,
+    cost,
+    entries,
+    gap,
+    leaderboard,
+    literature,
+    performance,
+    protocols,
+    rendering,
+    tuning,
+)
 from mlclib.tables.rendering import Table
 
 
@@ -24,10 +36,12 @@ def recomputed(study: Study, cores: int) -> list[Table]:
     audit = protocols.audit(models)
     return [
         performance.scores(models),
+        *leaderboard.every(leaderboard.contest(models)),
         performance.per_class(models),
         performance.further(models),
         cost.cost(models),
         *ablation.every(study),
+        *([made] if (made := gap.parts(study, models)) else []),
         *literature.beside(models, entered),
         protocols.table(audit, models),
     ]

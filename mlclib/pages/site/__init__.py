@@ -36,7 +36,9 @@ from mlclib.tables.captions import Models
 HERE = Path(__file__).parent
 MOST = 64 * 2**20  # bytes of logits that a browser is given at once
 # Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = ("scores", "tuning", "further", "published", "per_class", "ablation", "protocols")
+ORDER = (
+    "leaderboard", "pairs", "scores", "tuning", "gap", "further", "published", "per_class", "ablation", "protocols",
+)  # fmt: skip
 KINDS = ("csv", "md", "tex")
 REPRODUCE = "make reproduce EXPERIMENT="
 
@@ -106,7 +108,7 @@ def build(results: str | Path, out: str | Path) -> Path:
 def _page(folder: Path) -> Page:
     """What is there of the experiment whose results lie in `folder`."""
     title, _, rest = (folder / "README.md").read_text(encoding="utf-8").partition("\n")
-    found = [path for path in (folder / "tables").glob("*.md")]
+    found = [path for path in (folder / "tables").glob("*.md") if path.with_suffix(".csv").exists()]
     rank = {path: next((i for i, s in enumerate(ORDER) if path.stem.startswith(s)), len(ORDER)) for path in found}
     notebooks = {
         path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))
