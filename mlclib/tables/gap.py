@@ -21,9 +21,9 @@ PARTS = {
 PLAIN = "linear"  # the strong baseline, whose head is one linear layer
 
 
-def parts(study: Study, models: Models, *, selection: str = "last") -> Table | None:
-    """What protocol, loss, schedule, input size, pretraining and head add to mAP, a row a change; None where the
-    experiment has no finished ablation axis of PARTS.
+def parts(study: Study, models: Models, *, selection: str = "last") -> list[Table]:
+    """One table: what protocol, loss, schedule, input size, pretraining and head add to mAP, a row a change; none where
+    the experiment has no finished ablation axis of PARTS.
 
     Rows of the protocol score the same predictions otherwise. The others are differences between runs with their paired
     interval, those of the head against the model PLAIN, which is trained alike.
@@ -43,7 +43,7 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> Table | N
                     rows.append((PARTS[axis], change, *(line[column] for column in (DELTA, "Δ low", "Δ high"))))
                     runs[change] = variants[line[axis]]
     if not rows:
-        return None
+        return []
     audit = protocols.changes(protocols.audit(models))["mean"]
     protocol = [
         ("protocol", f"{model}: {kind}, {choice}", change, np.nan, np.nan)
@@ -65,7 +65,7 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> Table | N
         "moves says nothing of their heads.",
         captions.made(models, selection),
     ]
-    return Table(
+    table = Table(
         name=captions.named("gap", selection),
         title=f"What a difference of mAP is made of, on {captions.data_name(models)}",
         frame=frame,
@@ -76,3 +76,4 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> Table | N
         runs=models | runs,
         caption=" ".join(sentences),
     )
+    return [table]

@@ -41,7 +41,7 @@ def recomputed(study: Study, cores: int) -> list[Table]:
         performance.further(models),
         cost.cost(models),
         *ablation.every(study),
-        *([made] if (made := gap.parts(study, models)) else []),
+        *gap.parts(study, models),
         *literature.beside(models, entered),
         protocols.table(audit, models),
     ]
