@@ -35,7 +35,7 @@ def voc_devkit(root: Path, year: int) -> None:
     (folder / "ImageSets" / "Main").mkdir(parents=True)
     (folder / "Annotations").mkdir()
     for part, (name, images) in enumerate((("trainval", TRAIN), ("test", TEST))):
-        ids = [f"{part}{i:05d}" for i in range(images)]
+        ids = [f"{'2012_' if year == 2012 else ''}{part}{i:05d}" for i in range(images)]
         (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
         secret = year == 2012 and name == "test"
         marks = [] if secret else shown(images, 20, 10 * year + part)
@@ -63,6 +63,19 @@ def voc_ids(path: Path) -> None:
     rows = [(f"0{i:05d}", "trainval") for i in range(TRAIN)] + [(f"1{i:05d}", "test") for i in range(TEST)]
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "split"), *rows])
+
+
+def voc_parts(path: Path) -> None:
+    """A division of the made VOC 2012's trainval in the form of data/voc2012_sample_ids.csv."""
+    rows = [(f"2012_0{i:05d}", "test" if i % 3 == 2 else "train") for i in range(TRAIN)]
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("image", "part"), *rows])
+
+
+def voc_both(root: Path) -> None:
+    """Both years in one folder."""
+    for year in (2007, 2012):
+        voc_devkit(root, year)
 
 
 def coco_2014(root: Path) -> None:
@@ -125,8 +138,12 @@ def own_folder(root: Path) -> None:
 MAKE = {
     "voc2007": lambda root: voc_devkit(root, 2007),
     "voc2012": lambda root: voc_devkit(root, 2012),
+    "voc2007+2012": voc_both,
     "coco2014": coco_2014,
     "nuswide": nus_wide,
     "apparel": apparel_folders,
     "folder": own_folder,
 }
+
+# The tables of ids that options of VOC's readers name.
+VOC_TABLES = {"ids": voc_ids, "ids2007": voc_ids, "parts": voc_parts, "parts2012": voc_parts}

@@ -31,19 +31,34 @@ SIZES = {
 }
 
 
+# All models are rehearsed in one experiment of each recipe: common, own, tuned on frozen maps. The others of many models
+# differ from these in data or backbone, and take FEW of them, each its own few.
+WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes")
+FEW = 4
+
+
+def rehearsed(name: str) -> list[str]:
+    """The models of a shipped experiment that its rehearsal runs."""
+    every = list(config.load(ROOT / "experiments" / f"{name}.yaml").models)
+    if name in WHOLE or len(every) <= FEW:
+        return every
+    first = FEW * SHIPPED.index(name)
+    return [every[(first + n) % len(every)] for n in range(FEW)]
+
+
 def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
-    """A YAML file in `folder` that includes the shipped experiment and overrides sizes alone."""
-    shipped = config.load(ROOT / "experiments" / f"{name}.yaml")
+    """A YAML file in `folder`: the shipped experiment with other sizes, and of many models only `rehearsed` ones."""
+    source = ROOT / "experiments" / f"{name}.yaml"
+    shipped, kept = config.load(source), rehearsed(name)
     small = dict(SMALL)
     if shipped.training.precision == "float16":
         small["precision"] = "bfloat16"  # float16 is refused on a CPU
     models = {}
-    for model, own in shipped.models.items():
+    for model, own in ((model, shipped.models[model]) for model in kept):
         options = SIZES.get(own.model or model, {})
         models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
         models[model] |= {"input_size": 64} if own.input_size else {}
     raw = {
-        "include": str(ROOT / "experiments" / f"{name}.yaml"),
         "dataset": {"root": str(root)},
         "input_size": 64,
         "seeds": [0],
@@ -57,8 +72,12 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         raw["backbone"] = {"name": "test_resnet", "weights": None}
     for key, value in changes.items():
         raw[key] = {**raw[key], **value} if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
+    whole = config._overlay(config._read(source), raw)
+    for part in (whole["models"], whole.get("ablation") or {}, (whole.get("tuning") or {}).get("ranges", {})):
+        for model in set(shipped.models) - set(kept):
+            part.pop(model, None)
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    path.write_text(yaml.safe_dump(whole), encoding="utf-8")
     return path
 
 

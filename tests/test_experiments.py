@@ -42,9 +42,12 @@ def changes(name, folder, made):
     found = {}
     if shipped.dataset["name"] == "scenes":
         found["dataset"] = {key: SCENES[key] for key in SCENES}
-    if "ids" in shipped.dataset:
-        made_data.voc_ids(folder / "ids.csv")
-        found["dataset"] = {"ids": str(folder / "ids.csv")}
+    for option in ("ids", "ids2007", "parts", "parts2012"):
+        if shipped.dataset.get(option):
+            found.setdefault("dataset", {})[option] = str(folder / f"{option}.csv")
+            made_data.VOC_TABLES[option](folder / f"{option}.csv")
+    if "input_size" in shipped.ablation.get("linear", {}):
+        found["ablation"] = {"linear": {"input_size": [64, 128]}}
     return shipped.dataset["name"], found
 
 
