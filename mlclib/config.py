@@ -12,8 +12,9 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from mlclib.common.errors import UserError, choices, misfit, unknown
 from mlclib.datasets import labels
 
 FOLDER = Path("experiments")
+TUNED = "_tuned_"  # begins the name of a file of settings that an experiment with `tuning` chose
 
 
 def _distinct(values: Any) -> Any:
@@ -44,6 +46,7 @@ def _part_of_a_path(name: str) -> str:
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
+Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
 Name = Annotated[str, AfterValidator(_part_of_a_path)]
@@ -72,6 +75,10 @@ class Training(_Strict):
     loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
     augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
+    batch norm of the backbone does. What learns nothing keeps its running statistics.
+    watch_test: score the test images after every epoch, as the papers' code does, so that the protocol audit can say
+    what their best test epoch is worth; where there is no validation part they always are.
     """
 
     epochs: Count = 12
@@ -94,6 +101,9 @@ class Training(_Strict):
     accumulate: Count = 1
     clip_norm: Step | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    frozen_layers: Annotated[int, Field(ge=0, le=4)] = 0
+    frozen_norms: bool = False
+    watch_test: bool = False
     workers: Index = 0
     checkpoint_epochs: Count = 1
     deterministic: bool = True
@@ -122,15 +132,38 @@ class Attention(_Strict):
 
 
 @dataclass(frozen=True)
+class Range(_Strict):
+    """Numbers from `low` to `high`, drawn evenly, or with `log` evenly in their logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Tuning(_Strict):
+    """How the models' settings are searched (runs/tuning.py): `trials` of each, drawn by `seed`.
+
+    ranges: model, or "*" for all of them -> setting ("training.learning_rate", "options.width") -> a list of values, or
+    a mapping that is a Range. A model's own are laid over those of "*".
+    """
+
+    trials: Annotated[int, Field(ge=2)]
+    ranges: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    seed: Index = 0
+
+
+@dataclass(frozen=True)
 class Model(_Strict):
-    """One model of an experiment. model: which it is, where its name does not say; training and label_vectors are laid
-    over the experiment's.
+    """One model of an experiment. model: which it is, where its name does not say; training, label_vectors and
+    input_size are laid over the experiment's.
     """
 
     model: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     label_vectors: str | None = None
+    input_size: Side | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +187,13 @@ class RunConfig:
             del plain["training"][key]
         return json.loads(json.dumps(plain))
 
+    def written_out(self) -> dict[str, Any]:
+        """The same with the model's defaults among its options."""
+        from mlclib import models
+
+        plain = self.identity()
+        return plain | {"options": json.loads(json.dumps(models.options_of(self.model))) | plain["options"]}
+
 
 @dataclass(frozen=True)
 class Experiment(_Strict):
@@ -168,7 +208,7 @@ class Experiment(_Strict):
     title: Annotated[str, Field(min_length=1)]
     dataset: dict[str, Any]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
-    input_size: Annotated[int, Field(ge=32)] = 448
+    input_size: Side = 448
     backbone: Backbone = field(default_factory=Backbone)
     label_vectors: str = "table"
     cooccurrence: str = "train"
@@ -178,6 +218,7 @@ class Experiment(_Strict):
         tuple[Annotated[int, Field(ge=0, lt=2**32)], ...], Field(min_length=1), AfterValidator(_distinct)
     ] = (0,)
     ablation: dict[str, dict[Name, Values]] = field(default_factory=dict)
+    tuning: Tuning | None = None
     attention: Attention = field(default_factory=Attention)
     notes: tuple[str, ...] = ()
 
@@ -189,7 +230,7 @@ class Experiment(_Strict):
         training = {**dataclasses.asdict(self.training), **own.training}
         return RunConfig(
             dataset=self.dataset,
-            input_size=self.input_size,
+            input_size=self.input_size if own.input_size is None else own.input_size,
             backbone=self.backbone,
             label_vectors=self.label_vectors if own.label_vectors is None else own.label_vectors,
             cooccurrence=self.cooccurrence,
@@ -222,12 +263,29 @@ class Experiment(_Strict):
         crossed = [dict(zip(names, combination, strict=True)) for combination in itertools.product(*values)]
         return {"; ".join(f"{k} {_text(v)}" for k, v in one.items()): self._variant(model, one) for one in crossed}
 
+    def ranges(self, model: str) -> dict[str, list[Any] | Range]:
+        """What is tuned of `model`, by the settings' names in order: a list of values or a range."""
+        named = {**self.tuning.ranges.get("*", {}), **self.tuning.ranges.get(model, {})}
+        return {key: Range(**one) if isinstance(one, dict) else one for key, one in sorted(named.items())}
+
+    def changed(self, model: str, settings: dict[str, Any]) -> RunConfig:
+        """The run of `model` with other settings: "training.<key>" or "options.<key>" -> value."""
+        own = self.models[model]
+        parts = {part: dict(getattr(own, part)) for part in ("training", "options")}
+        for name, value in settings.items():
+            part, _, key = name.partition(".")
+            parts[part][key] = value
+        return dataclasses.replace(self, models={**self.models, model: dataclasses.replace(own, **parts)}).run(model)
+
     def _variant(self, model: str, changes: dict[str, Any]) -> RunConfig:
-        """The run of `model` with some of its options, or its label vectors, changed."""
-        run = self.run(model)
-        options = {**run.options, **changes}
+        """The run of `model` with other options, or with another of what BESIDES and "training.<key>" name."""
+        recipe = {name: value for name, value in changes.items() if name.startswith("training.")}
+        run = self.changed(model, recipe)
+        options = run.options | {name: value for name, value in changes.items() if name not in recipe}
         vectors = options.pop("label_vectors", run.label_vectors)
-        return dataclasses.replace(run, label_vectors=vectors, options=options)
+        size = options.pop("input_size", run.input_size)
+        backbone = dataclasses.replace(run.backbone, name=options.pop("backbone.name", run.backbone.name))
+        return dataclasses.replace(run, label_vectors=vectors, input_size=size, backbone=backbone, options=options)
 
 
 def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
@@ -236,9 +294,7 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     overrides: dotted keys and values laid over the file ("training.epochs": 3).
     Raises UserError naming the file and key for whatever is unknown, missing, of a wrong kind or out of range.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
-        raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
+    path = file_of(name)
     raw = _read(path)
     for key, value in (overrides or {}).items():
         raw = _overlay(raw, _nested(key, value))
@@ -259,6 +315,14 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
     experiment = dataclasses.replace(experiment, dataset={"root": f"data/{dataset['name']}", **dataset})
     _check_models(experiment, path)
     return experiment
+
+
+def file_of(name: str | Path) -> Path:
+    """The YAML file of the experiment `name`, which may be that file's path. Raises UserError where there is none."""
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
+    return path
 
 
 def parse_overrides(pairs: list[str], texts: Collection[str] = ()) -> dict[str, Any]:
@@ -330,7 +394,9 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for include in includes:
         if not (path.parent / include).is_file():
-            raise UserError(f"include of {path} names {include!r}, and there is no {path.parent / include}")
+            stem = Path(include).stem
+            made = f"; `make reproduce EXPERIMENT={stem.removeprefix(TUNED)}` writes it" if TUNED in stem else ""
+            raise UserError(f"include of {path} names {include!r}, and there is no {path.parent / include}{made}")
         merged = _overlay(merged, _read(path.parent / include, (*above, path.resolve())))
     return _overlay(merged, raw)
 
@@ -357,13 +423,15 @@ def _checked(kind: type, raw: dict[str, Any], where: str) -> Any:
         # As JSON, whose lists may be tuples and whose mappings dataclasses also where nothing else is converted.
         return _adapter(kind).validate_json(json.dumps(raw, default=str))
     except ValidationError as errors:
-        error = errors.errors()[0]
+        found = errors.errors()  # a key that is misspelt is also one that is missing
+        error = next((one for one in found if one["type"] == "unexpected_keyword_argument"), found[0])
     *parents, last = (str(part) for part in error["loc"] if part != "[key]")
     place = f"{'.'.join(parents)} of {where}" if parents else where
     if error["type"] == "missing":
-        raise UserError(f"{place} lacks the key {last!r}; every experiment needs title, dataset and models")
+        needed = "every experiment needs title, dataset and models" if kind is Experiment and not parents else "add it"
+        raise UserError(f"{place} lacks the key {last!r}; {needed}")
     if error["type"] == "unexpected_keyword_argument":
-        parts = {"backbone": Backbone, "training": Training, "attention": Attention, "models": Model}
+        parts = {"backbone": Backbone, "training": Training, "attention": Attention, "models": Model, "tuning": Tuning}
         known = [f.name for f in dataclasses.fields(parts[parents[0]] if parents else kind)]
         raise unknown("key", last, known if parents else [key for key in known if key != "name"], where=place)
     if error["type"] == "literal_error":
@@ -404,15 +472,13 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         _checked(Training, own.training, f"models.{name}.training of {path}")
         run = experiment.run(name)
         check(run, f"models.{name} of {path}")
-        learns = (("augmentation", "its maps are cached once"), ("init", "it keeps the weights it has"))
-        for key, why in (*learns, ("normalise", "its maps are made of normalised pixels")):
-            value = getattr(run.training, key)
-            if run.backbone.frozen and value != getattr(Training, key):
-                place = f"models.{name}.training" if key in own.training else "training"
-                raise UserError(
-                    f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {why}; take {key} out, or "
-                    "write backbone.frozen: false"
-                )
+        for key in UNLEARNT:
+            _check_frozen(run, key, f"models.{name}.training" if key in own.training else "training", path)
+        if run.backbone.frozen and run.input_size != experiment.input_size:
+            raise UserError(
+                f"models.{name}.input_size of {path} is {run.input_size}, but the backbone is frozen: its maps are "
+                "cached once, at the experiment's input_size; take it out, or write backbone.frozen: false"
+            )
     if experiment.backbone.frozen and experiment.backbone.weights is None:
         raise UserError(
             f"backbone.weights of {path} is null and the backbone is frozen: its random weights are kept nowhere, so "
@@ -425,13 +491,94 @@ def _check_models(experiment: Experiment, path: Path) -> None:
         if name not in experiment.models:
             raise unknown("model", name, experiment.models, where=f"ablation of {path}")
         defaults = models.check_options(experiment.run(name).model, {})
-        known = (*(f.name for f in dataclasses.fields(defaults)), "label_vectors")
+        known = [*(f.name for f in dataclasses.fields(defaults)), *BESIDES]
+        known += [f"training.{f.name}" for f in dataclasses.fields(Training) if f.name not in NOT_IN_IDENTITY]
         for axis in axes:
             for part in axis.split("+"):
                 if part not in known:
                     raise unknown("ablation axis", part, known, where=f"ablation.{name} of {path}")
             for value, variant in experiment.variants(name, axis).items():
-                check(variant, f"ablation.{name}.{axis} of {path}, value {value}")
+                where = f"ablation.{name}.{axis} of {path}, value {value}"
+                _checked(Model, {"input_size": variant.input_size}, where)
+                _checked(Backbone, dataclasses.asdict(variant.backbone), where)
+                check(variant, where)
+                for key in UNLEARNT:
+                    _check_frozen(variant, key, f"ablation.{name}.{axis}", path)
+    if experiment.tuning:
+        _check_tuning(experiment, path, check)
+
+
+# What an ablation axis may vary beside a model's options and "training.<key>".
+BESIDES = ("label_vectors", "input_size", "backbone.name")
+
+# What a frozen backbone leaves no room for, and why.
+UNLEARNT = {
+    "augmentation": "its maps are cached once",
+    "init": "it keeps the weights it has",
+    "normalise": "its maps are made of normalised pixels",
+    "frozen_layers": "none of it learns",
+    "frozen_norms": "none of it learns",
+}
+
+
+def _check_frozen(run: RunConfig, key: str, place: str, path: Path) -> None:
+    value = getattr(run.training, key)
+    if run.backbone.frozen and value != getattr(Training, key):
+        raise UserError(
+            f"{place}.{key} of {path} is {value!r}, but the backbone is frozen: {UNLEARNT[key]}; take {key} out, or "
+            "write backbone.frozen: false"
+        )
+
+
+def _check_tuning(experiment: Experiment, path: Path, check: Callable[[RunConfig, str], None]) -> None:
+    """Raise UserError unless each model has ranges of settings that it has, and each value could be trained."""
+    from mlclib import models
+
+    tuning = experiment.tuning
+    if experiment.ablation:
+        raise UserError(f"{path} holds both tuning and ablation: ablate in an experiment of its own, with its settings")
+    for owner in tuning.ranges:
+        if owner not in ("*", *experiment.models):
+            raise unknown("model", owner, ("*", *experiment.models), where=f"tuning.ranges of {path}")
+    for model in experiment.models:
+        run = experiment.run(model)
+        known = [f"training.{f.name}" for f in dataclasses.fields(Training) if f.name not in NOT_IN_IDENTITY]
+        known += [f"options.{key}" for key in models.options_of(run.model)]
+        named = {**tuning.ranges.get("*", {}), **tuning.ranges.get(model, {})}
+        for key, values in named.items():
+            owner = model if key in tuning.ranges.get(model, {}) else "*"
+            if key not in known:
+                raise unknown(f"setting of {model}", key, known, where=f"tuning.ranges.{owner} of {path}")
+            place = f"tuning.ranges.{owner}.{key} of {path}"
+            for value in _tried(values, place):
+                where = f"{place}, value {_text(value)}"
+                with _prefixed(where):
+                    changed = experiment.changed(model, {key: value})
+                check(changed, where)
+                if (part := key.removeprefix("training.")) in UNLEARNT:
+                    _check_frozen(changed, part, f"tuning.ranges.{owner}.training", path)
+        counts = [len(values) for values in named.values() if isinstance(values, list)]
+        if len(counts) == len(named) and math.prod(counts) < tuning.trials:
+            raise UserError(
+                f"tuning.ranges of {path} hold {math.prod(counts)} settings of model {model} and tuning.trials is "
+                f"{tuning.trials}, as many for every model: name more values, or lower tuning.trials"
+            )
+
+
+def _tried(values: Any, place: str) -> list[Any]:
+    """The values that a range of tuning is checked by: all of a list, both ends of a Range."""
+    if isinstance(values, dict):
+        found = _checked(Range, values, place)
+        if found.low >= found.high or (found.log and found.low <= 0):
+            above = " and above 0" if found.log else ""
+            raise UserError(f"low of {place} must be below high{above}, not {found.low:g} with high {found.high:g}")
+        return [found.low, found.high]
+    if not isinstance(values, list) or not values:
+        raise UserError(f"{place} must be a list of values, or a mapping with low, high and log, not {values!r}")
+    try:
+        return _distinct(values)
+    except ValueError as error:
+        raise UserError(f"{place} {error}") from None
 
 
 def _text(value: Any) -> str:

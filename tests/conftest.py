@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share the cores, a wo
 
 TINY = """
 title: A tiny study for tests
-dataset: {name: scenes, train: 24, test: 12, root: ROOT}
+dataset: {name: scenes, train: 24, val: 8, test: 12, root: ROOT}
 input_size: 64
 backbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}
 seeds: [0]

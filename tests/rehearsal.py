@@ -41,6 +41,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
     for model, own in shipped.models.items():
         options = SIZES.get(own.model or model, {})
         models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
+        models[model] |= {"input_size": 64} if own.input_size else {}
     raw = {
         "include": str(ROOT / "experiments" / f"{name}.yaml"),
         "dataset": {"root": str(root)},
@@ -50,6 +51,8 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         "models": models,
         "attention": {"images": [0, 1], "scored": 5, "tried": 2},
     }
+    if shipped.tuning:
+        raw["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
     if not shipped.backbone.frozen:
         raw["backbone"] = {"name": "test_resnet", "weights": None}
     for key, value in changes.items():
@@ -95,8 +98,11 @@ def run_notebook(path: Path, copy: Path, parameters: dict, said: io.StringIO) ->
 def check_pages(study: Study) -> None:
     """Every table, figure and page is there, and none says nan."""
     tables = {path.stem for path in (study.folder / "tables").glob("*.md")}
-    assert "protocols" in tables or not (study.dataset.splits["test"].targets == 1).any()
-    assert "scores" in tables
+    if study.experiment.tuning:
+        assert tables == {"tuning"}
+    else:
+        assert "protocols" in tables or not (study.dataset.splits["test"].targets == 1).any()
+        assert "scores" in tables
     for axis in (f"{model}_{axis}" for model in study.experiment.ablation for axis in study.experiment.axes(model)):
         assert f"ablation_{axis}" in tables
     for path in (study.folder / "tables").glob("*.md"):
@@ -108,8 +114,9 @@ def check_pages(study: Study) -> None:
     looked_at = (
         study.experiment.models if study.experiment.attention.models is None else study.experiment.attention.models
     )
-    assert {f"curves_{model}.png" for model in study.experiment.models} <= figures
-    assert {f"attention-{model}.png" for model in looked_at} <= figures
+    curves = {f"curves_{model}.png" for model in study.experiment.models}
+    assert ({"tuning.png"} if study.experiment.tuning else curves) <= figures
+    assert study.experiment.tuning or {f"attention-{model}.png" for model in looked_at} <= figures
     page = (study.folder / "README.md").read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#]+)\)", page):
         assert "://" in link or (study.folder / link).exists(), link

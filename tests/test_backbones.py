@@ -47,6 +47,33 @@ def test_a_frozen_backbone_learns_nothing_even_in_training_mode():
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "learns"),
+    [("resnet18", 1, "layer2"), ("resnet18", 3, "layer4"), ("tf_efficientnet_lite0", 2, "blocks.3")],
+)
+def test_the_first_stages_and_every_batch_norm_can_stop_learning(name, layer, learns):
+    backbone = Backbone(name)
+    backbone.freeze_part(layer)
+    backbone.train()
+    optimizer = torch.optim.SGD(backbone.parameters(), 0.1, weight_decay=0.1)
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    sum(map.square().mean() for map in backbone(torch.randn(4, 3, 64, 64)).values()).backward()
+    optimizer.step()
+    changed = {key for key, value in backbone.state_dict().items() if not torch.equal(value, before[key])}
+    first = min(row for row, key in enumerate(before) if key.startswith(f"net.{learns}"))
+    later = list(before)[first:]
+    assert changed <= set(later)
+    assert all(key in changed or key.endswith("bias") for key in later)  # a branch that starts at 0 hands none back
+
+    norms = Backbone(name)
+    norms.freeze_part(norms=True)
+    norms.train()
+    norms(torch.randn(4, 3, 64, 64))
+    assert not any(m.training for m in norms.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    still = {id(p) for m in norms.modules() if isinstance(m, torch.nn.BatchNorm2d) for p in m.parameters()}
+    assert {id(p) for p in norms.parameters() if not p.requires_grad} == still != set()
+
+
 def test_the_offline_weights_know_the_classes_of_imagenet():
     data = pytest.importorskip("skimage.data")
     mean, std, interpolation = preprocessing("tf_efficientnet_lite0")

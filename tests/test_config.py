@@ -19,6 +19,10 @@ def axes(text):
     return PLAIN + f"ablation: {{msrn: {text}}}\n"
 
 
+def ranges(text, trials=4):
+    return PLAIN + f"tuning: {{trials: {trials}, ranges: {text}}}\n"
+
+
 def written(tmp_path, text=PLAIN):
     path = tmp_path / "own.yaml"
     path.write_text(text, encoding="utf-8")
@@ -97,6 +101,41 @@ def written(tmp_path, text=PLAIN):
         (axes("{width: []}"), ["ablation.msrn.width", "one or more"]),
         (axes("{width: [4, 4]}"), ["ablation.msrn.width", "must not hold 4 twice"]),
         (axes("{width: 4}"), ["ablation.msrn.width", "must be a list"]),
+        # Ranges of tuning.
+        (PLAIN + "tuning: {trails: 3}\n", ["unknown key 'trails' in tuning", "did you mean 'trials'"]),
+        (PLAIN + "tuning: {trials: 3}\n", ["tuning of", "own.yaml", "lacks the key 'ranges'"]),
+        (PLAIN + "tuning: [3]\n", ["tuning of", "mapping"]),
+        (ranges("{}"), ["tuning.ranges of", "one or more"]),
+        (ranges("{'*': {training.epochs: [1, 2]}}", 1), ["tuning.trials", "greater than or equal to 2"]),
+        (ranges("{mrsn: {training.epochs: [1, 2]}}"), ["unknown model 'mrsn' in tuning.ranges", "did you mean 'msrn'"]),
+        (ranges("{'*': {training.epoch: [1, 2]}}"), ["'training.epoch' in tuning.ranges.*", "'training.epochs'"]),
+        (ranges("{'*': {training.workers: [1, 2]}}"), ["'training.workers' in tuning.ranges.*"]),  # changes no result
+        (ranges("{'*': {options.width: [4, 8, 16, 32]}}"), ["unknown setting of gmp 'options.width'"]),
+        (
+            ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.widht: [4]}}", 2),
+            ["'options.widht' in tuning.ranges.msrn", "'options.width'"],
+        ),
+        (
+            ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.width: [4, x]}}", 2),
+            ["tuning.ranges.msrn.options.width of", "value x", "'x'"],
+        ),
+        (ranges("{'*': {training.epochs: [1, 0]}}"), ["tuning.ranges.*.training.epochs of", "value 0", "equal to 1"]),
+        (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["ranges.*.training.epochs", "whole number"]),
+        (ranges("{'*': {training.epochs: [2, 2]}}"), ["tuning.ranges.*.training.epochs", "must not hold 2 twice"]),
+        (ranges("{'*': {training.epochs: []}}"), ["tuning.ranges.*.training.epochs", "a list of values"]),
+        (ranges("{'*': {training.epochs: 3}}"), ["tuning.ranges.*.training.epochs", "a list of values", "not 3"]),
+        (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["'lo' in tuning.ranges.*.training.momentum"]),
+        (ranges("{'*': {training.momentum: {low: 0.1}}}"), ["ranges.*.training.momentum", "lacks the key 'high'"]),
+        (ranges("{'*': {training.momentum: {low: 0.1, high: 1}}}"), ["training.momentum", "value 1.0", "less than 1"]),
+        (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["low of tuning.ranges.*", "below high"]),
+        (ranges("{'*': {training.momentum: {low: 0, high: 0.9, log: true}}}"), ["training.momentum", "above 0"]),
+        (ranges("{'*': {training.epochs: [1, 2, 3]}}"), ["3 settings of model gmp", "tuning.trials is 4"]),
+        (ranges("{msrn: {training.momentum: {low: 0, high: 0.9}}}"), ["settings of model gmp", "tuning.trials is 4"]),
+        (
+            FROZEN + ranges("{'*': {training.augmentation: [none, msrn]}}", 2),
+            ["tuning.ranges.*.training.aug", "frozen"],
+        ),
+        (axes("{width: [4]}") + "tuning: {trials: 2, ranges: {'*': {training.epochs: [1, 2]}}}\n", ["both tuning and"]),
         # Data sets and their options, without any data.
         (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
         (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "option 'trian'", "did you mean 'train'"]),
@@ -122,6 +161,11 @@ def written(tmp_path, text=PLAIN):
         (FROZEN + PLAIN + "training: {init: a}\n", ["training.init of", "own.yaml", "frozen"]),
         (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp.training.init", "frozen"]),
         (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp.training.augmentation", "frozen"]),
+        (
+            FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
+            ["gmp.training.frozen_layers", "none of it learns"],
+        ),
+        (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
         ("", ["own.yaml is empty"]),
         ("# title: t\n", ["own.yaml is empty"]),

@@ -18,7 +18,7 @@ from mlclib import config, models
 from mlclib.runs.study import Study
 from mlclib.tables import performance
 
-SCENES = {"train": 24, "test": 12}
+SCENES = {"train": 24, "val": 8, "test": 12}
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,30 @@ def test_images_without_labels_are_shared_out_too():
     assert np.bincount(parts).tolist() == [5, 3, 2]
 
 
+def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validation(tmp_path):
+    whole = load(
+        tmp_path,
+        rows(400).replace("path,", "split,path,", 1).replace("\n", "\ntrain,")[: -len("train,")] + "test,t.jpg,1,0,0\n",
+    )
+    apart = load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.25)
+    train, val = apart.splits["train"], apart.splits["val"]
+    assert sorted(train.names + val.names) == sorted(whole.splits["train"].names) and len(val) == 100
+    assert apart.splits["test"].names == whole.splits["test"].names
+    share = (val.targets == 1).sum(0) / (whole.splits["train"].targets == 1).sum(0)
+    assert share == pytest.approx([0.25] * 3, abs=0.02)
+    of = dict(zip(whole.splits["train"].names, whole.splits["train"].targets.tolist(), strict=True))
+    assert [of[name] for name in val.names] == val.targets.tolist()
+    assert "100 of 400 training images set apart for validation by iterative stratification, seed 0" in apart.notes
+    other = load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.25, val_seed=1)
+    assert other.splits["val"].names != val.names and other.checksum() != apart.checksum()
+    with pytest.raises(UserError, match="val_share 0.001 .* into 400 and 0"):
+        load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.001)
+    with pytest.raises(UserError, match="has a validation part of its own"):
+        datasets.load("scenes", tmp_path / "scenes", train=3, val=1, test=1, val_share=0.5)
+    with pytest.raises(UserError, match="option val_share of data set 'folder'"):
+        datasets.load("folder", tmp_path, val_share=1)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

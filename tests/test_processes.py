@@ -23,7 +23,7 @@ from mlclib.training.trainer import Interrupted, Trainer
 ROOT = Path(__file__).parents[1]
 LEARNING = """
 title: A backbone with batch norm that learns
-dataset: {name: scenes, train: 26, test: 11, root: ROOT}
+dataset: {name: scenes, train: 26, val: 7, test: 11, root: ROOT}
 input_size: 64
 backbone: {name: test_resnet, weights: null, frozen: false}
 seeds: [0]

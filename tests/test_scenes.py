@@ -29,13 +29,13 @@ def files(root) -> dict[str, bytes]:
 def root(tmp_path_factory):
     """A set large enough to be drawn in several processes, and for frequencies."""
     root = tmp_path_factory.mktemp("scenes") / "set"
-    scenes.load(root, train=300, test=100)
+    scenes.load(root, train=300, val=40, test=100)
     return root
 
 
 @pytest.fixture(scope="module")
 def dataset(root):
-    return scenes.load(root, train=300, test=100)
+    return scenes.load(root, train=300, val=40, test=100)
 
 
 def test_an_image_is_the_same_in_any_order_and_in_another_process():
@@ -53,15 +53,15 @@ def test_seed_split_and_index_each_give_another_image():
 
 
 def test_a_set_drawn_in_processes_is_the_set_drawn_in_one(root, tmp_path):
-    scenes.load(tmp_path / "few", train=6, test=3)  # too few for processes
+    scenes.load(tmp_path / "few", train=6, val=1, test=3)  # too few for processes
     few = files(tmp_path / "few")
-    for name in (*(f"train_{i:05d}" for i in range(6)), *(f"test_{i:05d}" for i in range(3))):
+    for name in (*(f"train_{i:05d}" for i in range(6)), *(f"test_{i:05d}" for i in range(3)), "val_00000"):
         assert few[f"images/{name}.jpg"] == (root / "images" / f"{name}.jpg").read_bytes()
 
 
 def test_splits_have_the_sizes_asked_for_and_stored_images_the_side(dataset):
     assert dataset.name == "scenes" and dataset.labels == scenes.LABELS
-    assert {k: len(s) for k, s in dataset.splits.items()} == {"train": 300, "test": 100}
+    assert {k: len(s) for k, s in dataset.splits.items()} == {"train": 300, "val": 40, "test": 100}
     for split in dataset.splits.values():
         assert split.targets.shape == (len(split), len(scenes.LABELS)) and split.targets.dtype == np.int8
         with Image.open(split.paths[-1]) as picture:
@@ -131,19 +131,19 @@ def test_every_thing_of_every_place_can_be_drawn_there():
 
 def test_a_drawn_set_is_not_drawn_again(root, dataset, monkeypatch):
     monkeypatch.setattr(scenes, "draw_scene", lambda *_: pytest.fail("it drew"))
-    assert scenes.load(root, train=300, test=100).checksum() == dataset.checksum()
+    assert scenes.load(root, train=300, val=40, test=100).checksum() == dataset.checksum()
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"train": 4}, {"test": 3}, "version"])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"train": 4}, {"val": 0}, {"test": 3}, "version"])
 def test_another_seed_size_or_version_draws_the_set_anew(tmp_path, monkeypatch, change):
-    scenes.load(tmp_path / "s", train=3, test=2)
+    scenes.load(tmp_path / "s", train=3, val=1, test=2)
     before = files(tmp_path / "s")
     if change == "version":
         monkeypatch.setattr(scenes, "VERSION", scenes.VERSION + 1)
-    asked = {"train": 3, "test": 2, "seed": 0} | (change if isinstance(change, dict) else {})
+    asked = {"train": 3, "val": 1, "test": 2, "seed": 0} | (change if isinstance(change, dict) else {})
     scenes.load(tmp_path / "s", **asked)
     after = files(tmp_path / "s")
-    assert len(after) == asked["train"] + asked["test"] + 1  # images of the former set do not linger
+    assert len(after) == asked["train"] + asked["val"] + asked["test"] + 1  # images of the former set do not linger
     assert after["scenes.json"] != before["scenes.json"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".s.lock", "s"]
 
@@ -158,14 +158,14 @@ def test_interrupted_drawing_leaves_nothing_half(tmp_path, monkeypatch):
 
     monkeypatch.setattr(scenes, "_draw_to", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        scenes.load(whole, train=4, test=1)
+        scenes.load(whole, train=4, val=1, test=1)
     assert not whole.exists()
     monkeypatch.undo()
-    assert len(scenes.load(whole, train=4, test=1).splits["train"]) == 4
+    assert len(scenes.load(whole, train=4, val=1, test=1).splits["train"]) == 4
     kept = files(whole)
     monkeypatch.setattr(scenes, "_draw_to", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        scenes.load(whole, train=5, test=1)
+        scenes.load(whole, train=5, val=1, test=1)
     assert files(whole) == kept  # an interrupted redrawing leaves the former set
 
 
@@ -174,24 +174,24 @@ def test_killed_drawing_is_begun_again(tmp_path):
         "import os, sys; from mlclib.datasets import scenes; real = scenes._draw_to\n"
         "def kill(folder, seed, split, index):\n"
         "    return os._exit(9) if index == 2 else real(folder, seed, split, index)\n"
-        "scenes._draw_to = kill; scenes.load(sys.argv[1], train=4, test=1)"
+        "scenes._draw_to = kill; scenes.load(sys.argv[1], train=4, val=1, test=1)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")]).returncode == 9
     assert not (tmp_path / "s").exists()
-    assert len(scenes.load(tmp_path / "s", train=4, test=1).splits["train"]) == 4
+    assert len(scenes.load(tmp_path / "s", train=4, val=1, test=1).splits["train"]) == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == [".s.lock", "s"]
 
 
 def test_a_missing_file_is_named(tmp_path):
-    scenes.load(tmp_path / "s", train=3, test=1)
+    scenes.load(tmp_path / "s", train=3, val=1, test=1)
     (tmp_path / "s" / "images" / "train_00001.jpg").unlink()
     with pytest.raises(UserError, match=r"train_00001\.jpg is missing.*delete the folder"):
-        scenes.load(tmp_path / "s", train=3, test=1)
+        scenes.load(tmp_path / "s", train=3, val=1, test=1)
 
 
 @pytest.mark.parametrize("name, text", [("letter.txt", "mine"), ("scenes.json", json.dumps({"images": []}))])
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match="holds files but no scenes"):
-        scenes.load(tmp_path, train=3, test=1)
+        scenes.load(tmp_path, train=3, val=1, test=1)
     assert (tmp_path / name).read_text() == text

@@ -102,7 +102,7 @@ def test_hidden_test_labels_give_dashes_only(tmp_path):
 def test_a_selection_that_was_not_kept_gives_dashes(models):
     assert shown(performance.scores(models, selection="ema"), 0, "mAP").text == "—"
     assert "moving average" in performance.scores(models, selection="ema").caption
-    with pytest.raises(UserError, match="unknown selection 'frist'.*best, ema, last"):
+    with pytest.raises(UserError, match="unknown selection 'frist'.*best, chosen, ema, last"):
         performance.scores(models, selection="frist")
 
 

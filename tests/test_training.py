@@ -71,10 +71,10 @@ class ToyModel(torch.nn.Module):
 RECIPE = config.Training(epochs=3, batch_size=8, learning_rate=0.05, threads=1)
 
 
-def trained(folder, recipe=RECIPE, seed=0, **model):
+def trained(folder, recipe=RECIPE, seed=0, val=None, **model):
     torch.manual_seed(seed)
     net = ToyModel(**model)
-    trainer = Trainer(net, Toy(), Toy(20, 1), recipe, seed, folder)
+    trainer = Trainer(net, Toy(), Toy(20, 1), recipe, seed, folder, val=val)
     return net, trainer, trainer.run()
 
 
@@ -105,11 +105,14 @@ def test_training_learns(tmp_path):
     assert state.history[-1]["loss"] < 0.6 * state.history[0]["loss"]
 
 
-@pytest.mark.parametrize("recipe", [{}, {"optimizer": "sgd"}, {"ema": 0.9}, {"accumulate": 2}], ids=str)
+PARTS = [({}, 0), ({"optimizer": "sgd"}, 0), ({"ema": 0.9}, 0), ({"accumulate": 2}, 0), ({"ema": 0.9}, 15)]
+
+
+@pytest.mark.parametrize(("recipe", "val"), PARTS, ids=str)
 @pytest.mark.parametrize("step", [1, 5, 12])
-def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, step, monkeypatch):
-    recipe = replace(RECIPE, **recipe)
-    whole, _, undisturbed = trained(tmp_path / "whole", recipe)
+def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, val, step, monkeypatch):
+    recipe, val = replace(RECIPE, **recipe), Toy(val, 2) if val else None
+    whole, _, undisturbed = trained(tmp_path / "whole", recipe, val=val)
 
     stopped, original = [0], Trainer._step
 
@@ -121,14 +124,52 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, ste
 
     monkeypatch.setattr(Trainer, "_step", stopping)
     with pytest.raises(Interrupted, match="the same command goes on from there"):
-        trained(tmp_path / "cut", recipe)
-    again, trainer, state = trained(tmp_path / "cut", recipe)
+        trained(tmp_path / "cut", recipe, val=val)
+    again, trainer, state = trained(tmp_path / "cut", recipe, val=val)
     assert stopped[0] == 15  # no step was done twice
     assert same(whole, again)
     assert without_times(state.history) == without_times(undisturbed.history)
-    assert torch.equal(state.best_logits, undisturbed.best_logits)
-    if recipe.ema:
-        assert torch.equal(state.ema_logits, undisturbed.ema_logits)
+    kept = {"last", "ema"} if recipe.ema else {"last"}
+    assert set(state.logits) == kept | {"chosen" if val else "best"} and set(state.val) == (
+        kept | {"chosen"} if val else set()
+    )
+    for found, expected in ((state.logits, undisturbed.logits), (state.val, undisturbed.val)):
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_with_a_validation_part_the_test_images_are_scored_once_when_the_last_epoch_is_done(tmp_path, monkeypatch):
+    scored, original = [], Trainer.evaluate
+
+    def noting(self, data, model=None):
+        scored.append((len(data), self.state.epoch))
+        return original(self, data, model)
+
+    monkeypatch.setattr(Trainer, "evaluate", noting)
+    _, _, state = trained(tmp_path / "a", val=Toy(15, 2))
+    assert [epoch for size, epoch in scored if size == 15] == [0, 1, 2]
+    assert [epoch for size, epoch in scored if size == 20] == [3, 3]  # by the last weights and by the chosen ones
+    assert "best" not in state.logits and not any(column.startswith("test") for column in state.history[0])
+
+    scored.clear()
+    _, _, watched = trained(tmp_path / "b", replace(RECIPE, watch_test=True), val=Toy(15, 2))
+    assert [epoch for size, epoch in scored if size == 20] == [0, 1, 2, 3]
+    assert [row["mAP"] for row in watched.history] == [row["mAP"] for row in state.history]
+    assert watched.best_mAP == max(row["test_mAP"] for row in watched.history)
+
+
+def test_the_epoch_is_chosen_by_the_validation_images_alone(tmp_path):
+    """Validation targets turned round choose the epoch that learnt least; its weights score the test images."""
+    against = Toy(15, 2)
+    against.targets = -against.targets
+    recipe = replace(RECIPE, epochs=6)
+    net, trainer, state = trained(tmp_path, recipe, val=against)
+    scores = [row["mAP"] for row in state.history]
+    assert state.chosen_epoch == 1 + int(np.argmax(scores)) < 6
+    kept = {key: value.clone() for key, value in net.state_dict().items()}
+    net.load_state_dict(state.chosen_weights)
+    assert torch.equal(trainer.evaluate(Toy(20, 1), net), state.logits["chosen"])
+    net.load_state_dict(kept)
+    assert torch.equal(trainer.evaluate(Toy(20, 1), net), state.logits["last"])
 
 
 def test_accumulated_parts_of_a_batch_give_the_loss_of_the_whole(tmp_path):

@@ -92,6 +92,41 @@ def test_ids_that_are_nowhere_are_refused(tmp_path):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
 
 
+def test_a_division_of_one_s_own_parts_the_images_of_trainval(tmp_path):
+    lists = {"trainval": ["2008_000001", "2008_000002", "2008_000003", "2008_000004"]}
+    devkit(tmp_path, 2012, lists, {("2008_000003", "cow"): 1})
+    table = tmp_path / "mine.csv"
+    table.write_text("image,part\n2008_000004,test\n2008_000003,train\n2008_000001,train\n")
+    data = datasets.load("voc2012", tmp_path, parts=table)
+    assert {part: split.names for part, split in data.splits.items()} == {
+        "train": ["2008_000001", "2008_000003"], "test": ["2008_000004"]
+    }  # fmt: skip
+    assert data.splits["train"].targets[1, voc.LABELS.index("cow")] == 1
+    assert data.notes == ("3 images of VOC 2012 trainval, divided into training and test images by mine.csv",)
+    with pytest.raises(UserError, match="take ids, train and test out of the options"):
+        datasets.load("voc2012", tmp_path, parts=table, train="train")
+    table.write_text("image,part\n2008_000009,test\n")
+    with pytest.raises(UserError, match="'2008_000009' of the part 'test': expected an image of VOC 2012 trainval"):
+        datasets.load("voc2012", tmp_path, parts=table)
+    table.write_text("image,part\n2008_000001,train\n")
+    with pytest.raises(UserError, match="names no image of the part 'test'"):
+        datasets.load("voc2012", tmp_path, parts=table)
+
+
+def test_two_years_together_hold_the_images_of_both_in_each_part(tmp_path):
+    devkit(tmp_path)
+    lists = {"trainval": ["2008_000001", "2008_000002"], "train": ["2008_000001"], "val": ["2008_000002"]}
+    devkit(tmp_path, 2012, lists, {("2008_000002", "cow"): 1})
+    data = datasets.load("voc2007+2012", tmp_path)
+    assert data.splits["train"].names == ["000001", "000002", "2008_000001"]
+    assert data.splits["test"].names == ["000003", "2008_000002"]
+    assert data.splits["test"].targets[1, voc.LABELS.index("cow")] == 1 and len(data.splits["test"].boxes) == 2
+    (tmp_path / "parts.csv").write_text("image,part\n2008_000002,train\n2008_000001,test\n")
+    other = datasets.load("voc2007+2012", tmp_path, parts2012=str(tmp_path / "parts.csv"))
+    assert other.splits["test"].names == ["000003", "2008_000001"]
+    assert other.checksum() != data.checksum()
+
+
 def test_voc2012_test_has_no_labels_and_says_so(tmp_path):
     folder = devkit(tmp_path, 2012, {"trainval": ["2008_000001"], "test": ["2008_000002"]}, {})
     for label in voc.LABELS:

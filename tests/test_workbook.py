@@ -84,7 +84,7 @@ def test_a_failing_run_is_a_sentence_and_the_others_go_on(tiny_study, tmp_path):
     path = tmp_path / "broken.yaml"
     text = f"""
 title: One model of two cannot be trained
-dataset: {{name: scenes, train: 24, test: 12, root: {tiny_study.root}}}
+dataset: {{name: scenes, train: 24, val: 8, test: 12, root: {tiny_study.root}}}
 input_size: 64
 backbone: {{name: tf_efficientnet_lite0, weights: offline, frozen: true}}
 training: {{epochs: 1, batch_size: 8, threads: 1}}

@@ -1,9 +1,9 @@
 """The data sets by name: `load(name, root, **options)` gives images, targets, label names and boxes.
 
 Every reader is a module with `LABELS` (but for `folder`, whose labels are the user's own) and
-`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options.  It also tells how
-the data is got (`ARCHIVES`, or `BY_HAND` in words) and how many images published figures rest on (`PUBLISHED`).
-Readers are imported when asked for.
+`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options, beside those that
+every data set has (`COMMON`).  It also tells how the data is got (`ARCHIVES`, or `BY_HAND` in words) and how many
+images published figures rest on (`PUBLISHED`).  Readers are imported when asked for.
 """
 
 import importlib
@@ -11,11 +11,13 @@ import inspect
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlclib.common.errors import UserError, choices, misfit, unknown
-from mlclib.datasets.base import Archive, Dataset, Split
+from mlclib.datasets import stratify
+from mlclib.datasets.base import Archive, Dataset, Seed, Split
 
 __all__ = ["NAMES", "Dataset", "Split", "archives", "by_hand", "check_options", "labels_of", "load"]
 
@@ -23,12 +25,15 @@ _READERS: dict[str, tuple[str, dict[str, object]]] = {
     "scenes": ("scenes", {}),
     "voc2007": ("voc", {"year": 2007}),
     "voc2012": ("voc", {"year": 2012}),
+    "voc2007+2012": ("voc_years", {}),
     "coco2014": ("coco", {}),
     "nuswide": ("nuswide", {}),
     "apparel": ("apparel", {}),
     "folder": ("folder", {}),
 }
 NAMES = tuple(_READERS)
+# Options of every data set: the share of the training images that becomes the split "val", and the seed it is drawn by.
+COMMON = {"val_share": Annotated[float, Field(gt=0, lt=1)], "val_seed": Seed}
 
 
 def _reader(name: str) -> tuple[object, dict[str, object]]:
@@ -41,12 +46,16 @@ def _reader(name: str) -> tuple[object, dict[str, object]]:
 def load(name: str, root: str | Path, **options: object) -> Dataset:
     """Read the data set `name` from the folder `root`; its images are opened later, one by one.
 
-    `options` are the keyword arguments of the reader's own `load`. Raises UserError for an unknown
+    `options` are the keyword arguments of the reader's own `load`, and `COMMON`. Raises UserError for an unknown
     data set or option, and for a folder that lacks a file (which it names).
     """
     check_options(name, options)
     module, fixed = _reader(name)
-    return module.load(Path(root), **fixed, **options)
+    own = {key: value for key, value in options.items() if key not in COMMON}
+    dataset = module.load(Path(root), **fixed, **own)
+    if "val_share" not in options:
+        return dataset
+    return stratify.set_apart(dataset, options["val_share"], options.get("val_seed", 0))
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
@@ -55,8 +64,8 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     """
     module, fixed = _reader(name)
     parameters = inspect.signature(module.load).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed]
-    kinds = typing.get_type_hints(module.load, include_extras=True)
+    known = [*(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed), *COMMON]
+    kinds = {**typing.get_type_hints(module.load, include_extras=True), **COMMON}
     for key, value in options.items():
         if key not in known:
             raise unknown("option", key, known, f"data set {name!r}")

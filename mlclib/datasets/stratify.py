@@ -3,9 +3,13 @@
 Source: Sechidis, Tsoumakas, Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011, algorithm 1.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+
+from mlclib.common.errors import UserError
+from mlclib.datasets.base import Dataset, Split
 
 
 def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -40,3 +44,32 @@ def _neediest(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -
     best = np.flatnonzero(first == first.max())
     best = best[second[best] == second[best].max()]
     return int(best[0] if len(best) == 1 else rng.choice(best))
+
+
+def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """The data set with `share` of its training images as the split "val".
+
+    Raises UserError where it has a validation part of its own, and where nothing would be left on one side.
+    """
+    if "val" in dataset.splits:
+        raise UserError(f"data set {dataset.name} has a validation part of its own: take val_share out of its options")
+    train = dataset.splits["train"]
+    parts = split(train.targets == 1, (1 - share, share), seed)
+    kept, val = (np.flatnonzero(parts == part) for part in (0, 1))
+    if not len(kept) or not len(val):
+        raise UserError(
+            f"val_share {share} of data set {dataset.name} divides its {len(train)} training images into {len(kept)} "
+            f"and {len(val)}: choose another share"
+        )
+    note = (
+        f"{len(val):,} of {len(train):,} training images set apart for validation by iterative stratification, "
+        f"seed {seed}"
+    )
+    splits = {**dataset.splits, "train": _rows(train, kept), "val": _rows(train, val)}
+    return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
+
+
+def _rows(whole: Split, rows: np.ndarray) -> Split:
+    boxes = whole.boxes and [whole.boxes[row] for row in rows]
+    names, paths = ([values[row] for row in rows] for values in (whole.names, whole.paths))
+    return Split(names, paths, whole.targets[rows], boxes)

@@ -75,7 +75,13 @@ ARCHIVES = {
 
 
 def load(
-    root: str | Path, *, year: int, ids: str | Path | None = None, train: List = "trainval", test: List = "test"
+    root: str | Path,
+    *,
+    year: int,
+    ids: str | Path | None = None,
+    train: List = "trainval",
+    test: List = "test",
+    parts: str | Path | None = None,
 ) -> Dataset:
     """Read VOC `year` from `root`: the folder that holds VOCdevkit, VOCdevkit itself, or its VOC<year>.
 
@@ -83,11 +89,17 @@ def load(
     without the evaluation server as train="train", test="val".
     ids: a CSV with the columns image and split (the name of a list), or a text file with an id a line;
     only these images are used, in the order of the official lists.
+    parts: in place of these three, a CSV with the columns image and part (train, val, test): a division of one's own
+    of images of the official list trainval.
     Targets are the lists' marks: 1, 0 difficult, -1. The test labels of VOC 2012 are not public, so its
     targets are all 0. Boxes are those of objects not marked difficult.
     Raises UserError for a missing or malformed file, and an id that is in no list.
     """
     folder = _devkit(Path(root), year)
+    if parts is not None:
+        if (ids, train, test) != (None, "trainval", "test"):
+            raise UserError(f"parts divides VOC {year} by itself: take ids, train and test out of the options")
+        return _divided(folder, year, Path(parts))
     wanted = _read_ids(Path(ids)) if ids is not None else set()
     splits, notes, used = {}, [], set()
     for key, name in (("train", train), ("test", test)):
@@ -108,6 +120,27 @@ def load(
             f"{ids} names the image {image!r}, which is not in VOC {year} {place or f'{train} or {test}'} in {folder}"
         )
     return Dataset(f"voc{year}", LABELS, splits, tuple(notes))
+
+
+def _divided(folder: Path, year: int, parts: Path) -> Dataset:
+    """The images of trainval that the table `parts` names, each in its part."""
+    named = _read_ids(parts, "part")
+    known = _words(folder / "ImageSets" / "Main" / "trainval.txt", f"the image ids of VOC {year} trainval, one a line")
+    for image, part in sorted(named):
+        if image not in set(known) or part not in ("train", "val", "test"):
+            raise UserError(
+                f"{parts} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
+                f"{folder}, and train, val or test"
+            )
+    splits = {}
+    for key in ("train", "val", "test"):
+        names = [name for name in known if (name, key) in named]
+        if names:
+            splits[key], _ = _split(folder, year, "trainval", names)
+        elif key != "val":
+            raise UserError(f"{parts} names no image of the part {key!r}")
+    note = f"{len(named):,} images of VOC {year} trainval, divided into training and test images by {parts.name}"
+    return Dataset(f"voc{year}", LABELS, splits, (note,))
 
 
 def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:
@@ -145,18 +178,20 @@ def _words(path: Path, what: str) -> list[str]:
         raise UserError(f"cannot read {path}, expected there: {what}") from error
 
 
-def _read_ids(path: Path) -> set[tuple[str, str]]:
-    """The wanted (id, list) pairs; the list is "" where the file does not name one."""
+def _read_ids(path: Path, column: str = "split") -> set[tuple[str, str]]:
+    """The wanted (id, list) pairs; the list, of the second `column`, is "" where the file does not name one."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}, expected there: image ids, one a line, or columns image,split") from error
-    if rows and rows[0] == ["image", "split"]:
+        raise UserError(
+            f"cannot read {path}, expected there: image ids, one a line, or columns image,{column}"
+        ) from error
+    if rows and rows[0] == ["image", column]:
         rows = rows[1:]
     for row in rows:
         if len(row) > 2:
-            raise UserError(f"{path}: expected an image id a line, or image,split; got {','.join(row)!r}")
+            raise UserError(f"{path}: expected an image id a line, or image,{column}; got {','.join(row)!r}")
     return {(row[0], row[1] if len(row) == 2 else "") for row in rows}
 
 

@@ -33,6 +33,7 @@ class Backbone(nn.Module):
     def __init__(self, name: str, weights: str | Path | None = None, layers: tuple[int, ...] = (2, 3, 4)):
         super().__init__()
         self.name, self.layers, self.frozen = name, tuple(sorted(layers)), False
+        self._still: list[nn.Module] = []  # what learns nothing although the rest does
         options = {"features_only": True, "out_indices": tuple(layer - 5 for layer in self.layers)}
         if _known(name).fixed_input_size:
             options["strict_img_size"] = False
@@ -65,8 +66,32 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         return self.eval()
 
+    def freeze_part(self, layer: int = 0, norms: bool = False) -> None:
+        """Stop learning in the first stages, up to that of `layer` (1 to 4), and with `norms` in every batch norm.
+
+        Raises UserError for a backbone that has no such stage.
+        """
+        modules = dict(self.net.named_modules())
+        if layer:
+            stages = [each["module"] for each in self.net.feature_info.info if each["reduction"] == 2 ** (layer + 1)]
+            stage = next((name for name in (*stages, *(s.replace(".", "_") for s in stages)) if name in modules), None)
+            if stage is None:
+                raise UserError(f"backbone {self.name} has no stage of stride {2 ** (layer + 1)} to freeze up to")
+            names = list(modules)  # in the order in which they compute
+            last = max(row for row, name in enumerate(names) if f"{name}.".startswith(f"{stage}."))
+            above = {"", *(stage[:end] for end, letter in enumerate(stage) if letter == ".")}  # these hold later ones
+            self._still += [modules[name] for name in names[: last + 1] if name not in above]
+        if norms:
+            kind = nn.modules.batchnorm._BatchNorm
+            self._still += [module for module in modules.values() if isinstance(module, kind)]
+        for module in self._still:
+            module.requires_grad_(False)
+
     def train(self, mode: bool = True) -> "Backbone":
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        for module in self._still:
+            module.eval()
+        return self
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...], str]:

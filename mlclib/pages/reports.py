@@ -10,7 +10,10 @@ from mlclib.runs.study import Study
 # Named in a README, not shown in it: an experiment may have dozens, and git does not track them.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
 # Tables are shown in this order, by the beginning of their names, then by name.
-ORDER = ("scores", "further", "published", "per_class", "ablation", "protocols")
+ORDER = (
+    "leaderboard", "pairs", "scores", "tuning", "gap", "further", "published", "per_class", "ablation", "protocols",
+)  # fmt: skip
+FINDINGS = "tables/findings.md"
 
 
 def write(study: Study, shown: Collection[str]) -> Path:
@@ -22,6 +25,7 @@ def write(study: Study, shown: Collection[str]) -> Path:
     command = f"make reproduce EXPERIMENT={experiment.name}"
     parts = [
         f"# {experiment.title}",
+        findings(folder) if FINDINGS in shown else "",
         "\n".join(f"- {note}" for note in experiment.notes),
         f"Made by `{command}` from `experiments/{experiment.name}.yaml`; where the data set is elsewhere, add "
         "`DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with the runs that each row or "
@@ -39,9 +43,15 @@ def write(study: Study, shown: Collection[str]) -> Path:
     return folder / "README.md"
 
 
+def findings(folder: Path) -> str:
+    """What the runs of an experiment say, as 05_tables found it, in Markdown; empty where it did not run."""
+    path = folder / FINDINGS
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
 def tables_of(folder: Path) -> list[Path]:
     """The md files of an experiment's tables, in the order to show them."""
-    found = list((folder / "tables").glob("*.md"))
+    found = [path for path in (folder / "tables").glob("*.md") if path.with_suffix(".csv").exists()]
     rank = {
         path: next((i for i, start in enumerate(ORDER) if path.stem.startswith(start)), len(ORDER)) for path in found
     }

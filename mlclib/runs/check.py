@@ -31,7 +31,7 @@ from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 from mlclib.models import backbones
 from mlclib.models.base import Classifier
-from mlclib.runs import store
+from mlclib.runs import store, tuning
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.settings import PRECISION, check_precision, settled
@@ -166,6 +166,8 @@ def to_train(study: Study, findings: list[Finding], force: bool = False) -> dict
     seen = set()
     with _noted(findings):
         study.dataset  # noqa: B018 read here, so that what it lacks is said once
+        if study.experiment.tuning:
+            study.trials(next(iter(study.experiment.models)))  # the same of its validation part
         for model, run in asked(study.experiment):
             for seed in study.experiment.seeds:
                 folder, current = json.dumps([run.identity(), seed]), False
@@ -260,16 +262,22 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
 def estimate(
     model: str, asked: list[RunConfig], step: Step, dataset: Dataset, shown: int = 0, cores: int | None = None
 ) -> Estimate:
-    """What these runs of one recipe take, from a step of theirs; shown: images that attention looks at, in all."""
+    """What these runs, alike but for their epochs, take, from a step of theirs.
+
+    shown: images that attention looks at, in all.
+    """
     recipe = asked[0].training
     sizes = {part: len(split) for part, split in dataset.splits.items()}
     learn, look = (_with_loading(seconds, step, recipe.workers, cores) for seconds in (step.learn, step.look))
-    passes = recipe.epochs * sizes["test"] * (2 if recipe.ema else 1) + sizes.get("val", 0)
-    seconds = len(asked) * (recipe.epochs * sizes["train"] * learn + passes * look) + shown * step.show
-    scores = 4 * len(dataset.labels) * sizes["test"] * (3 if recipe.ema else 2)  # of the last epoch, the best, averaged
-    validated = 4 * len(dataset.labels) * sizes.get("val", 0)
-    folder = step.state + int(PACKED * (scores + validated))
-    checkpoint = step.state + step.averaged + step.slots + scores
+    test, val = sizes["test"], sizes.get("val", 0)
+    watched, weights = recipe.watch_test or not val, 2 if recipe.ema else 1
+    each, end = weights * (val + watched * test), (not watched) * weights * test + bool(val) * test
+    epochs = sum(run.training.epochs for run in asked)
+    seconds = epochs * (sizes["train"] * learn + each * look) + len(asked) * end * look + shown * step.show
+    kept = test * (weights + watched + bool(val)) + val * (weights + 1)  # of the last epoch, averaged, best, chosen
+    scores = 4 * len(dataset.labels) * kept
+    folder = step.state + int(PACKED * scores)
+    checkpoint = step.state * (2 if val else 1) + step.averaged + step.slots + scores
     return Estimate(
         model=model,
         runs=len(asked),
@@ -312,6 +320,8 @@ def _model(study: Study, model: str, asked: list[RunConfig], findings: list[Find
 
 def asked(setting: Experiment) -> list[tuple[str, RunConfig]]:
     """Every configuration that the experiment asks for, with the model that it counts as."""
+    if setting.tuning:
+        return [(model, run) for model in setting.models for run in tuning.trials(setting, model)]
     asked = [(model, setting.run(model)) for model in setting.models]
     for model in setting.ablation:
         for axis in setting.axes(model):

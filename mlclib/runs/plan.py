@@ -20,6 +20,7 @@ from mlclib import models
 from mlclib.common import sources
 from mlclib.common.errors import unknown
 from mlclib.common.files import WRITTEN, sha256, write_text
+from mlclib.config import TUNED
 from mlclib.runs import execution, store
 from mlclib.runs.study import Study
 from mlclib.training.features import verified
@@ -106,6 +107,8 @@ def jobs(study: Study, arguments: tuple[str, ...], cores: int, force: bool = Fal
 def every_stage(study: Study) -> list[Stage]:
     """The notebooks of the experiment, in the order of their numbers."""
     setting = study.experiment
+    if setting.tuning:
+        return [Stage("01_data", {}, ()), Stage("07_tuning", {}, tuple(study.every_run()))]
     by_folder = {folder: name for name, folder in study.every_folder().items()}
 
     def named(*configurations) -> tuple[str, ...]:
@@ -151,16 +154,17 @@ def execute(study: Study, experiment: str, name: str) -> Path:
         finally:
             del os.environ[WRITTEN]
         written = {Path(line) for line in log.read_text(encoding="utf-8").splitlines()}
-    kept = [path for path in sorted(written) if path.exists() and path.parent.name in SHOWN]
-    outputs = {path.relative_to(study.folder.resolve()).as_posix(): sha256(path) for path in kept}
+    kept = [path for path in sorted(written) if path.exists() and (path.parent.name in SHOWN or TUNED in path.name)]
+    outputs = {os.path.relpath(path, study.folder.resolve()): sha256(path) for path in kept}
     _drop(study, set(record(study, name).get("outputs", ())) - outputs.keys(), but=name)
     _write(study, name, rests_on, outputs)
     return copy
 
 
 def shown(study: Study) -> set[str]:
-    """The tables and figures that the experiment's stages wrote, relative to its folder."""
-    return {path for stage in every_stage(study) for path in record(study, stage.name).get("outputs", ())}
+    """The tables and figures that the experiment's stages wrote into its folder, relative to it."""
+    written = {path for stage in every_stage(study) for path in record(study, stage.name).get("outputs", ())}
+    return {path for path in written if Path(path).parent.name in SHOWN}
 
 
 def page_written(study: Study, path: Path) -> None:
@@ -248,6 +252,8 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     if stage.notebook == "04_attention":
         shown["attention"] = {"images": setting.attention.images, "scored": setting.attention.scored}
         shown["attention"]["tried"] = setting.attention.tried
+    if stage.notebook == "07_tuning":
+        shown["tuning"] = setting.tuning.ranges
     found |= dict(_flat(shown))
     for name in stage.runs:
         folder = folders[name]

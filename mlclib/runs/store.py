@@ -29,7 +29,8 @@ FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "v
 class Run:
     """A finished run, read back.
 
-    logits float32 [N, C] by selection: "last", "best" (best test epoch) and, where kept, "ema"; targets int8 [N, C].
+    logits float32 [N, C] by selection: "last" and, where kept, "chosen" (the epoch with the best validation mAP),
+    "best" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
     about is run.yaml: configuration, seed, labels, provenance.
     """
 
@@ -94,14 +95,17 @@ def _verified(folder: Path, stats: tuple) -> bool:
     return bool(sums) and all(sha256(folder / name) == digest for name, digest in sums.items())
 
 
-def read(folder: str | Path) -> Run:
-    """A finished run. Raises UserError where the folder holds none, or one that is damaged."""
+def read(folder: str | Path, part: str = "predictions") -> Run:
+    """A finished run. Raises UserError where the folder holds none, or one that is damaged.
+
+    part: "predictions", those on the test images, or "validation"; the file of the other is not opened.
+    """
     folder = Path(folder)
     if not finished(folder):
         raise UserError(
             f"{folder} holds no finished run (its manifest.json is missing or does not verify): train it again"
         )
-    with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+    with np.load(folder / f"{part}.npz", allow_pickle=False) as file:
         logits = {key.removeprefix("logits_"): file[key] for key in file.files if key.startswith("logits_")}
         return Run(folder, about(folder), file["names"].tolist(), logits, file["targets"])
 

@@ -35,8 +35,9 @@ from mlclib.datasets.base import Dataset
 from mlclib.models import Labels, authors
 from mlclib.models.base import Classifier
 from mlclib.models.cost import cost
-from mlclib.runs import store
+from mlclib.runs import store, tuning
 from mlclib.runs.store import Run
+from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, transform_of
 from mlclib.training.settings import processes, settled
@@ -98,7 +99,7 @@ class Study:
     def build(self, run: RunConfig) -> Classifier:
         """The run's model with fresh weights; draws from torch's global generator."""
         known, backbone = self.known(run), run.backbone
-        return models.build(
+        model = models.build(
             run.model,
             labels=self.dataset.labels,
             label_vectors=known.vectors,
@@ -109,6 +110,8 @@ class Study:
             loss=run.training.loss,
             **run.options,
         )
+        model.backbone.freeze_part(run.training.frozen_layers, run.training.frozen_norms)
+        return model
 
     def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""
@@ -139,7 +142,7 @@ class Study:
 
     def run_folders(self, run: RunConfig, seeds: Iterable[int], **more: str) -> list[Path]:
         """`run_folder` of several seeds."""
-        identity = {**self._configuration(run), "data": self.checksum, **more}
+        identity = {**run.written_out(), "data": self.checksum, **more}
         known = self.known(run)
         told = [np.asarray(array).tobytes() for array in (known.vectors, known.counts, known.totals)]
         identity["known"] = hashlib.sha256(b"".join(told)).hexdigest()
@@ -198,7 +201,10 @@ class Study:
 
     def _every(self) -> dict[Path, tuple[str, RunConfig, int]]:
         found: dict[Path, tuple[str, RunConfig, int]] = {}
-        asked = [(model, self.experiment.run(model)) for model in self.experiment.models]
+        if self.experiment.tuning:
+            asked = [(name, run) for model in self.experiment.models for name, run in self.trials(model).items()]
+        else:
+            asked = [(model, self.experiment.run(model)) for model in self.experiment.models]
         for model in self.experiment.ablation:
             for axis in self.experiment.axes(model):
                 asked += [(f"{model} {axis} {v}", run) for v, run in self.experiment.variants(model, axis).items()]
@@ -222,6 +228,40 @@ class Study:
         """The runs of every variant of an ablation axis, trained unless finished already: value -> a run a seed."""
         variants = self.experiment.variants(model, axis)
         return {value: self.train(run, name=f"{model} {axis} {value}") for value, run in variants.items()}
+
+    def trials(self, model: str) -> dict[str, RunConfig]:
+        """The trials of a model's tuning in order: a name in words -> configuration.
+
+        Raises UserError where the data set has no labelled validation part, by which alone they are scored.
+        """
+        val = self.dataset.splits.get("val")
+        if val is None or not (val.targets == 1).any():
+            raise UserError(
+                f"experiment {self.experiment.name!r} tunes on the validation part of its data set and "
+                f"{self.dataset.name} has none with labels: set one apart, as with `dataset: {{val_share: 0.2}}`"
+            )
+        return {f"{model} trial {n}": run for n, run in enumerate(tuning.trials(self.experiment, model))}
+
+    def train_trials(self) -> Trials:
+        """Every trial of every model, trained unless finished already; see `finished_trials`."""
+        for model in self.experiment.models:
+            for name, run in self.trials(model).items():
+                for seed in self.experiment.seeds:
+                    if self.outdated(run, seed) != []:
+                        self.train(run, (seed,), name)
+        return self.finished_trials()
+
+    def finished_trials(self) -> Trials:
+        """The runs of every model's trials with their predictions on the validation images; those on the test images
+        are not read. Raises UserError where one is not finished.
+        """
+        return {
+            model: [
+                [self._read(run, seed, "validation") for seed in self.experiment.seeds]
+                for run in self.trials(model).values()
+            ]
+            for model in self.experiment.models
+        }
 
     def label_graphs(self) -> dict[str, np.ndarray]:
         """The label graphs, float32 [C, C], that the experiment's models are built with, by a title that says which
@@ -264,9 +304,9 @@ class Study:
         """The finished runs of one configuration, by seed."""
         return [self._read(run, seed) for seed in self.experiment.seeds if self.outdated(run, seed) is not None]
 
-    def _read(self, run: RunConfig, seed: int) -> Run:
+    def _read(self, run: RunConfig, seed: int, part: str = "predictions") -> Run:
         """A finished run, with the notes of today and what of the code changed since it was made."""
-        found = store.read(self.run_folder(run, seed))
+        found = store.read(self.run_folder(run, seed), part)
         about = {**found.about, "notes": list(self.experiment.notes), "changed": self.outdated(run, seed)}
         about["data"] = {**about["data"], "notes": list(self.dataset.notes)}
         return dataclasses.replace(found, about=about)
@@ -301,10 +341,12 @@ class Study:
             model.backbone.load_state_dict(_backbone_of(_start(run.training.init)))
         with processes().main_process_first():  # the others find images checked and layer maps cached
             self.check_images()
-            data = [self.inputs(run, part, seed) for part in ("train", "test")]
-        trainer = Trainer(model, *data, run.training, seed, work, Progress(f"{name} seed {seed}", run.training.epochs))
+            data = {part: self.inputs(run, part, seed) for part in self.dataset.splits}
+        progress = Progress(f"{name} seed {seed}", run.training.epochs)
+        trainer = Trainer(model, data["train"], data["test"], run.training, seed, work, progress, val=data.get("val"))
         state = trainer.run()
-        self._finish(work, {**self._about(run, seed, started), "best_epoch": state.best_epoch}, run, trainer)
+        epochs = {"best_epoch": state.best_epoch, "chosen_epoch": state.chosen_epoch}
+        self._finish(work, {**self._about(run, seed, started), **epochs}, run, trainer)
         if work != folder and trainer.accelerator.is_main_process:
             _replace(folder)
         trainer.accelerator.wait_for_everyone()
@@ -323,7 +365,9 @@ class Study:
             test = self.inputs(run, "test")
             with settled(run.training):
                 trainer = Trainer(model, test, test, run.training, 0, folder)
-                trainer.state.logits = trainer.evaluate(test)
+                trainer.state.logits["last"] = trainer.evaluate(test)
+                if "val" in self.dataset.splits:
+                    trainer.state.val["last"] = trainer.evaluate(self.inputs(run, "val"))
                 write_text(folder / CHECKPOINT, sha256(checkpoint))
                 self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return store.read(folder)
@@ -363,33 +407,25 @@ class Study:
         write_text(seal, str(report))
 
     def _finish(self, folder: Path, about: dict[str, Any], run: RunConfig, trainer: Trainer) -> None:
-        """Write the run folder's files, by the main process; all processes score a validation split."""
+        """Write the run folder's files, by the main process."""
         state, test, val = trainer.state, self.dataset.splits["test"], self.dataset.splits.get("val")
         about["unseen"] = trainer.model.size_warnings(run.input_size)
         about["cost"] = cost(trainer.model, run.input_size)._asdict()
-        seen = trainer.evaluate(self.inputs(run, "val")) if val else None
         if trainer.accelerator.is_main_process:
-            logits = {"last": state.logits, "best": state.best_logits, "ema": state.ema_logits}
-            logits = {key: value.numpy() for key, value in logits.items() if value is not None}
+            logits, seen = ({key: value.numpy() for key, value in part.items()} for part in (state.logits, state.val))
             with written_whole(folder / "weights.safetensors") as part:
                 state_dict = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
                 part.write_bytes(save(state_dict))  # save_file would make a file that its owner alone may read
             store.write_predictions(folder / "predictions.npz", test.names, test.targets, **logits)
             if val:  # what a threshold may be chosen on
-                store.write_predictions(folder / "validation.npz", val.names, val.targets, last=seen.numpy())
+                store.write_predictions(folder / "validation.npz", val.names, val.targets, **seen)
             store.write_run(folder, about, {key: store.score(value, test.targets) for key, value in logits.items()})
         trainer.accelerator.wait_for_everyone()
-
-    def _configuration(self, run: RunConfig) -> dict[str, Any]:
-        """The run's configuration as plain data, its model's defaults written out."""
-        plain = run.identity()
-        plain["options"] = {**models.options_of(run.model), **plain["options"]}
-        return json.loads(json.dumps(plain))
 
     def _about(self, run: RunConfig, seed: int, started: str) -> dict[str, Any]:
         return {
             "experiment": self.experiment.name,
-            "configuration": self._configuration(run),
+            "configuration": run.written_out(),
             "init": run.training.init and "/".join(_start(run.training.init).parts[-3:]),
             "code": self.code(run),
             "seed": seed,

@@ -105,16 +105,28 @@ def paired(
     last draw is not told by extrapolation. The rest is as in `bootstrap`.
     """
     a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
-    differences = a - b
-    plain, drawn = _split(differences)
+    return of_draws(a - b, level)
+
+
+def of_draws(differences: np.ndarray, level: float = 0.95) -> Difference:
+    """The difference, its interval and p, of differences [1 + draws], the plain one first; NaN where none is."""
+    p = 2 * min(one_sided(differences, 0.0), one_sided(-differences, 0.0))
+    return Difference(float(differences[0]), *interval(differences, level), p)
+
+
+def one_sided(values: np.ndarray, bound: float) -> float:
+    """p of "the score is `bound` or less", of values [1 + draws], the plain one first; NaN where none is.
+
+    It is the tail that the bias-corrected interval leaves out when its lower end comes to touch `bound`, and
+    `least_p(draws)` / 2 at least.
+    """
+    plain, drawn = _split(values)
     if not drawn.size:
-        return Difference(plain, np.nan, np.nan, np.nan)
-    least = least_p(drawn.size)
-    if (drawn > 0).all() or (drawn < 0).all():
-        p = least
-    else:
-        p = max(least, 2 * _NORMAL.cdf(-abs(_standing(drawn, 0.0) - 2 * _standing(drawn, plain))))
-    return Difference(plain, *interval(differences, level), p)
+        return np.nan
+    least = least_p(drawn.size) / 2
+    if (drawn > bound).all() or (drawn < bound).all():
+        return least if drawn[0] > bound else 1 - least
+    return max(least, _NORMAL.cdf(_standing(drawn, bound) - 2 * _standing(drawn, plain)))
 
 
 def of_means(
@@ -166,22 +178,35 @@ def _resampled(
     models: list[np.ndarray], targets: np.ndarray, score: str, draws: int, seed: int, protocol: dict
 ) -> list[np.ndarray]:
     """For each model its plain score, then those of the resamples: [1 + draws]."""
+    scores = [of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
+    return [over_seeds(each, number, seed) for number, each in enumerate(scores)]
+
+
+def of_seeds(
+    logits: np.ndarray, targets: np.ndarray, score: str = "mAP", *, draws: int, seed: int = 0, **protocol: object
+) -> np.ndarray:
+    """The score of each seed, plain and of the resamples of the images: [S, 1 + draws]; arguments as of `bootstrap`."""
     if draws < 1:
         raise UserError(f"draws must be 1 or more, not {draws}")
     if score not in ("mAP", "AP", *RATES):
         raise unknown("score", score, ("mAP", "AP", *RATES))
-    protocol = dict(protocol)
     label = protocol.pop("label", None)
-    result = []
-    for number, logits in enumerate(map(np.asarray, models)):
-        runs = logits if logits.ndim == 3 else logits[None]
-        if not len(runs):
-            raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
-        scores = np.stack([_of_run(run, np.asarray(targets), score, label, draws, seed, protocol) for run in runs])
-        seeds = np.random.default_rng([seed, 1 + number]).integers(len(runs), size=(len(runs), draws))
-        resampled = np.take_along_axis(scores[:, 1:], seeds, axis=0).mean(axis=0)
-        result.append(np.concatenate([[scores[:, 0].mean()], resampled]))
-    return result
+    logits = np.asarray(logits)
+    runs = logits if logits.ndim == 3 else logits[None]
+    if not len(runs):
+        raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
+    return np.stack([_of_run(run, np.asarray(targets), score, label, draws, seed, protocol) for run in runs])
+
+
+def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
+    """The mean of the seeds in `scores` [S, 1 + draws], and in each draw that of resampled seeds: [1 + draws].
+
+    number: which model of a comparison it is; the seeds of each are drawn apart.
+    """
+    runs, draws = len(scores), scores.shape[1] - 1
+    seeds = np.random.default_rng([seed, 1 + number]).integers(runs, size=(runs, draws))
+    resampled = np.take_along_axis(scores[:, 1:], seeds, axis=0).mean(axis=0)
+    return np.concatenate([[scores[:, 0].mean()], resampled])
 
 
 def _of_run(

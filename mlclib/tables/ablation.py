@@ -155,6 +155,18 @@ def every(study: Study, *, selection: str = "last") -> list[Table]:
     return found
 
 
+def whole(study: Study, *, selection: str = "last") -> dict[str, Table]:
+    """Model -> the table of all its finished variants: of all its axes together, or of its only one."""
+    found = {}
+    for model in study.experiment.ablation:
+        full, axes = study.finished(model), _finished_axes(study, model)
+        if len(axes) > 1:
+            axes = {ALL_AXES: _together(axes, full)}
+        for axis, variants in axes.items():
+            found[model] = compare(model, axis, variants, full, selection=selection)
+    return found
+
+
 def all_axes(study: Study) -> dict[str, tuple[Models, list[Run]]]:
     """Model -> every finished variant of all its ablation axes, "axis value" -> runs, and the full model's runs."""
     found = {}

@@ -20,6 +20,7 @@ HIDDEN = "The labels of the test images are not public, so nothing is scored her
 SELECTIONS = {
     "last": "the last epoch",
     "best": "the epoch with the best mAP on the test set, an optimistic choice",
+    "chosen": "the epoch with the best mAP on the validation part",
     "ema": "the moving average of the weights after the last epoch",
 }
 

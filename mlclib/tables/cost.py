@@ -17,7 +17,7 @@ def cost(models: Models, *, selection: str = "last") -> Table:
     """Models x mAP and the cost of their heads; a dash where a run counted none, as predictions from outside."""
     captions.checked(models, selection)
     mean, spread = over_seeds(models, selection, all_scores)
-    frame = pd.DataFrame([{"model": model, **_counted(runs[0])} for model, runs in models.items()])
+    frame = pd.DataFrame([{"model": model, **counted(runs[0])} for model, runs in models.items()])
     frame.insert(1, "mAP", mean["mAP"].to_numpy())
     sentences = [
         captions.average(models).replace("In percent", "mAP in percent", 1),
@@ -38,13 +38,13 @@ def cost(models: Models, *, selection: str = "last") -> Table:
     )
 
 
-def _counted(run: Run) -> dict[str, float]:
+def counted(run: Run) -> dict[str, float]:
     """What a run counted, by the table's columns; NaN where it is older than the counting, or not ours."""
-    counted = run.about.get("cost")
-    if counted is None:
+    kept = run.about.get("cost")
+    if kept is None:
         return dict.fromkeys((PARAMETERS, HEAD, BACKBONE, SHARE), np.nan)
-    head, backbone = counted["head"], counted["backbone"]
+    head, backbone = kept["head"], kept["backbone"]
     return {
-        PARAMETERS: counted["parameters"] / 1e6, HEAD: head / 1e6, BACKBONE: backbone / 1e9,
+        PARAMETERS: kept["parameters"] / 1e6, HEAD: head / 1e6, BACKBONE: backbone / 1e9,
         SHARE: 100 * head / backbone,
     }  # fmt: skip

@@ -32,8 +32,11 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
     ours, spread = over_seeds(models, selection, lambda *which: {**class_scores(*which), **all_scores(*which)})
     ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
     about = [_own_row(model, runs[0]) for model, runs in models.items()]
-    about += [{"method": f"{model} (entered)", "source": f"external/{model}.csv"} for model in entered]
-    frame = pd.concat([theirs, pd.concat([pd.DataFrame(about), ours], axis=1)], ignore_index=True)
+    about += [
+        {"method": f"{model} (entered)", "made": "entered", "source": f"external/{model}.csv"} for model in entered
+    ]
+    stated, own = theirs.assign(made="stated by its source"), pd.concat([pd.DataFrame(about), ours], axis=1)
+    frame = pd.concat([stated, own], ignore_index=True)
     spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
     images = captions.abouts(models)[0]["data"]["images"]
     whole = datasets.published_images(captions.data_name(models))
@@ -52,7 +55,8 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
         marks.update({(row, "method"): "*" for row in range(len(theirs), len(frame))})
     sentences = [
         "Published rows as their source states them, in percent, an em dash where it states nothing; how they define "
-        "AP and choose epoch and threshold is their own affair; protocol: what is known of it from their code.",
+        "AP and choose epoch and threshold is their own affair; protocol: what is known of it from their code. Made: "
+        "who says so, or who trained and scored it.",
         f"{DELTA}: mAP of {top}, the highest scored here, minus that of the row." if top else "",
         f"Rows scored here: {captions.average(models).replace('In', 'in', 1)}",
         captions.ap(models[next(iter(models))][0]),
@@ -61,7 +65,7 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
     return Table(
         name=captions.named(f"published_{key}", selection),
         title=f"Published {'mAPs' if key == 'summary' else 'figures'} and ours on {captions.data_name(models)}",
-        frame=frame[[*settings, *figures, DELTA, "protocol", "source"]],
+        frame=frame[[*settings, *figures, DELTA, "made", "protocol", "source"]],
         spread=spread,
         formats={DELTA: "+.1f", "input_size": ".0f"},
         best=tuple(figures) if comparable else (),
@@ -87,12 +91,17 @@ def _oddities(key: str, theirs: pd.DataFrame) -> tuple[dict[tuple[int, str], str
 def _own_row(model: str, run: Run) -> dict[str, str | int]:
     """The settings and source of a row beside published ones."""
     if not captions.own([run]):
-        return {"method": f"{model} (scored here)", "source": f"external/{run.about['external']}"}
+        return {
+            "method": f"{model} (scored here)",
+            "made": "scored here",
+            "source": f"external/{run.about['external']}",
+        }
     setting = run.about["configuration"]
     return {
         "method": f"{model} (ours)",
         "backbone": setting["backbone"]["name"],
         "pretraining": captions.weights(run.about),
         "input_size": setting["input_size"],
+        "made": "scored here" if "checkpoint" in run.about else "trained here",
         "source": f"this project, {run.folder.parent.name}",
     }

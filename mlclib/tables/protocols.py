@@ -8,6 +8,7 @@ what it adds is told in points of mAP, CF1 and OF1.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,7 @@ CHOICES = (
     Choice("top three", "those above probability 0.5", {"top": 3}, moves=("CF1", "OF1")),
     Choice("top three", "always three", {"top": 3, "threshold": -math.inf}, moves=("CF1", "OF1")),
     Choice("top three", "swept on the test set", {"top": 3, "threshold": "sweep"}, moves=("CF1", "OF1")),
+    Choice("epoch", "the best on a validation split", selection="chosen"),
     Choice("epoch", "the best on the test set", selection="best"),
     Choice("epoch", "moving average of the weights", selection="ema"),
     Choice("sigmoid before ranking", "in float16", sigmoid=torch.float16),
@@ -57,8 +59,8 @@ DEFAULT = Choice("default", "default")
 ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOICES], names=("kind", "choice"))
 
 
-def audit(models: Models) -> pd.DataFrame:
-    """Every choice for every run, long: model, seed, kind, choice, score, value and change, both in percent points.
+def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+    """Each of `choices` for every run, long: model, seed, kind, choice, score, value and change, both in points.
 
     change is against the default protocol. value and change are NaN where the score does not depend on the choice,
     and where there is nothing to make it from: no validation split, no averaged weights, hidden test labels.
@@ -69,7 +71,7 @@ def audit(models: Models) -> pd.DataFrame:
     for model, runs in models.items():
         for run in runs:
             default = _scores(run, DEFAULT)
-            for choice in (DEFAULT, *CHOICES):
+            for choice in (DEFAULT, *choices):
                 values = default if choice is DEFAULT else _scores(run, choice)
                 for score in SCORES:
                     value = values[score] if score in choice.moves else np.nan

@@ -201,6 +201,8 @@ def number(table: Table, row: int, column: str) -> str:
 def written(value: float, how: str) -> str:
     if pd.isna(value):
         return DASH
+    if math.isinf(value):
+        return "∞"
     if how == "p":
         return f"{value:.3f}" if value >= 0.0005 else "<0.001"
     text = format(value, how)
@@ -264,6 +266,7 @@ TEX = {
     "≤": r"$\leq$",
     "×": r"$\times$",
     "Δ": r"$\Delta$",
+    "∞": r"$\infty$",
 }
 
 

@@ -44,8 +44,10 @@ class Interrupted(Exception):
 class State:
     """Where a run stands: `step` optimizer steps of `epoch` are done; what it has seen.
 
-    logits, ema_logits and best_logits are float32 [N, C] on the test images: of the last whole epoch, of the averaged
-    weights then, and of the epoch with the best test mAP.
+    Logits are float32 [N, C], by what they are of: "last", the last epoch; "ema", the averaged weights then; "chosen",
+    the epoch with the best mAP on the validation images, whose weights are kept until the run ends; "best", the epoch
+    with the best mAP on the test images, where those are scored after every epoch. logits: of the test images; val: of
+    the validation images.
     """
 
     epoch: int = 0
@@ -55,13 +57,18 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_mAP: float = -1.0
-    best_logits: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    ema_logits: torch.Tensor | None = None
+    chosen_epoch: int = 0
+    chosen_mAP: float = -1.0
+    chosen_weights: dict[str, torch.Tensor] | None = None
+    logits: dict[str, torch.Tensor] = field(default_factory=dict)
+    val: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Trainer:
-    """Trains `model` on `train`, scores `test` after every epoch, and keeps its state in `folder`."""
+    """Trains `model` on `train`, scores `val` after every epoch and `test` at the end, and keeps its state in `folder`.
+
+    Without `val`, and where the configuration asks for it (watch_test), `test` is scored after every epoch too.
+    """
 
     def __init__(
         self,
@@ -72,9 +79,10 @@ class Trainer:
         seed: int,
         folder: Path,
         progress: Progress | None = None,
+        val: torch.utils.data.Dataset | None = None,
     ):
         self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
-        self.train_data, self.test_data = train, test
+        self.train_data, self.test_data, self.val_data = train, test, val
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
         for precision in (config.precision, config.evaluation_precision):
@@ -112,6 +120,7 @@ class Trainer:
             with _stop_asked() as asked:
                 while self.state.epoch < self.config.epochs:
                     self._epoch(asked)
+            self._score_test()
         except torch.OutOfMemoryError:
             raise UserError(
                 f"the device's memory does not hold a batch of {self.config.batch_size} images: lower "
@@ -208,29 +217,52 @@ class Trainer:
         return value
 
     def _close_epoch(self, speed: float, seconds: float) -> None:
-        state, targets = self.state, self.test_data.targets
-        state.logits = self.evaluate(self.test_data)
+        state, epoch = self.state, self.state.epoch + 1
         row = {
-            "epoch": state.epoch + 1,
+            "epoch": epoch,
             "loss": state.loss_sum / state.images,
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "mAP": float(metrics.evaluate(state.logits.numpy(), targets)["mAP"]),
             "images_per_second": speed,
             "seconds": seconds,
         }
-        if self.ema:
-            state.ema_logits = self.evaluate(self.test_data, self.ema)
-            row["mAP_ema"] = float(metrics.evaluate(state.ema_logits.numpy(), targets)["mAP"])
+        if self.val_data is not None:
+            row |= self._scored(self.val_data, state.val)
+            if not row["mAP"] <= state.chosen_mAP:
+                state.chosen_epoch, state.chosen_mAP, state.val["chosen"] = epoch, row["mAP"], state.val["last"]
+                state.chosen_weights = {key: value.cpu().clone() for key, value in trained_state(self.model).items()}
+        if self.val_data is None or self.config.watch_test:
+            scored = self._scored(self.test_data, state.logits)
+            if not scored["mAP"] <= state.best_mAP:
+                state.best_epoch, state.best_mAP, state.logits["best"] = epoch, scored["mAP"], state.logits["last"]
+            row |= scored if self.val_data is None else {f"test_{key}": value for key, value in scored.items()}
         state.history.append(row)
-        if not row["mAP"] <= state.best_mAP:
-            state.best_epoch, state.best_mAP, state.best_logits = state.epoch + 1, row["mAP"], state.logits
-        state.epoch, state.step, state.loss_sum, state.images = state.epoch + 1, 0, 0.0, 0
+        state.epoch, state.step, state.loss_sum, state.images = epoch, 0, 0.0, 0
         if self.accelerator.is_main_process:
             write_history(self.folder, state.history)
             if self.config.tensorboard:
                 _log(self.folder, row)
             if self.progress:
                 self.progress.epoch(row)
+
+    def _scored(self, data: torch.utils.data.Dataset, logits: dict[str, torch.Tensor]) -> dict[str, float]:
+        """The mAPs of `data` by the weights as they are and by the averaged ones; `logits` takes up their logits."""
+        scores = {}
+        for of, column, model in (("last", "mAP", self.model), ("ema", "mAP_ema", self.ema)):
+            if model is not None:
+                logits[of] = self.evaluate(data, model)
+                scores[column] = float(metrics.evaluate(logits[of].numpy(), data.targets)["mAP"])
+        return scores
+
+    def _score_test(self) -> None:
+        """What is left to score on the test images when the last epoch is done."""
+        state = self.state
+        if "last" not in state.logits:
+            self._scored(self.test_data, state.logits)
+        if state.chosen_weights is not None:
+            last = {key: value.clone() for key, value in trained_state(self.model).items()}
+            load_trained_state(self.model, state.chosen_weights)
+            state.logits["chosen"] = self.evaluate(self.test_data)
+            load_trained_state(self.model, last)
 
     def _factor(self, step: int) -> float:
         """The learning rate's factor at an optimizer step: a function of the step alone, so resuming needs no state."""

@@ -1,8 +1,8 @@
 """Is what stands in results/<experiment> what its runs give? Every file of it is held against something.
 
 - runs: each file against the SHA-256 in the run's manifest;
-- tables of scores, ablations and protocols (05_tables, 06_protocols): computed anew from the runs' predictions, and
-  the csv compared byte for byte;
+- tables of scores, ablations, protocols and tuning (05_tables, 06_protocols, 07_tuning): computed anew from the runs'
+  predictions, and the csv compared byte for byte;
 - tables of 04_attention, which rest on passes of pictures through the models and not on predictions, figures, the other
   formats of all tables, and the page: against the SHA-256 in the record that the notebook left, and the record
   against the runs and the data that stand now;
@@ -21,7 +21,7 @@ from mlclib.runs import plan, store
 from mlclib.runs.study import Study
 from mlclib.verify import claims, record, retrain, tables
 
-COMPUTED = ("05_tables", "06_protocols")  # their tables are made of predictions alone
+COMPUTED = ("05_tables", "06_protocols", "07_tuning")  # their tables are made of predictions alone
 
 
 @dataclass

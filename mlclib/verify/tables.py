@@ -6,26 +6,42 @@ from pathlib import Path
 
 from mlclib.runs.store import Run
 from mlclib.runs.study import Study
-from mlclib.tables import ablation, comparison, cost, entries, literature, performance, protocols, rendering
+from mlclib.tables import (
+    ablation,
+    comparison,
+    cost,
+    entries,
+    gap,
+    leaderboard,
+    literature,
+    performance,
+    protocols,
+    rendering,
+    tuning,
+)
 from mlclib.tables.rendering import Table
 
 
 def recomputed(study: Study, cores: int) -> list[Table]:
-    """Every table that 05_tables and 06_protocols write. Nothing is taken from a cache of an earlier process.
+    """Every table that 05_tables and 06_protocols write, or 07_tuning. No cache of an earlier process is used.
 
     Most of the time goes into the bootstrap draws of single runs, which are made on `cores` threads first; the tables
     then find them. Raises UserError where no run is finished.
     """
+    if study.experiment.tuning:
+        return [tuning.efforts(study.experiment, study.finished_trials())]
     models = entries.models(study)
     _draw([run for runs in (*models.values(), *_variants(study)) for run in runs], cores)
     entered = entries.entered(study.folder / "external", models[next(iter(models))][0].labels)
     audit = protocols.audit(models)
     return [
         performance.scores(models),
+        *leaderboard.every(leaderboard.contest(models)),
         performance.per_class(models),
         performance.further(models),
         cost.cost(models),
         *ablation.every(study),
+        *gap.parts(study, models),
         *literature.beside(models, entered),
         protocols.table(audit, models),
     ]

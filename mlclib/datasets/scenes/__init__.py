@@ -6,14 +6,17 @@ split, index) alone: it can be drawn by itself, in any order and in any process,
 """
 
 import fcntl
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import write_text
@@ -21,7 +24,7 @@ from mlclib.datasets.base import Count, Dataset, Seed, Split
 from mlclib.datasets.scenes.picture import LABELS, draw_scene
 
 VERSION = 2  # of the drawing code: raise it with every change that changes a picture
-SPLITS = ("train", "test")
+SPLITS = ("train", "test", "val")  # the number of each is a part of what its pictures are drawn from
 BY_HAND = "scenes is drawn by the project itself and needs no download"
 
 
@@ -34,14 +37,16 @@ def _draw_to(folder: Path, seed: int, split: int, index: int) -> dict:
 
 def _draw_all(folder: Path, parameters: dict) -> None:
     (folder / "images").mkdir(parents=True)
-    jobs = [(folder, parameters["seed"], i, k) for i, split in enumerate(SPLITS) for k in range(parameters[split])]
+    sizes = {split: parameters[split] for split in SPLITS}
+    jobs = [(folder, parameters["seed"], i, k) for i, size in enumerate(sizes.values()) for k in range(size)]
     if len(jobs) < 100:  # to start processes would take longer
         done = [_draw_to(*job) for job in jobs]
     else:  # spawned: a fork of a notebook's kernel, which has threads, can hang
         workers = min(os.cpu_count() or 1, len(jobs) // 50)
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
             done = list(pool.map(_draw_to, *zip(*jobs, strict=True), chunksize=20))
-    images = {"train": done[: parameters["train"]], "test": done[parameters["train"] :]}
+    records = iter(done)
+    images = {split: list(itertools.islice(records, size)) for split, size in sizes.items()}
     write_text(folder / "scenes.json", json.dumps({"scenes": parameters, "images": images}))
 
 
@@ -82,23 +87,27 @@ def _split(root: Path, records: list[dict]) -> Split:
     return Split(names, [root / "images" / f"{n}.jpg" for n in names], targets, boxes)
 
 
-def load(root: Path, *, train: Count = 600, test: Count = 400, seed: Seed = 0) -> Dataset:
+def load(
+    root: Path, *, train: Count = 600, val: Annotated[int, Field(ge=0)] = 200, test: Count = 400, seed: Seed = 0
+) -> Dataset:
     """The scenes in the folder `root`, drawn there first where they are not there with these sizes and this seed.
 
+    val: images of the validation part; with 0 there is none.
     A target is 0 (difficult) where all that is there of a label is less than HALF_HIDDEN visible or smaller
     than SMALLEST; a thing less than HIDDEN visible does not count. The boxes are the visible extents
     of the things that are present and not difficult.
     Raises UserError where `root` holds something else, or where a file of the set is missing.
     """
     root = Path(root)
-    parameters = {"version": VERSION, "seed": seed, "train": train, "test": test, "labels": list(LABELS)}
+    sizes = {"train": train, "test": test, "val": val}
+    parameters = {"version": VERSION, "seed": seed, **sizes, "labels": list(LABELS)}
     found = _parameters_of(root)
     if found is None and root.exists() and any(root.iterdir()):
         raise UserError(f"{root} holds files but no scenes (no scenes.json): name a new folder for the scenes")
     if found != parameters:
         _draw(root, parameters)
     images = json.loads((root / "scenes.json").read_text(encoding="utf-8"))["images"]
-    splits = {key: _split(root, images[key]) for key in SPLITS}
+    splits = {key: _split(root, images[key]) for key in ("train", "val", "test") if images[key]}
     there = {p.name for p in (root / "images").glob("*.jpg")}
     for path in (p for split in splits.values() for p in split.paths):
         if path.name not in there:

@@ -197,7 +197,8 @@ def _page(folder: Path) -> Page:
     )
     if kept:
         experiment, every = kept
-        page.title, page.about = experiment["title"], _html("\n".join(f"- {note}" for note in experiment["notes"]))
+        notes = "\n".join(f"- {note}" for note in experiment["notes"])
+        page.title, page.about = experiment["title"], _html(f"{reports.findings(folder)}\n\n{notes}")
         costs = batch.costs(folder)
         page.configuration = yaml.safe_dump(experiment, sort_keys=False, allow_unicode=True, width=110)
         page.state, page.jobs = jobs.state(every), jobs.rows(every, costs)
@@ -257,6 +258,8 @@ def _shown(path: Path, outputs: dict[tuple[str, int], str]) -> Shown:
 def _runs(folder: Path) -> Models:
     """The runs that the experiment's table of scores is made of. Raises UserError that says why there are none."""
     note, again = folder / "tables" / "scores.json", f"`{REPRODUCE}{folder.name}` makes them"
+    if (folder / "tables" / "tuning.json").is_file():
+        raise UserError("Its runs are trials of a tuning, whose predictions on the test images nothing looks at")
     if not note.is_file():
         raise UserError(f"The scores do not say which runs they are made of: {again}")
     made = json.loads(note.read_text(encoding="utf-8"))["made of"]

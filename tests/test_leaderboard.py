@@ -1,0 +1,456 @@
+"""The leaderboard says what is better, what is the same and what cannot be told; checked against other ways to the
+same numbers, and where the truth is known.
+"""
+
+import re
+from itertools import combinations
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_runs import make
+from scipy.stats import friedmanchisquare, mannwhitneyu, norm, rankdata
+
+from mlclib.common.errors import UserError
+from mlclib.figures import leaderboard as figures
+from mlclib.pages import reports
+from mlclib.scores import leaderboard, significance
+from mlclib.scores.leaderboard import BETTER, EQUIVALENT, UNKNOWN, WORSE
+from mlclib.tables import ablation, across, findings, performance, rendering
+from mlclib.tables import leaderboard as tables
+
+ONES = np.ones((200, 1), dtype=np.int8)
+
+
+def found(shares: list[float], rng: np.random.Generator, images: int = 200) -> np.ndarray:
+    """Logits [S, images, 1] of seeds that find each label, present in all images, with these chances: "OR" is it."""
+    return np.stack([norm.ppf(share) + rng.standard_normal((images, 1)) for share in shares])
+
+
+# Verdicts
+
+
+def test_a_better_an_equal_and_an_unclear_pair_get_their_verdicts():
+    rng = np.random.default_rng(0)
+    marks = np.where(rng.random((400, 5)) < 0.3, 1, -1).astype(np.int8)
+    noise = rng.standard_normal(marks.shape)
+    good, bad, near = marks + noise, 0.3 * marks + noise, marks + rng.standard_normal(marks.shape)
+    same = good + 0.02 * rng.standard_normal(marks.shape)
+    pairs = leaderboard.compare([good, bad, same, near], marks, margin=0.01, draws=500)
+    verdicts = {(pair.a, pair.b): pair.verdict for pair in pairs}
+    assert list(verdicts) == list(combinations(range(4), 2))
+    assert verdicts[0, 1] == BETTER and verdicts[1, 2] == WORSE
+    assert verdicts[0, 2] == EQUIVALENT and verdicts[0, 3] == UNKNOWN
+    wide = leaderboard.compare([good, near], marks, margin=0.2, draws=500)
+    assert wide[0].verdict == EQUIVALENT
+
+
+def test_the_same_p_as_where_the_others_are_compared_with_the_highest():
+    rng = np.random.default_rng(1)
+    models = [found([0.6, 0.65, 0.62], rng), found([0.55, 0.6], rng)]
+    (pair,) = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=300)
+    back = significance.paired(models[1], models[0], ONES, "OR", draws=300)
+    assert pair.difference.p == back.p and pair.difference.delta == pytest.approx(-back.delta)
+    assert (pair.difference.low, pair.difference.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
+    assert pair.difference.low < pair.low < pair.high < pair.difference.high
+
+
+def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
+    # independent Bernoulli scores: the difference is normal to a good approximation, its error known
+    rng = np.random.default_rng(2)
+    ones = np.ones((4000, 1), dtype=np.int8)
+    a, b = found([0.60], rng, 4000), found([0.595], rng, 4000)
+    (pair,) = leaderboard.compare([a, b], ones, "OR", margin=0.03, draws=4000)
+    shares = [(model >= 0).mean() for model in (a, b)]
+    error = np.sqrt(sum(p * (1 - p) for p in shares) / 4000)
+    delta = shares[0] - shares[1]
+    wanted = max(norm.sf((delta + 0.03) / error), norm.cdf((delta - 0.03) / error))
+    assert pair.p_equivalence == pytest.approx(wanted, abs=0.01) and 0.001 < wanted < 0.2
+    assert pair.parts.error == pytest.approx(error, rel=0.05)
+    assert pair.parts.smallest_gap == pytest.approx((1.959964 + 0.841621) * error, rel=0.05)
+
+
+def test_equivalence_is_shown_just_where_the_90_percent_interval_lies_within_the_margin():
+    rng, seen = np.random.default_rng(3), set()
+    for _ in range(30):
+        a, b = found([0.6], rng), found([0.6], rng)
+        (pair,) = leaderboard.compare([a, b], ONES, "OR", margin=0.09, draws=400)
+        if abs(pair.p_equivalence - 0.05) > 0.015:
+            within = pair.low > -0.09 and pair.high < 0.09
+            assert within == (pair.p_equivalence < 0.05) == (pair.verdict == EQUIVALENT)
+            seen.add(within)
+    assert seen == {True, False}
+
+
+def test_p_is_corrected_for_all_pairs_as_holm_does():
+    p = [0.01, 0.04, np.nan, 0.03, 0.005]
+    by_definition = [0.03, 0.06, np.nan, 0.06, 0.02]  # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 no less than that
+    np.testing.assert_allclose(leaderboard.holm(p), by_definition)
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        # rejected are the hypotheses before the first, from the smallest p, with p > 0.05 / (how many are left)
+        p = rng.random(8) ** 4
+        order = np.argsort(p)
+        fails = [rank for rank, at in enumerate(order) if p[at] > 0.05 / (8 - rank)]
+        assert set(np.flatnonzero(leaderboard.holm(p) <= 0.05)) == set(order[: fails[0] if fails else 8])
+    assert leaderboard.holm([]).size == 0
+
+
+def test_of_equal_models_hardly_any_comparison_shows_a_difference():
+    # 40 contests of 5 equal models: one in twenty may show a difference somewhere, give or take 3 deviations
+    rng = np.random.default_rng(5)
+    wrong = 0
+    for seed in range(40):
+        pairs = leaderboard.compare(
+            [found([0.6], rng) for _ in range(5)], ONES, "OR", margin=0.01, draws=999, seed=seed
+        )
+        wrong += any(pair.verdict in (BETTER, WORSE) for pair in pairs)
+    assert wrong <= 6
+
+
+# What it would take
+
+
+def test_a_gap_of_the_smallest_size_is_found_with_80_percent_power():
+    rng = np.random.default_rng(6)
+    gap = 2.8016 * np.sqrt(2 * 0.6 * 0.4 / 200)
+    low, high = 0.6 - gap / 2, 0.6 + gap / 2
+    hits = 0
+    for seed in range(150):
+        a, b = found([high], rng), found([low], rng)
+        (pair,) = leaderboard.compare([a, b], ONES, "OR", margin=0.01, draws=200, seed=seed)
+        hits += pair.difference.p < 0.05
+    assert hits / 150 == pytest.approx(0.8, abs=0.1)
+
+
+def test_the_variance_is_split_into_images_seeds_and_both():
+    # the score of a seed on an image: what the seed brings, what the image brings for this model, what both bring
+    rng = np.random.default_rng(7)
+    sd = {"images": 0.5, "both": 0.8, "seeds": 0.1}
+    images, seeds, draws = 120, 4, 150
+    estimates = []
+    for _ in range(250):
+        models = []
+        counts = rng.multinomial(images, np.full(images, 1 / images), draws).T / images
+        counts = np.concatenate([np.full((images, 1), 1 / images), counts], axis=1)
+        for _model in range(2):
+            values = sd["seeds"] * rng.standard_normal((seeds, 1)) + sd["images"] * rng.standard_normal(images)
+            models.append((values + sd["both"] * rng.standard_normal((seeds, images))) @ counts)
+        estimates.append(leaderboard.parts(*models))
+    mean = leaderboard.Parts(*np.mean(estimates, axis=0))
+    assert mean.images == pytest.approx(2 * sd["images"] ** 2 / images, rel=0.1)
+    assert mean.both == pytest.approx(2 * sd["both"] ** 2 / images / seeds, rel=0.1)
+    assert mean.seeds == pytest.approx(2 * sd["seeds"] ** 2 / seeds, rel=0.15)
+    assert mean.one_seed == pytest.approx(seeds * (mean.both + mean.seeds), rel=0.05)
+
+
+def test_images_and_seeds_needed_bring_the_error_to_where_the_gap_is_shown():
+    parts = leaderboard.Parts(images=4e-4, both=1e-4, seeds=2e-4, one_seed=9e-4)  # of 3 seeds and 500 images
+    gap = 0.05
+    images = parts.images_needed(gap, 500)
+    error = np.sqrt((parts.images + parts.both) * 500 / images + parts.seeds)
+    assert leaderboard.REACH * error == pytest.approx(gap, rel=0.01) and images == int(images)
+    fewer, seeds = parts.seeds_needed(0.06) - 1, parts.seeds_needed(0.06)
+    reach = [leaderboard.REACH * np.sqrt(parts.images + parts.one_seed / count) for count in (fewer, seeds)]
+    assert reach[1] <= 0.06 < reach[0]
+    assert parts.images_needed(0.01, 500) == np.inf  # seeds alone are worth more than that
+    assert parts.seeds_needed(0.05) == np.inf  # images alone are
+    assert parts.images_needed(0.0, 500) == parts.seeds_needed(0.0) == np.inf
+    assert parts.images_needed(parts.smallest_gap, 500) == pytest.approx(500, abs=1)
+
+
+def test_one_seed_tells_nothing_of_seeds():
+    rng = np.random.default_rng(8)
+    (pair,) = leaderboard.compare([found([0.7], rng), found([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
+    assert np.isnan(pair.parts.seeds) and np.isnan(pair.parts.seeds_needed(0.1))
+    assert np.isfinite(pair.parts.smallest_gap) and np.isfinite(pair.parts.images_needed(0.1, 200))
+    assert np.isnan(pair.improvement[1:]).all()
+    (pair,) = leaderboard.compare([found([0.7, 0.6], rng), found([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
+    assert pair.parts.seeds >= 0 and np.isnan(pair.parts.seeds_needed(0.1))
+
+
+def test_without_a_score_nothing_is_told():
+    logits = np.random.default_rng(9).standard_normal((2, 3, 20, 2))
+    (pair,) = leaderboard.compare(list(logits), -np.ones((20, 2), int), margin=0.01, draws=50)
+    assert pair.verdict == UNKNOWN and np.isnan(pair.parts.smallest_gap) and np.isnan(pair.improvement.probability)
+
+
+# Probability of improvement
+
+
+def test_the_probability_of_improvement_is_mann_whitneys():
+    rng = np.random.default_rng(10)
+    for _ in range(20):
+        a, b = rng.integers(0, 6, 5) / 10, rng.integers(0, 6, 7) / 10
+        wanted = mannwhitneyu(a, b).statistic / 35
+        there, back = leaderboard.improvement(a, b), leaderboard.improvement(b, a)
+        assert there.probability == pytest.approx(wanted)
+        assert back == pytest.approx((1 - wanted, 1 - there.high, 1 - there.low), abs=1e-6)
+
+
+def test_its_interval_holds_all_values_that_the_seeds_do_not_refuse():
+    for a, b in (([3, 4, 5], [0, 1, 2]), ([0, 1], [2, 3]), ([1, 4, 6, 7], [2, 3, 5]), ([1, 2], [1, 2])):
+        made = leaderboard.improvement(np.array(a, float), np.array(b, float))
+        truth = np.linspace(0, 1, 200_001)[1:-1]
+        m, n = len(a), len(b)
+        of_b, of_a = truth / (2 - truth), 2 * truth**2 / (1 + truth)  # Hanley and McNeil, Radiology 143, 1982
+        extra = ((m + n) / 2 - 1) * (of_b - truth**2 + of_a - truth**2)
+        held = truth[(made.probability - truth) ** 2 <= 1.959964**2 * (truth * (1 - truth) + extra) / (m * n)]
+        assert (made.low, made.high) == pytest.approx((held[0], held[-1]), abs=1e-4)
+    few = leaderboard.improvement(np.array([3.0, 4, 5]), np.array([0.0, 1, 2]))
+    assert few.probability == few.high == 1 and few.low < 0.55  # 3 seeds never overlapping are little
+
+
+def test_its_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(11)
+    truth = norm.cdf(1 / np.sqrt(2))
+    held = 0
+    for _ in range(400):
+        made = leaderboard.improvement(1 + rng.standard_normal(5), rng.standard_normal(5))
+        held += made.low <= truth <= made.high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+# Ranks and letters
+
+
+def shown(edges: list[tuple[int, int]], count: int) -> np.ndarray:
+    better = np.zeros((count, count), dtype=bool)
+    for winner, loser in edges:
+        better[winner, loser] = True
+    return better
+
+
+def test_ranks_count_who_is_shown_better_and_worse():
+    better = shown([(0, 2), (0, 3), (1, 3)], 4)
+    assert leaderboard.rank_intervals(better) == [(1, 2), (1, 3), (2, 4), (3, 4)]
+    assert leaderboard.rank_intervals(shown([], 3)) == [(1, 3)] * 3
+    assert leaderboard.rank_intervals(shown([(0, 1), (0, 2), (1, 2)], 3)) == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_the_rank_intervals_of_all_models_hold_their_true_ranks():
+    rng = np.random.default_rng(12)
+    chances = [0.8, 0.7, 0.66, 0.6, 0.3]
+    missed = 0
+    for seed in range(40):
+        models = [found([chance], rng) for chance in chances]
+        pairs = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=999, seed=seed)
+        ranks = leaderboard.rank_intervals(leaderboard.shown_better(pairs, 5))
+        missed += not all(low <= 1 + at <= high for at, (low, high) in enumerate(ranks))
+        assert ranks[4] == (5, 5)
+    assert missed <= 6
+
+
+def test_letters_are_the_largest_sets_of_models_that_are_not_told_apart():
+    assert leaderboard.letters(shown([(0, 2), (0, 3), (1, 3)], 4)) == ["a", "ab", "bc", "c"]
+    assert leaderboard.letters(shown([], 3)) == ["a", "a", "a"]
+    rng = np.random.default_rng(13)
+    for _ in range(60):
+        count = int(rng.integers(2, 8))
+        better = np.triu(rng.random((count, count)) < rng.random(), 1)
+        held = leaderboard.letters(better)
+        told = better | better.T
+        for i, j in combinations(range(count), 2):
+            assert bool(set(held[i]) & set(held[j])) == (not told[i, j])
+        free = [s for k in range(1, count + 1) for s in combinations(range(count), k) if not told[np.ix_(s, s)].any()]
+        largest = {s for s in free if not any(set(s) < set(other) for other in free)}
+        sets = {tuple(i for i in range(count) if x in held[i]) for x in set("".join(held))}
+        assert sets == largest
+    assert all(leaderboard.letters(shown([], 1)))
+
+
+# Several data sets
+
+
+def test_ranks_over_data_sets_are_those_of_friedman_and_nemenyi():
+    scores = np.random.default_rng(14).normal([0, 0.5, 1, 3], 1, size=(9, 4)).round(1)
+    made = leaderboard.ranks_across(scores)
+    np.testing.assert_allclose(made.average, np.mean([rankdata([-x for x in row]) for row in scores], axis=0))
+    assert (made.statistic, made.p) == pytest.approx(tuple(friedmanchisquare(*scores.T)))
+    for models, table in zip(
+        range(2, 11), (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164), strict=True
+    ):
+        critical = leaderboard.ranks_across(np.random.default_rng(0).random((12, models))).critical
+        reach = critical / np.sqrt(models * (models + 1) / 72)
+        assert reach == pytest.approx(table, abs=1e-3)  # Demsar's table 5a
+        # the range of so many standard normals goes beyond it once in twenty
+        x = np.linspace(-8, 12, 20_001)
+        density = models * norm.pdf(x) * (norm.cdf(x) - norm.cdf(x - reach * np.sqrt(2))) ** (models - 1)
+        within = np.trapezoid(density, x)
+        assert within == pytest.approx(0.95, abs=1e-5)
+
+
+@pytest.mark.parametrize("scores", [[[1.0, 2.0, 3.0]], [[1.0], [2.0]], [[1.0, np.nan], [1.0, 2.0]], [1.0, 2.0]])
+def test_ranks_over_one_data_set_or_of_missing_scores_are_refused(scores):
+    with pytest.raises(UserError, match="two models or more on each of two data sets"):
+        leaderboard.ranks_across(scores)
+
+
+# Tables, figure and findings
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two models at the top that are alike but for chance, a baseline and a last one; three seeds each."""
+    results, marks = tmp_path_factory.mktemp("results"), targets()
+    gains = {"linear": 0.8, "msrn": 1.5, "gmp": 0.2, "dsdl": 1.49}
+    return {m: [make(results, m, seed, gain, marks=marks) for seed in range(3)] for m, gain in gains.items()}
+
+
+def targets() -> np.ndarray:
+    return np.where(np.random.default_rng(5).random((150, 5)) < 0.3, 1, -1).astype(np.int8)
+
+
+@pytest.fixture(scope="module")
+def contest(models):
+    return tables.contest(models)
+
+
+def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(models, contest):
+    board, pairs = tables.every(contest)
+    frame, scores = board.frame, performance.scores(models).frame.set_index("model")
+    assert list(frame["model"]) == list(scores["mAP"].sort_values(ascending=False).index)
+    for column in ("mAP", "mAP low", "mAP high", "CF1", "OF1"):
+        np.testing.assert_allclose(frame[column], scores.loc[frame["model"], column])
+    assert list(frame["rank"]) == ["1–2", "1–2", "3", "4"] and list(frame["ties"]) == ["a", "a", "b", "c"]
+    best = frame["model"][0]
+    for model in frame["model"][1:]:
+        row = pairs.frame.set_index("pair").loc[f"{best} vs {model}"]
+        assert row["Δ mAP"] == pytest.approx(scores["mAP"][best] - scores["mAP"][model])
+    assert len(pairs.frame) == 6 and set(pairs.runs) == set(pairs.frame["pair"])
+    assert set(pairs.frame["verdict"]) == {BETTER, UNKNOWN}
+    corrected = leaderboard.holm([pair.difference.p for pair in contest.pairs])
+    np.testing.assert_allclose(pairs.frame["p"], corrected)
+    best_pair = pairs.frame.iloc[0]
+    assert best_pair["p"] >= scores["p"].dropna().max()  # corrected, of the same test
+    assert "Holm" in pairs.caption and "1 point of mAP" in pairs.caption
+
+
+def test_tables_of_pairs_write_what_no_number_would_show_as_infinity(models, tmp_path):
+    same = tables.contest({"dsdl": models["dsdl"], "twin": models["dsdl"]})
+    pairs = tables.pairs(same).write(tmp_path)
+    assert np.isinf(pairs.frame["seeds needed"]).all() and np.isinf(pairs.frame["images needed"]).all()
+    for kind in ("md", "html"):
+        assert "∞" in (tmp_path / f"pairs.{kind}").read_text(encoding="utf-8")
+    assert r"$\infty$" in (tmp_path / "pairs.tex").read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf)\b", rendering.markdown(pairs), re.I)
+    assert np.isinf(pd.read_csv(tmp_path / "pairs.csv")["seeds needed"]).all()
+
+
+def test_there_are_draws_enough_for_a_difference_among_many_pairs(models, monkeypatch):
+    monkeypatch.setattr(tables.captions, "draws", lambda reference: 100)
+    found = tables.contest(models)
+    assert found.draws == 240 and f"{found.draws} paired bootstrap draws" in tables.pairs(found).caption
+    assert {pair.verdict for pair in found.pairs} == {BETTER, UNKNOWN}
+
+
+def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
+    assert tables.every(tables.contest({"msrn": models["msrn"]})) == []
+    hidden = -np.ones((30, 5), dtype=np.int8)
+    none = tables.contest({m: [make(tmp_path, m, marks=hidden)] for m in ("gmp", "msrn")})
+    assert tables.every(none) == []
+    assert "labels of the test images are not public" in findings.sentences(none, {})[0]
+    alone = findings.sentences(tables.contest({"msrn": models["msrn"]}), {})
+    assert len(alone) == 1 and "no other model is scored here" in alone[0]
+    kept = tables.contest(
+        {**models, "theirs": [make(tmp_path, "theirs", marks=targets(), selections=("last",))]}, selection="best"
+    )
+    assert "theirs" not in kept.names and len(kept.pairs) == 6
+
+
+def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, contest):
+    figure = figures.board(tables.board(contest), models)
+    scores, ties = figure.axes
+    assert [text.get_text() for text in scores.get_yticklabels()] == contest.names
+    dots = [line for line in scores.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
+    assert len(dots) == 4
+    joined = [list(line.get_ydata()) for line in ties.lines]
+    assert joined == [[0, 1], [2], [3]]
+    assert "2 models may be first" in figure.get_suptitle()
+
+
+def test_findings_say_what_the_tables_say(models, contest):
+    said = findings.sentences(contest, {})
+    first, second, *_ = contest.names
+    frame = tables.board(contest).frame
+    assert said[0] == (
+        f"{first} has the highest mAP on scenes, {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
+        f"{frame['mAP high'][0]:.1f}); it is shown to be better than linear and gmp and cannot be told from {second}."
+    )
+    row = tables.pairs(contest).frame.set_index("pair").loc[f"{first} vs linear"]
+    told = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
+    assert said[1].startswith(f"Shown to be above the linear baseline: {told} and {second} (")
+    assert said[1].endswith("; below it: gmp.")
+    gaps = tables.pairs(contest).frame["smallest gap"]
+    assert "tells 5 apart" in said[2] and "cannot tell 1" in said[2]
+    assert f"must be {gaps.min():.1f} to {gaps.max():.1f} points" in said[2]
+    assert said[3].startswith("No choice of protocol (AP")
+    assert len(said) == 4
+
+
+def test_findings_change_with_the_runs(models, tmp_path):
+    better = {**models, "gmp": [make(tmp_path, "gmp", seed, 4.0, marks=targets()) for seed in range(3)]}
+    said = findings.sentences(tables.contest(better), {})
+    assert said[0].startswith("gmp has the highest mAP") and said[0].endswith("better than every other model.")
+    worse = {"linear": models["msrn"], "gmp": models["gmp"]}
+    assert "Shown to be above the linear baseline: no model; below it: gmp." in findings.sentences(
+        tables.contest(worse), {}
+    )
+
+
+def test_a_protocol_that_turns_a_pair_is_named(models, tmp_path):
+    turned = {
+        model: [make(tmp_path, model, gain=gain, marks=targets())] for model, gain in (("gmp", 0.4), ("gap", 1.5))
+    }
+    (of_gmp,), (of_gap,) = turned.values()
+    of_gmp.logits["best"][:] = of_gap.logits["last"] + targets()
+    (said,) = [one for one in findings.sentences(tables.contest(turned), {}) if "protocol" in one]
+    assert "Turned by a choice of protocol, of the pairs that are told apart: gap vs gmp (epoch: the best" in said
+    assert "another model comes first by some: gmp (epoch: the best on the test set)" in said
+
+
+def test_findings_name_the_variant_that_matters_most(models, contest):
+    variants = {"2": models["gmp"], "3": models["linear"], "2, 3, 4": models["msrn"]}
+    table = ablation.compare("msrn", "layers", variants, models["msrn"])
+    row = table.frame.set_index("layers").loc["2"]
+    (said,) = [one for one in findings.sentences(contest, {"msrn": table}) if "variants" in one]
+    assert said.startswith("Of 2 variants of msrn, 2 differ from the full model (q < 0.05), most of all layers 2: ")
+    assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
+    alike = ablation.compare("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
+    (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
+    assert said == "Of 1 variant of msrn, none differs from the full model (q < 0.05)."
+
+
+def test_findings_stand_at_the_top_of_the_experiments_page(contest, tmp_path):
+    folder = tmp_path / "demo"
+    text = findings.write(folder / "tables", findings.sentences(contest, {}))
+    tables.board(contest).write(folder / "tables")
+    assert (folder / "tables" / "findings.md").read_text(encoding="utf-8") == text
+    experiment = SimpleNamespace(name="demo", title="Scenes", notes=("A note.",))
+    study = SimpleNamespace(experiment=experiment, folder=folder, results=tmp_path)
+    shown = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+    page = reports.write(study, shown).read_text(encoding="utf-8")
+    assert page.startswith("# Scenes\n\n**What the runs say.**")
+    assert page.index(text.strip()) < page.index("- A note.") < page.index("### Leaderboard on scenes")
+    assert page.count("What the runs say") == 1
+
+
+def test_models_are_ranked_over_the_data_sets_of_their_leaderboards(tmp_path):
+    gains = {"one": (0.3, 1.0, 2.0), "two": (0.4, 0.9, 2.0), "again": (0.3, 1.0, 2.0), "other": (1.0, 1.0, 1.0)}
+    data = {"one": "scenes", "two": "voc2007", "again": "scenes", "other": "coco2014"}
+    for name, strengths in gains.items():
+        names = ("gmp", "msrn", "dsdl") if name != "other" else ("gmp", "msrn", "csra")
+        runs = {
+            model: [make(tmp_path / name, model, 0, gain, marks=targets(), data=data[name])]
+            for model, gain in zip(names, strengths, strict=True)
+        }
+        tables.board(tables.contest(runs)).write(tmp_path / name / "tables")
+    (table,) = across.across(tmp_path)
+    assert list(table.frame["model"]) == ["dsdl", "msrn", "gmp"]
+    assert list(table.frame["average rank"]) == [1, 2, 3] and {"scenes", "voc2007"} < set(table.frame)
+    assert list(table.frame["ties"]) == ["a", "a", "a"]  # two data sets cannot tell three models apart
+    assert f"{2.3437 * np.sqrt(3 * 4 / 12):.2f}" in table.caption and "one, two" in table.caption.replace("again, ", "")
+    assert "of several experiments on one data set their mean" in table.caption
+    table.write(tmp_path)
+    assert across.across(tmp_path / "one") == []

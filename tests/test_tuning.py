@@ -1,0 +1,262 @@
+"""Equal tuning effort: as many trials for every model, known beforehand, scored by validation images alone."""
+
+import dataclasses
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import made_data
+import numpy as np
+import pandas as pd
+import pytest
+import rehearsal
+import yaml
+from sklearn.metrics import average_precision_score
+
+from mlclib import config
+from mlclib.common.errors import UserError
+from mlclib.common.files import sha256
+from mlclib.config import Experiment
+from mlclib.figures import tuning as figures
+from mlclib.runs import check, plan, tuning
+from mlclib.runs.study import Study
+from mlclib.tables import tuning as tables
+from mlclib.verify import results
+
+YAML = """
+title: A tuning for tests
+dataset: {name: folder, root: ROOT, table: labels.csv}
+input_size: 64
+backbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}
+seeds: [100]
+training: {epochs: 2, batch_size: 8, threads: 1}
+models:
+  gmp: {}
+  msrn: {options: {head: elementwise, width: 8, group_ratio: 0.25}}
+tuning:
+  trials: 4
+  ranges:
+    "*":
+      training.learning_rate: {low: 1e-3, high: 1e-1, log: true}
+      training.weight_decay: {low: 0.0, high: 0.5}
+      training.epochs: [1, 2, 3]
+    msrn: {options.layers: [[4], [2, 3, 4]], training.epochs: [1]}
+"""
+
+
+@pytest.fixture(scope="module")
+def yaml_file(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tuning")
+    made_data.own_folder(folder / "photos")
+    path = folder / "tuned.yaml"
+    path.write_text(YAML.replace("ROOT", str(folder / "photos")), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(yaml_file) -> Study:
+    """A study whose trials are all trained; read it, do not change it."""
+    study = Study(config.load(yaml_file), results=yaml_file.parent / "results")
+    study.train_trials()
+    return study
+
+
+def plain(experiment: Experiment, model: str) -> list[dict]:
+    return [run.written_out() for run in tuning.trials(experiment, model)]
+
+
+def changed(experiment: Experiment, **changes) -> Experiment:
+    return dataclasses.replace(experiment, tuning=dataclasses.replace(experiment.tuning, **changes))
+
+
+# The trials
+
+
+def test_a_trial_is_a_function_of_seed_model_and_number_alone(yaml_file):
+    experiment = config.load(yaml_file)
+    for model in experiment.models:
+        known = plain(experiment, model)
+        assert plain(config.load(yaml_file), model) == known
+        assert plain(changed(experiment, trials=9), model)[:4] == known
+        alone = dataclasses.replace(experiment, models={model: experiment.models[model]})
+        assert plain(alone, model) == known
+        turned = {owner: dict(reversed(own.items())) for owner, own in experiment.tuning.ranges.items()}
+        assert plain(changed(experiment, ranges=turned), model) == known
+        other = plain(changed(experiment, seed=1), model)
+        assert other[0] == known[0] and all(one not in known for one in other[1:])
+
+
+def test_every_model_has_as_many_trials_each_another_and_the_first_is_the_files(yaml_file):
+    experiment = changed(config.load(yaml_file), trials=16)
+    for model in experiment.models:
+        found = plain(experiment, model)
+        assert len(found) == 16 and all(one not in found[:n] for n, one in enumerate(found))
+        assert found[0] == experiment.run(model).written_out()
+        for run in found[1:]:
+            assert 1e-3 <= run["training"]["learning_rate"] <= 1e-1
+            assert 0 <= run["training"]["weight_decay"] <= 0.5
+        epochs = {run["training"]["epochs"] for run in found[1:]}
+        assert epochs == ({1, 2, 3} if model == "gmp" else {1})  # a model's own ranges are laid over the shared ones
+    assert {str(run["options"]["layers"]) for run in found[1:]} == {"[4]", "[2, 3, 4]"}
+
+
+def test_the_draws_fill_a_range_evenly_and_a_logarithmic_one_by_its_logarithm(yaml_file):
+    """Of 64 points of a scrambled Sobol sequence 16 fall into each quarter of each range; one may be rounded over."""
+    found = plain(changed(config.load(yaml_file), trials=65), "gmp")[1:]
+    rates = np.log10([run["training"]["learning_rate"] for run in found])
+    decays = [run["training"]["weight_decay"] for run in found]
+    for values, low, high in ((rates, -3, -1), (decays, 0, 0.5)):
+        assert np.histogram(values, bins=4, range=(low, high))[0] == pytest.approx([16] * 4, abs=1)
+
+
+def test_lists_with_as_many_settings_as_trials_are_all_tried(yaml_file):
+    ranges = {"*": {"training.epochs": [2, 3], "training.batch_size": [4, 8, 16]}}
+    found = plain(changed(config.load(yaml_file), trials=6, ranges=ranges), "gmp")
+    tried = {(run["training"]["epochs"], run["training"]["batch_size"]) for run in found}
+    assert tried == set(itertools.product([2, 3], [4, 8, 16]))
+
+
+def test_a_trial_changes_nothing_but_what_is_tuned(yaml_file):
+    experiment = config.load(yaml_file)
+    first, *others = plain(experiment, "msrn")
+    for run in others:
+        for name in experiment.ranges("msrn"):
+            part, _, key = name.partition(".")
+            run[part][key] = first[part][key]
+        assert run == first
+
+
+# Scores and choice
+
+
+def test_a_trial_is_scored_by_its_validation_images(study):
+    trials = study.finished_trials()
+    assert {model: len(each) for model, each in trials.items()} == {"gmp": 4, "msrn": 4}
+    for model, values in tuning.scores(trials).items():
+        for n, ((run,), score) in enumerate(zip(trials[model], values, strict=True)):
+            assert run.names == study.dataset.splits["val"].names
+            configuration = list(study.trials(model).values())[n]
+            with np.load(study.run_folder(configuration, 100) / "validation.npz") as file:
+                logits, marks = file["logits_last"], file["targets"]
+            shown = (marks == 1).any(axis=0)
+            aps = [average_precision_score(marks[:, c] == 1, logits[:, c]) for c in np.flatnonzero(shown)]
+            assert score == pytest.approx(100 * np.mean(aps))
+
+
+def test_what_is_chosen_does_not_hang_on_the_test_images(study, tmp_path):
+    """Predictions on them that cannot even be read change nothing, and no trial is trained again for them."""
+    shutil.copytree(study.results, tmp_path / "results")
+    for folder in (tmp_path / "results" / "runs").rglob("seed-100"):
+        (folder / "predictions.npz").write_bytes(b"poison")
+        sums = json.loads((folder / "manifest.json").read_text())
+        sums["predictions.npz"] = sha256(folder / "predictions.npz")
+        sums["metrics.json"] = sha256(folder / "metrics.json")
+        (folder / "manifest.json").write_text(json.dumps(sums))
+    poisoned = Study(study.experiment, study.root, tmp_path / "results")
+    trials, clean = poisoned.train_trials(), study.finished_trials()
+    assert tuning.overlay(study.experiment, trials) == tuning.overlay(study.experiment, clean)
+    shown, expected = (tables.efforts(study.experiment, found) for found in (trials, clean))
+    pd.testing.assert_frame_equal(shown.frame, expected.frame)
+    figures.efforts(trials)
+    assert (folder / "predictions.npz").read_bytes() == b"poison"
+
+
+def test_the_chosen_settings_are_those_of_the_best_trial(study, yaml_file):
+    trials = study.finished_trials()
+    path = tuning.write(study.experiment, trials, str(yaml_file))
+    assert path == yaml_file.with_name("_tuned_tuned.yaml")
+    contest = yaml_file.with_name("contest.yaml")
+    contest.write_text(f"include: [tuned.yaml, {path.name}]\ntuning: null\nseeds: [0, 1]\n", encoding="utf-8")
+    fresh = config.load(contest)
+    assert fresh.tuning is None and fresh.seeds == (0, 1)
+    for model, values in tuning.scores(trials).items():
+        best = plain(study.experiment, model)[int(np.argmax(values))]
+        assert fresh.run(model).written_out() == best
+        assert f"{values.max():.2f}" in path.read_text(encoding="utf-8")
+
+
+def test_the_settings_of_the_file_are_written_down_where_they_are_the_best(study):
+    trials = study.finished_trials()
+    trials = {model: [each[0]] * len(each) for model, each in trials.items()}  # equal scores: the first is chosen
+    found = yaml.safe_load(tuning.overlay(study.experiment, trials))["models"]
+    assert found["gmp"]["training"] == {"epochs": 2, "learning_rate": 0.001, "weight_decay": 0.0001}
+    assert found["msrn"]["options"] == {"layers": [2, 3, 4]}
+
+
+@pytest.mark.parametrize("values", [[3.0], [1.0, 5.0, 2.0, 2.0, 9.5], list(range(9))])
+def test_the_expected_best_of_k_trials_is_the_mean_over_all_choices_of_k(values):
+    found = tuning.expected_best(np.array(values))
+    brute = [np.mean([max(c) for c in itertools.combinations(values, k)]) for k in range(1, len(values) + 1)]
+    np.testing.assert_allclose(found, brute)
+
+
+def test_the_table_says_what_tuning_gained(study):
+    frame = tables.efforts(study.experiment, study.finished_trials()).frame
+    assert list(frame["model"]) == ["gmp", "msrn"] and set(frame["trials"]) == {4}
+    scores = tuning.scores(study.finished_trials())
+    for row, values in zip(frame.itertuples(index=False), scores.values(), strict=True):
+        assert row[2:6] == pytest.approx((values[0], values.max(), values.max() - values[0], values.argmax()))
+    assert all("learning_rate" in told and "epochs" in told for told in frame["its settings"])
+
+
+# The experiment
+
+
+def test_a_trained_trial_is_not_trained_again(study, monkeypatch):
+    monkeypatch.setattr(Study, "_train_alone", lambda *_: pytest.fail("a finished trial was trained again"))
+    Study(study.experiment, study.root, study.results).train_trials()
+
+
+def test_its_jobs_are_its_trials_the_data_the_tuning_and_the_page(study):
+    names = [job.name for job in plan.jobs(study, ("tuned",), 2) if not job.name.startswith("maps")]
+    trials = [f"train {model} trial {n} seed 100" for model in ("gmp", "msrn") for n in range(4)]
+    assert names == [*trials, "01_data", "07_tuning", "page"]
+    assert len(check.asked(study.experiment)) == 8
+
+
+def test_what_it_will_take_counts_each_trial_s_own_epochs(study):
+    runs = [study.experiment.changed("gmp", {"training.epochs": epochs}) for epochs in (1, 2, 9)]
+    sizes = {field.name: 1 for field in dataclasses.fields(check.Step)} | {"device": "cpu"}
+    estimates = [
+        check.estimate("gmp", asked, check.Step(**sizes), study.dataset) for asked in (runs, *([r] for r in runs))
+    ]
+    assert estimates[0].hours == pytest.approx(sum(one.hours for one in estimates[1:]))
+
+
+def test_without_a_validation_part_it_is_refused_in_a_sentence(study, tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(study.root, photos)
+    table = photos / "labels.csv"
+    table.write_text(table.read_text().replace(",val\n", ",train\n"))
+    without = Study(study.experiment, photos, tmp_path / "results")
+    said = "experiment 'tuned' tunes on the validation part of its data set and folder has none"
+    for asks in (without.every_run, without.train_trials, lambda: plan.jobs(without, ("tuned",), 2)):
+        with pytest.raises(UserError, match=said):
+            asks()
+    assert any(said in sentence for sentence in check.check(without).missing)
+
+
+def test_an_overlay_that_is_not_there_yet_is_named_with_what_writes_it(yaml_file):
+    contest = yaml_file.with_name("early.yaml")
+    contest.write_text("include: [_tuned_peers-x-tuning.yaml]\n", encoding="utf-8")
+    with pytest.raises(UserError, match="`make reproduce EXPERIMENT=peers-x-tuning` writes it"):
+        config.load(contest)
+
+
+def test_a_tuning_runs_to_its_page_and_notices_settings_changed_by_hand(study, yaml_file, tmp_path, monkeypatch):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    path = Path(shutil.copy(yaml_file, folder))
+    shutil.copytree(study.results, tmp_path / "results")
+    done = rehearsal.rehearse(path, tmp_path / "results", monkeypatch)
+    rehearsal.check_pages(done)
+    report = results.verify(done, 1)
+    assert report.ok, str(report)
+    assert "tables: 1 of 1 come out of the predictions to the same bytes (tuning)" in report.facts
+    overlay = path.with_name("_tuned_tuned.yaml")
+    overlay.write_text(overlay.read_text().replace("learning_rate", "momentum"))
+    named = (str(path), "--results", str(tmp_path / "results"))
+    outdated = {job.name: job.reasons for job in plan.jobs(Study(config.load(path), results=done.results), named, 1)}
+    assert any("_tuned_tuned.yaml was changed by hand" in reason for reason in outdated["07_tuning"])
+    assert not any(reasons for name, reasons in outdated.items() if name.startswith("train"))
