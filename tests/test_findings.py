@@ -77,7 +77,7 @@ def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_
     marks[:35, 0], marks[:4, 1] = 1, 1
     said = data_figures.frequency_finding(Dataset("made", ("a", "b", "c"), {"test": split(marks)}))
     assert "AP of b rests on 4 test images" in said and "that of a on 35" in said
-    assert "1 of 2 labels have fewer than 30" in said and "1 labels have no test image" in said
+    assert "1 of 2 labels have fewer than 30" in said and "so without an AP: c." in said
 
 
 def test_labels_come_together_by_their_correlation():
@@ -128,14 +128,14 @@ def test_what_was_trained_and_what_it_took_is_told_from_the_runs(tmp_path):
     recipe = {"loss": "soft-margin", "optimizer": "adamw", "learning_rate": 2e-3, "schedule": "one-cycle"}
     run.about["configuration"]["training"] |= {**recipe, "weight_decay": 1e-4, "batch_size": 32}
     run.about["cost"] = {"parameters": 3_140_000, "head": 5_000_000, "backbone": 400_000_000}
-    told = training.configuration("gmp", [run])["gmp"]
+    told = training.configuration("gmp", [run]).frame.set_index("of its runs")["gmp"]
     assert told["training of a run"] == "9 s, 100 images a second"
     assert told["head learns"] == "3.14 M parameters" and "learning rate 0.002" in told["optimizer"]
     assert told["data"] == "scenes: 600 train, 80 test images" and told["seeds"] == "3"
     said = training.configuration_finding([run])
     assert said == "1 run took 5 min on Made Processor; for an image the head computes 1.2 % of what its backbone does."
     run.about["checkpoint"] = "authors.pth"
-    assert "optimizer" not in training.configuration("gmp", [run])["gmp"]
+    assert "optimizer" not in set(training.configuration("gmp", [run]).frame["of its runs"])
     assert training.configuration_finding([run]).startswith("Scoring the checkpoint took 5 min")
 
 
@@ -201,9 +201,9 @@ def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
         Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row:06d}.png")
     figure = mistakes.mistakes([run], split(marks, tmp_path), 3)
     above, below = figure.axes[0], figure.axes[3]
-    assert above.get_title() == "claimed: bus, logit +6.5\nshows none of the labels"
+    assert above.get_title() == "claimed: bus, logit +6.5\nshows no other label"
     assert np.asarray(above.images[0].get_array())[0, 0, 0] == 3
-    assert below.get_title() == "missed: car, logit −7.5\nshows car"
+    assert below.get_title() == "missed: car, logit −7.5\nbeside no other label"
     assert np.asarray(below.images[0].get_array())[0, 0, 0] == 5
     assert not figure.axes[4].images  # there is no second one
     plt.close("all")

@@ -1,6 +1,7 @@
 """Figures show what they were given, and their titles state what the numbers say."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -159,11 +160,12 @@ def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(s
 def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, subject):
     (run,) = tiny_study.finished("msrn")
     logits, marks = run.logits["last"][:2], run.targets[:2]
-    row, label = np.unravel_index(np.where(marks == -1, logits, -np.inf).argmax(), logits.shape)
     said = pictures.bars_finding(subject, [0, 1])
-    assert f"absent and likeliest is {run.labels[label]} (logit {logits[row, label]:+.1f}".replace("-", "−") in said
-    row, label = np.unravel_index(np.where(marks == 1, logits, np.inf).argmin(), logits.shape)
-    assert f"least likely is {run.labels[label]} (logit {logits[row, label]:+.1f}".replace("-", "−") in said
+    for mark, lost, pick, words in ((-1, -np.inf, "argmax", "likeliest is"), (1, np.inf, "argmin", "least likely is")):
+        row, label = np.unravel_index(getattr(np.where(marks == mark, logits, lost), pick)(), logits.shape)
+        name, number = re.search(rf"{words} (.+?) \(logit (\S+),", said).groups()
+        assert name == run.labels[label]
+        assert float(number.replace("−", "-")) == pytest.approx(logits[row, label], abs=0.05)
 
 
 def test_the_first_step_of_deletion_is_told_beside_the_random_one(subject, shown):

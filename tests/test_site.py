@@ -1,5 +1,7 @@
 """The site: its pages need no network, a number opens what it is made of, and the browser scores as Python does."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -13,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 from made_runs import make, targets
+from PIL import Image
 
 from mlclib.pages import notebook, site
 from mlclib.runs import plan
@@ -67,6 +70,10 @@ def reproduced(folder):
     experiment = Made("demo", "Scenes & <things>", ("A note.",), {"epochs": 7})
     plan.keep(SimpleNamespace(experiment=experiment, folder=folder), jobs)
     cell = nbformat.v4.new_code_cell("6 * 7", outputs=[nbformat.v4.new_output("execute_result", {"text/plain": "42"})])
+    drawn = io.BytesIO()
+    Image.new("RGB", (9, 7), "red").save(drawn, "png")
+    png = {"image/png": base64.b64encode(drawn.getvalue()).decode() + "\n"}
+    cell.outputs.append(nbformat.v4.new_output("display_data", png))
     finding = {"text/markdown": notebook.finding("gmp < *msrn*").data}
     cell.outputs.append(nbformat.v4.new_output("display_data", finding))
     (folder / "notebooks").mkdir()
@@ -158,8 +165,11 @@ def test_the_page_of_an_experiment_has_its_jobs_times_configuration_notebooks_an
     assert (made[0] / "demo/runs/scenes/msrn-0a1b2c3d/seed-1/run.yaml").exists()
 
 
-def test_an_executed_notebook_is_a_page_with_its_findings(made):
+def test_an_executed_notebook_is_a_page_with_its_figures_and_findings(made):
     text = (made[0] / "demo" / "02_train-gmp.html").read_text(encoding="utf-8")
+    (name,) = re.findall('<img [^>]*src="([^"]+)"', text)
+    with Image.open(made[0] / "demo" / name) as picture:
+        assert picture.size == (9, 7) and picture.format == "WEBP"
     assert "<pre>42</pre>" in text and "<strong>Finding.</strong> gmp &lt; *msrn*" in text
 
 

@@ -36,6 +36,7 @@ def reliability(model: str, runs: list[Run]) -> Figure:
     above.set(ylabel="share of them that are there", xlim=(0, 1), ylim=(0, 1))
     above.legend(frameon=False)
     below.set(xlabel="probability given", ylabel="image-label pairs", yscale="log")
+    below.yaxis.set_minor_formatter("")
     above.set_title(f"{model}: probabilities are {100 * np.mean(errors):.1f} points off on average (ECE)")
     plt.close(figure)
     return figure

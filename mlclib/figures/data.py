@@ -40,7 +40,8 @@ def frequency_finding(dataset: Dataset) -> str:
         return f"{captions.HIDDEN}."
     shown = np.flatnonzero(counts)
     rare, common = shown[counts[shown].argmin()], counts.argmax()
-    none = f" {len(counts) - len(shown)} labels have no test image and so no AP." if len(shown) < len(counts) else ""
+    without = [label for label, count in zip(dataset.labels, counts, strict=True) if not count]
+    none = f" Without a test image, and so without an AP: {', '.join(without)}." if without else ""
     return (
         f"The AP of {dataset.labels[rare]} rests on {counts[rare]} test images that show it, that of "
         f"{dataset.labels[common]} on {counts[common]}, and in mAP both count alike; {(counts[shown] < 30).sum()} of "

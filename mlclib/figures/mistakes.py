@@ -36,16 +36,16 @@ def mistakes(runs: list[Run], split: Split, count: int = 6) -> Figure:
         return said(f"{captions.HIDDEN}.")
     found = worst(runs, count)
     figure, places = plt.subplots(2, count, figsize=(2.6 * count, 6.6), layout="constrained")
-    for pairs, line, what in zip(found, places, ("claimed", "missed"), strict=True):
+    for pairs, line, what, beside in zip(found, places, ("claimed", "missed"), ("shows", "beside"), strict=True):
         for axes in line:
             axes.axis("off")
         for axes, (row, label) in zip(line, pairs, strict=False):
             axes.imshow(open_rgb(split.paths[row]))
             if what == "missed" and split.boxes is not None:
                 draw_boxes(axes, split.boxes[row][split.boxes[row][:, 0] == label, 1:])
-            shown = [labels[c] for c in np.flatnonzero(split.targets[row] == 1)]
-            under = ", ".join(shown[:3]) + ", ..." * (len(shown) > 3) or "none of the labels"
-            title = f"{what}: {labels[label]}, logit {written(logits[row, label], '+.1f')}\nshows {under}"
+            others = [labels[c] for c in np.flatnonzero(split.targets[row] == 1) if c != label]
+            under = ", ".join(others[:3]) + ", ..." * (len(others) > 3) or "no other label"
+            title = f"{what}: {labels[label]}, logit {written(logits[row, label], '+.1f')}\n{beside} {under}"
             axes.set_title(title, fontsize=9, wrap=True)
     figure.suptitle("Above what is claimed most surely and is not there, below what is there and denied most surely")
     plt.close(figure)

@@ -12,7 +12,7 @@ from mlclib.tables.comparison import class_scores, over_seeds
 from mlclib.tables.rendering import Table, written
 
 
-def configuration(model: str, runs: list[Run]) -> pd.DataFrame:
+def configuration(model: str, runs: list[Run]) -> Table:
     """What was trained, with which recipe, and what it took, in words; a row a thing.
 
     Of an authors' checkpoint, which was not trained here, no recipe.
@@ -42,7 +42,13 @@ def configuration(model: str, runs: list[Run]) -> pd.DataFrame:
         rows["head learns"] = f"{cost['parameters'] / 1e6:,.2f} M parameters"
         rows["head computes"] = f"{cost['head'] / 1e6:,.2f} M multiply-adds an image"
         rows["backbone computes"] = f"{cost['backbone'] / 1e9:,.2f} G multiply-adds an image"
-    return pd.DataFrame({model: rows})
+    return Table(
+        name=f"configuration_{model}",
+        title=f"What was trained: {model} on {about['data']['name']}",
+        frame=pd.DataFrame({"of its runs": list(rows), model: list(rows.values())}),
+        runs={"": runs},
+        caption=captions.made({model: runs}),
+    )
 
 
 def configuration_finding(runs: list[Run]) -> str:
@@ -118,7 +124,7 @@ def hardest_finding(table: Table) -> str:
     if known.empty:
         return f"{captions.HIDDEN}."
     named = [f"{row['label']} ({row['AP']:.1f})" for _, row in known.iterrows()]
-    text = f"Hardest are {', '.join(named[:3])}, easiest is {named[-1]}"
+    text = f"Hardest are {', '.join(named[:-1][:3]) or named[0]}, easiest is {named[-1]}"
     if len(known) < 3 or known["training images"].nunique() == 1 or known["AP"].nunique() == 1:
         return f"{text}."
     rank = spearmanr(known["training images"], known["AP"]).statistic

@@ -6,12 +6,15 @@ it scores comes from runs, whose predictions stand beside it for scores.js. Page
 """
 
 import base64
+import hashlib
 import html
 import inspect
+import io
 import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +95,10 @@ class Folder:
         self.path, self.given = path, set()
 
     def text(self, name: str, text: str) -> None:
-        write_text(self._new(name), text)
+        self._put(name, text.encode())
 
     def copy(self, name: str, source: Path) -> None:
-        with written_whole(self._new(name)) as part:
-            part.write_bytes(source.read_bytes())
+        self._put(name, source.read_bytes())
 
     def picture(self, name: str, source: Path, made: Callable[[], Image.Image], quality: int = 80) -> None:
         """The picture that `made` gives as WebP, unless it is there and no older than its source."""
@@ -119,6 +121,12 @@ class Folder:
                 parent.rmdir()
         write_text(note, json.dumps(sorted(self.given)))
 
+    def _put(self, name: str, content: bytes) -> None:
+        path = self._new(name)
+        if not path.exists() or path.read_bytes() != content:
+            with written_whole(path) as part:
+                part.write_bytes(content)
+
     def _new(self, name: str) -> Path:
         self.given.add(name)
         return self.path / name
@@ -127,8 +135,8 @@ class Folder:
 def build(results: str | Path, out: str | Path) -> Path:
     """Write the site of `results` into the folder `out`, and return its front page.
 
-    Pictures that stay the same cost nothing. Of what else lies in `out` only files of a build before are removed, where
-    this one has no such file: pages of experiments that are gone.
+    Files that stay the same are not written again. Of what else lies in `out` only files of a build before are removed,
+    where this one has no such file: pages of experiments that are gone.
     """
     with held(Path(out) / ".lock", f"the site in {out}"):
         return _build(Path(results), Folder(Path(out)))
@@ -153,7 +161,9 @@ def _build(results: Path, out: Folder) -> Path:
         _write_files(results, page, out)
         write(f"{page.name}.html", "experiment.html", page=page, command=REPRODUCE + page.name)
         for name, notebook in page.notebooks.items():
-            write(f"{page.name}/{name}.html", "notebook.html", page=page, name=name, cells=_cells(notebook))
+            source = results / page.name / "notebooks" / f"{name}.ipynb"
+            cells = _cells(notebook, partial(_cell_picture, out, page.name, source))
+            write(f"{page.name}/{name}.html", "notebook.html", page=page, name=name, cells=cells)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     write("papers.html", "papers.html", entries=ledger.entries(results))
     write("models.html", "models.html", models=_models(readme))
@@ -170,12 +180,17 @@ def _page(folder: Path) -> Page:
     notebooks = {
         path.stem: nbformat.read(path, as_version=4) for path in sorted((folder / "notebooks").glob("*.ipynb"))
     }
+    outputs = {
+        (name, number): json.dumps(cell.get("outputs", [])).replace('\\"', '"')
+        for name, notebook in notebooks.items()
+        for number, cell in enumerate(notebook.cells)
+    }
     scores, kept = folder / "tables" / "scores.csv", plan.kept(folder)
     page = Page(
         name=folder.name,
         title=folder.name,
         about="",
-        tables=[_shown(path, notebooks) for path in reports.tables_of(folder)],
+        tables=[_shown(path, outputs) for path in reports.tables_of(folder)],
         figures=sorted((folder / "figures").glob("*.png")),
         notebooks=notebooks,
         scores=pd.read_csv(scores) if scores.is_file() else None,
@@ -219,17 +234,13 @@ def _trained(results: Path, pages: Iterable[Page]) -> list[list[dict[str, Any]]]
     return list(found.values())
 
 
-def _shown(path: Path, notebooks: dict[str, Any]) -> Shown:
+def _shown(path: Path, outputs: dict[tuple[str, int], str]) -> Shown:
+    """A table from its md file; outputs: of each cell of the executed notebooks, as one text."""
     title, _, rest = path.read_text(encoding="utf-8").partition("\n")
     lines = [line for line in rest.splitlines() if line.startswith("|")]
     caption, *notes = [text for text in rest.strip().split("\n\n") if text and not text.startswith("|")] or [""]
     first, _, more = caption.partition(". ")
-    made = [
-        (name, number)
-        for name, notebook in notebooks.items()
-        for number, cell in enumerate(notebook.cells)
-        if f'id="table-{path.stem}"' in json.dumps(cell.get("outputs", [])).replace('\\"', '"')
-    ]
+    made = [cell for cell, text in outputs.items() if f'id="table-{path.stem}"' in text]
     words = re.sub(r"\\(.)", r"\1", title.removeprefix("### "))
     return Shown(
         name=path.stem,
@@ -331,20 +342,31 @@ def _html(text: str) -> str:
     return jinja2.filters.Markup(markdown2html(text))
 
 
-def _cells(notebook: Any) -> list[dict[str, Any]]:
-    """The cells of an executed notebook: source as HTML or code, and each output as HTML."""
+def _cell_picture(out: Folder, page: str, source: Path, encoded: str) -> str:
+    """Write a PNG from the executed notebook `source`, in base64, beside its page, smaller; its path from there."""
+    content = base64.b64decode(encoded)
+    name = f"cells/{hashlib.sha256(content).hexdigest()[:16]}.webp"
+    out.picture(f"{page}/{name}", source, lambda: Image.open(io.BytesIO(content)).convert("RGB"))
+    return name
+
+
+def _cells(notebook: Any, picture: Callable[[str], str]) -> list[dict[str, Any]]:
+    """The cells of an executed notebook: source as HTML or code, and each output as HTML.
+
+    picture: what keeps a PNG, given in base64, and gives its path.
+    """
     return [
         {
             "number": number,
             "code": cell.source if cell.cell_type == "code" else "",
             "text": _html(cell.source) if cell.cell_type == "markdown" else "",
-            "outputs": [shown for output in cell.get("outputs", ()) if (shown := _output(output))],
+            "outputs": [shown for output in cell.get("outputs", ()) if (shown := _output(output, picture))],
         }
         for number, cell in enumerate(notebook.cells)
     ]
 
 
-def _output(output: Any) -> str:
+def _output(output: Any, picture: Callable[[str], str]) -> str:
     """One output of a cell as HTML: the richest form that needs no script; "" for progress on the error stream."""
     data = output.get("data", {})
     if output.output_type == "stream":
@@ -354,7 +376,7 @@ def _output(output: Any) -> str:
     elif "text/markdown" in data:
         return _html(data["text/markdown"])
     elif "image/png" in data:
-        text = f'<img alt="Figure of this cell" src="data:image/png;base64,{data["image/png"].strip()}">'
+        text = f'<img alt="Figure of this cell" loading="lazy" src="{picture(data["image/png"])}">'
     else:
         text = data.get("text/html") or f"<pre>{html.escape(data.get('text/plain', ''))}</pre>"
     return jinja2.filters.Markup(text)
