@@ -150,7 +150,7 @@ def report(arguments: argparse.Namespace) -> None:
     study = _study(arguments)
     path = reports.write(study, plan.shown(study))
     plan.page_written(study, path)
-    print(path)
+    print(f"{path}; {reports.summary(study.results)} says what all experiments here say")
 
 
 def site(arguments: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ SIZES = {
 }
 
 
-# All models are rehearsed in one experiment of each recipe: common, own, tuned on frozen maps. The others of many models
+# All models are rehearsed in one experiment of each recipe: common, own, tuned on frozen maps. Others of many models
 # differ from these in data or backbone, and take FEW of them, each its own few.
 WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes")
 FEW = 4

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mlclib import ROOMS
+from mlclib.pages import reports
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -99,6 +100,17 @@ def test_the_readme_shows_the_table_that_the_demo_computed():
     rows = [line for line in computed.splitlines() if line.startswith("|")]
     for line in (line for line in shown.splitlines() if line.startswith("|")):
         assert any(row.startswith(line.rstrip("|")) for row in rows), line
+
+
+def test_the_readme_says_what_the_runs_say():
+    """Its findings are those of the tables: each sentence of an experiment that it heads stands in it, and no other."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = readme.split("<!-- findings:begin -->")[1].split("<!-- findings:end -->")[0]
+    parts = re.split(r"^\*\*\[.*\]\(results/(.+)/README\.md\)\*\*$", shown, flags=re.MULTILINE)[1:]
+    assert parts
+    for name, said in zip(parts[::2], parts[1::2], strict=True):
+        computed = reports.findings(ROOT / "results" / name).splitlines()
+        assert [line for line in said.splitlines() if line] == [line for line in computed if line.startswith("- ")]
 
 
 def test_the_readme_names_no_file_or_make_target_that_is_not_there():

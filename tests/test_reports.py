@@ -1,12 +1,13 @@
 """An experiment's README: its tables and figures, the command that makes them, and nothing that is not there."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
 from made_runs import make
 
 from mlclib.pages import reports
-from mlclib.tables import ablation, performance
+from mlclib.tables import ablation, findings, leaderboard, performance
 
 
 @pytest.fixture(scope="module")
@@ -50,3 +51,26 @@ def test_what_no_notebook_claims_is_not_shown(study):
 
 def test_the_same_results_give_the_same_page(study):
     assert write(study) == write(study)
+
+
+def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path):
+    """Those of most models first, whose leaderboard is its one figure; over two data sets of one model each's rank."""
+    for name, data, gains in (
+        ("few", "scenes", (1.5, 0.8)),
+        ("two", "voc2007", (0.7, 1.4)),
+        ("many", "scenes", (1, 2, 3)),
+    ):
+        models = {f"m{n}": [make(tmp_path / name, f"m{n}", 0, gain, data=data)] for n, gain in enumerate(gains)}
+        contest = leaderboard.contest(models)
+        for table in leaderboard.every(contest):
+            table.write(tmp_path / name / "tables")
+        (tmp_path / name / "README.md").write_text(f"# Of {name}\n")
+        findings.write(tmp_path / name / "tables", findings.sentences(contest, {}))
+    (tmp_path / "unfinished" / "tables").mkdir(parents=True)
+    (tmp_path / "unfinished" / "tables" / "leaderboard.csv").write_text("model,mAP\n")
+    text = reports.summary(tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(.*)\]", text, re.MULTILINE) == ["Of many", "Of few", "Of two"]
+    assert re.findall(r"!\[.*\]\((.*)\)", text) == ["many/figures/leaderboard.png"]
+    assert "m2 has the highest mAP" in text and "m0 has the highest mAP on scenes" in text
+    last = text.split("## Over several data sets")[1]
+    assert "Average ranks over 2 data sets" in last and "| m0 | 1.50 |" in last

@@ -1,4 +1,6 @@
-"""The README of an experiment: tables and figures on one page, for who reads the project where its code is hosted."""
+"""Pages for who reads the project where its code is hosted: the README of an experiment, tables and figures on one
+page, and results/README.md, what all of them say.
+"""
 
 import re
 from collections.abc import Collection
@@ -6,6 +8,7 @@ from pathlib import Path
 
 from mlclib.common.files import write_text
 from mlclib.runs.study import Study
+from mlclib.tables import across
 
 # Named in a README, not shown in it: an experiment may have dozens, and git does not track them.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
@@ -14,6 +17,7 @@ ORDER = (
     "leaderboard", "pairs", "scores", "tuning", "gap", "further", "published", "per_class", "ablation", "protocols",
 )  # fmt: skip
 FINDINGS = "tables/findings.md"
+BOARDS = "*/tables/leaderboard.csv"
 
 
 def write(study: Study, shown: Collection[str]) -> Path:
@@ -47,6 +51,30 @@ def findings(folder: Path) -> str:
     """What the runs of an experiment say, as 05_tables found it, in Markdown; empty where it did not run."""
     path = folder / FINDINGS
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+
+
+def summary(results: Path) -> Path:
+    """Write results/README.md: what the experiments there say, those of most models first, and models over data sets.
+
+    Its one figure is the leaderboard of the first.
+    """
+    found = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in results.glob(BOARDS)}
+    found = {folder: rows for folder, rows in found.items() if (folder / "README.md").exists()}
+    folders = sorted(found, key=lambda folder: (-found[folder], folder.name))
+    parts = [
+        "# How well do multi-label image classifiers really work?",
+        "What the runs say whose tables stand here. Every sentence is computed from the tables of its experiment; the "
+        "heading leads to them, and to how each number was made.",
+    ]
+    parts += [f"![Leaderboard of {f.name}]({f.name}/figures/leaderboard.png)" for f in folders[:1]]
+    for folder in folders:
+        title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        said = [line for line in findings(folder).splitlines() if line.startswith("- ")]
+        parts += [f"## [{title}]({folder.name}/README.md)", "\n".join(said)]
+    if tables := across.across(results):
+        parts += ["## Over several data sets", *(table._repr_markdown_().strip() for table in tables)]
+    write_text(results / "README.md", "\n\n".join(filter(None, parts)) + "\n")
+    return results / "README.md"
 
 
 def tables_of(folder: Path) -> list[Path]:

@@ -17,7 +17,8 @@ def across(results: Path) -> list[Table]:
     it: by the mean of their mAPs.
     """
     held: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
-    for path in sorted(results.glob("*/tables/leaderboard.csv")):
+    for note in sorted(results.glob("*/tables/leaderboard.json")):  # the last of its files that is written
+        path = note.with_suffix(".csv")
         frame = pd.read_csv(path).set_index("model")
         held.setdefault(tuple(sorted(frame.index)), {})[path.parts[-3]] = frame
     tables = []

@@ -34,7 +34,9 @@ README = "README.md"
 FIGURE = re.compile(r"(?<![\w.,])(?<![A-Za-z]-)(?:\d{1,3}(?:,\d{3})++|\d++)(?:\.\d++)?(?:e-?\d++)?(?!_)")
 # What a reader takes for no figure: code, comments, targets of links, numbers of papers.
 NO_PROSE = re.compile(
-    r"```.*?```|^ {4}.*?$|`[^`]*`|<!--.*?-->|(?<=\])\([^)]*\)|arXiv \d{4}\.\d{5}", re.DOTALL | re.MULTILINE
+    r"<!-- findings:begin -->.*?<!-- findings:end -->|"  # computed, and held by the tables that they are made of
+    r"```.*?```|^ {4}.*?$|`[^`]*`|<!--.*?-->|(?<=\])\([^)]*\)|arXiv \d{4}\.\d{5}",
+    re.DOTALL | re.MULTILINE,
 )
 
 Number = str | int | float
