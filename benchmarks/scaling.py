@@ -151,12 +151,15 @@ def _work(model: nn.Module, loss: Callable[[Tensor], Tensor], size: int) -> Work
 
 
 def count() -> None:
-    """Write COUNTED: the work of each model at each size that the programmes need, and of the anchor."""
+    """Write COUNTED: the work of each model at each size that the programmes need, and of the anchor; what stands there
+    already is kept.
+    """
     needed = {key_of(found[0]): found[0] for all_ in programmes().values() for _, _, found in asked(all_)}
+    known = works() if COUNTED.exists() else {}
     anchor = timm.create_model(ANCHOR[0], num_classes=ANCHOR[1])
-    rows = {ANCHOR: _work(anchor, lambda images: anchor(images).sum(), ANCHOR[2])}
+    rows = {ANCHOR: known.get(ANCHOR) or _work(anchor, lambda images: anchor(images).sum(), ANCHOR[2])}
     for key, run in sorted(needed.items()):
-        rows[key] = counted(run)
+        rows[key] = known.get(key) or counted(run)
         print(f"{', '.join(map(str, key))}: {rows[key].step / 1e9:.1f} G multiply-adds a training step", flush=True)
     with written_whole(COUNTED) as part, open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -342,7 +345,7 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", action="store_true", help="count the models' work anew")
+    parser.add_argument("--count", action="store_true", help="count the work of models that is not counted yet")
     parser.add_argument("--throughput", type=float, help="T multiply-adds a second of a device; printed, not written")
     arguments = parser.parse_args()
     if arguments.count:

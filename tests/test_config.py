@@ -1,4 +1,5 @@
 import math
+import re
 import subprocess
 import sys
 
@@ -251,6 +252,39 @@ def test_axes_run_apart_from_each_other_and_crossed(tmp_path):
     assert (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")
 
 
+def test_an_axis_may_vary_the_recipe_the_input_size_and_the_backbone(tmp_path):
+    named = (
+        "{training.loss: [soft-margin, asymmetric], input_size: [64, 128], backbone.name: [resnet18, resnet34], "
+        "input_size+training.epochs: [[64], [1, 2]], head+training.schedule: [[mlp], [constant]]}"
+    )
+    experiment = config.load(written(tmp_path, axes(named)))
+    full = experiment.run("msrn")
+
+    def of(axis):
+        return list(experiment.variants("msrn", axis).values())
+
+    assert [run.training.loss for run in of("training.loss")] == ["soft-margin", "asymmetric"]
+    assert [run.input_size for run in of("input_size")] == [64, 128]
+    assert [run.backbone.name for run in of("backbone.name")] == ["resnet18", "resnet34"]
+    assert [(run.input_size, run.training.epochs) for run in of("input_size+training.epochs")] == [(64, 1), (64, 2)]
+    (crossed,) = of("head+training.schedule")
+    assert crossed.options == full.options | {"head": "mlp"} and crossed.training.schedule == "constant"
+    assert all(
+        run.options == full.options for axis in ("training.loss", "input_size", "backbone.name") for run in of(axis)
+    )
+    for wrong, words in (
+        ("{input_size: [big]}", "input_size"),
+        ("{training.epochs: [0]}", "epochs"),
+        ("{training.epcohs: [1]}", "did you mean 'training.epochs'"),
+        ("{backbone.name: [3]}", "name"),
+    ):
+        with pytest.raises(UserError, match=words):
+            config.load(written(tmp_path, axes(wrong)))
+    with pytest.raises(UserError, match="augmentation .* but the backbone is frozen"):
+        frozen = "backbone: {name: resnet18, weights: offline, frozen: true}\n"
+        config.load(written(tmp_path, frozen + axes("{training.augmentation: [none, msrn]}")))
+
+
 def test_a_file_that_is_not_utf8_is_one_sentence(tmp_path):
     path = written(tmp_path)
     path.write_bytes(PLAIN.encode() + "notes: [café]\n".encode("latin-1"))
@@ -294,5 +328,7 @@ def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(path):
             assert len(experiment.variants(model, axis)) == crossed
             with pytest.raises(UserError, match=rf"ablation axis '{axis[0]}x"):
                 config.load(path.stem, {f"ablation.{model}": {f"{axis[0]}x{axis[1:]}": values}})
-    with pytest.raises(UserError, match=f"unknown option 'tset' in data set {experiment.dataset['name']!r}"):
+    with pytest.raises(
+        UserError, match=f"unknown option 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
+    ):
         config.load(path.stem, {"dataset.tset": "x"})
