@@ -116,7 +116,11 @@ def _needed(found: Contest, pair: Pair) -> str:
     gap, here = pair.difference.delta, len(found.models[found.names[0]][0].names)
     needed = {"images": pair.parts.images_needed(gap, here), "seeds": pair.parts.seeds_needed(gap)}
     what = f"the {100 * gap:.1f} points of {leaderboard.title(found.names[pair.a], found.names[pair.b])}"
-    enough = [f"{number:,.0f} {name}" for name, number in needed.items() if np.isfinite(number)]
+    enough = [
+        f"{number:,.0f} {name.removesuffix('s') if number == 1 else name}"
+        for name, number in needed.items()
+        if np.isfinite(number)
+    ]
     never = [f"more {name} alone" for name, number in needed.items() if np.isinf(number)]
     if not enough:
         return f"No number of {_listed(needed, 'or')} alone would show {what}."
