@@ -20,8 +20,7 @@ def reproduce(arguments: argparse.Namespace) -> None:
 
 
 def _reproduce(arguments: argparse.Namespace, study) -> None:
-    from mlclib.pages.site import build
-    from mlclib.runs import batch, plan
+    from mlclib.runs import plan
 
     if not study.experiment.backbone.frozen:
         _check_first(study, arguments)
@@ -34,6 +33,9 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
         shown = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
         print(f"Nothing to do: {name} is up to date; its tables are in {study.folder / 'README.md'}; {shown}")
         return
+    from mlclib.pages.site import build  # here, as it takes long and nothing to do needs neither
+    from mlclib.runs import batch
+
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
         f"{study.folder / 'logs'} holds what each says",
