@@ -101,7 +101,7 @@ def test_the_linear_baseline_comes_as_far_as_a_logistic_regression(tmp_path):
     model = models.build("linear", labels=5, backbone="test_resnet", frozen=True)
     recipe = config.Training(epochs=60, batch_size=32, learning_rate=1e-3, weight_decay=1.0, threads=1)
     state = Trainer(model, Maps({4: train}, marks), Maps({4: test}, answers), recipe, 0, tmp_path).run()
-    ours = metrics.evaluate(state.logits.numpy(), answers)["mAP"]
+    ours = metrics.evaluate(state.logits["last"].numpy(), answers)["mAP"]
 
     def features(maps):
         return np.concatenate((maps.astype(np.float64).mean((2, 3)), maps.max((2, 3)).astype(np.float64)), 1)

@@ -201,8 +201,8 @@ def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
     first = subprocess.Popen(command, cwd=ROOT, **pipes)
     while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
         time.sleep(0.05)
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    out, errors = first.communicate(timeout=120)
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    out, errors = first.communicate(timeout=400)
     assert first.returncode == second.returncode == 0, errors + second.stderr
     assert out.count("epoch 150/150") == 1 and "epoch" not in second.stdout
     assert f"is at work already (process {first.pid} on " in second.stdout

@@ -30,7 +30,7 @@ def copied(run, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in store.FILES if name != "validation.npz"])
+@pytest.mark.parametrize("name", store.FILES)
 def test_a_run_is_finished_only_while_each_of_its_files_is_whole(tiny_study, tmp_path, name):
     folder = copied(tiny_study.finished("gmp")[0], tmp_path)
     assert store.finished(folder)
@@ -51,9 +51,7 @@ def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
 
 def test_a_run_folder_holds_what_the_design_names_and_no_checkpoint(tiny_study):
     (run,) = tiny_study.finished("dsdl")
-    assert sorted(path.name for path in run.folder.iterdir()) == sorted(
-        {*store.FILES, "manifest.json"} - {"validation.npz"}
-    )
+    assert sorted(path.name for path in run.folder.iterdir()) == sorted({*store.FILES, "manifest.json"})
     assert run.folder.name == "seed-0" and run.folder.parent.name.startswith("dsdl-")
     assert len(run.history) == tiny_study.experiment.training.epochs
     assert run.names == tiny_study.dataset.splits["test"].names
