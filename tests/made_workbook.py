@@ -39,7 +39,7 @@ write_text(place / "small" / "tables" / "runs.csv", text)""",
     "05_tables": """import hashlib, numpy as np
 found = sorted(place.glob("runs/*/*/seed-*/predictions.npz"))
 rows = [f"{path.parent.name},{hashlib.sha256(np.load(path)['logits_last'].tobytes()).hexdigest()}" for path in found]
-write_text(place / "small" / "tables" / "scores.csv", "\\n".join(rows))""",
+write_text(place / "small" / "tables" / "predictions.csv", "\\n".join(rows))""",
     "06_protocols": """if (place / "dies").exists():
     (place / "dies").unlink()
     os.kill(os.getpid(), 9)

@@ -77,7 +77,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         for model in set(shipped.models) - set(kept):
             part.pop(model, None)
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(whole), encoding="utf-8")
+    path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     return path
 
 

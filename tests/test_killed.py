@@ -23,7 +23,7 @@ def undisturbed(tmp_path_factory):
     made_workbook.make(folder)
     with pytest.MonkeyPatch.context() as monkeypatch:
         made_workbook.undisturbed(folder, monkeypatch)
-    assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "scores.csv", "protocols.csv"}
+    assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "predictions.csv", "protocols.csv"}
     return folder
 
 

@@ -100,7 +100,7 @@ attention: {{models: []}}
     assert "waiting for these: 02_train-dsdl, 05_tables, 06_protocols, page" in done.stdout
     assert "jobs ended well" in done.stderr.splitlines()[-1]
     page = (tmp_path / "site" / "broken.html").read_text(encoding="utf-8")
-    assert "5 of 10 jobs are still to run" in page and "train dsdl seed 0" in page
+    assert "5 of 11 jobs are still to run" in page and "train dsdl seed 0" in page
     assert set(times(results / "broken")) == {"01_data", "02_train-gmp"}
     assert len(list((results / "runs").rglob("manifest.json"))) == 1
 
