@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import yaml
 from scipy.special import comb
-from scipy.stats import qmc
 
 from mlclib import config
 from mlclib.common.files import write_text
@@ -32,6 +31,8 @@ def trials(experiment: Experiment, model: str) -> list[RunConfig]:
 
     Raises UserError for settings that do not go together.
     """
+    from scipy.stats import qmc  # here, as it takes long and most experiments do without
+
     ranges, seed = experiment.ranges(model), experiment.tuning.seed
     points = qmc.Sobol(len(ranges), rng=np.random.default_rng([seed, *model.encode()]))
     found = [experiment.run(model)]
