@@ -61,15 +61,18 @@ def voc_devkit(root: Path, year: int) -> None:
 def voc_ids(path: Path) -> None:
     """The ids of the made VOC 2007 in the form of data/voc2007_sample_ids.csv."""
     rows = [(f"0{i:05d}", "trainval") for i in range(TRAIN)] + [(f"1{i:05d}", "test") for i in range(TEST)]
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("image", "split"), *rows])
+    write_csv(path, [("image", "split"), *rows])
 
 
 def voc_parts(path: Path) -> None:
     """A division of the made VOC 2012's trainval in the form of data/voc2012_sample_ids.csv."""
     rows = [(f"2012_0{i:05d}", "test" if i % 3 == 2 else "train") for i in range(TRAIN)]
+    write_csv(path, [("image", "part"), *rows])
+
+
+def write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("image", "part"), *rows])
+        csv.writer(file).writerows(rows)
 
 
 def voc_both(root: Path) -> None:

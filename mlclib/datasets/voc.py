@@ -126,8 +126,9 @@ def _divided(folder: Path, year: int, parts: Path) -> Dataset:
     """The images of trainval that the table `parts` names, each in its part."""
     named = _read_ids(parts, "part")
     known = _words(folder / "ImageSets" / "Main" / "trainval.txt", f"the image ids of VOC {year} trainval, one a line")
+    there = set(known)
     for image, part in sorted(named):
-        if image not in set(known) or part not in ("train", "val", "test"):
+        if image not in there or part not in ("train", "val", "test"):
             raise UserError(
                 f"{parts} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
                 f"{folder}, and train, val or test"

@@ -145,7 +145,7 @@ def every(study: Study, *, selection: str = "last") -> list[Table]:
     """
     found = []
     for model in study.experiment.ablation:
-        full, axes = study.finished(model), _finished_axes(study, model)
+        full, axes = study.finished(model), finished_axes(study, model)
         if len(axes) > 1:
             found.append(compare(model, ALL_AXES, _together(axes, full), full, selection=selection))
         for axis, variants in axes.items():
@@ -159,7 +159,7 @@ def whole(study: Study, *, selection: str = "last") -> dict[str, Table]:
     """Model -> the table of all its finished variants: of all its axes together, or of its only one."""
     found = {}
     for model in study.experiment.ablation:
-        full, axes = study.finished(model), _finished_axes(study, model)
+        full, axes = study.finished(model), finished_axes(study, model)
         if len(axes) > 1:
             axes = {ALL_AXES: _together(axes, full)}
         for axis, variants in axes.items():
@@ -171,13 +171,13 @@ def all_axes(study: Study) -> dict[str, tuple[Models, list[Run]]]:
     """Model -> every finished variant of all its ablation axes, "axis value" -> runs, and the full model's runs."""
     found = {}
     for model in study.experiment.ablation:
-        full, axes = study.finished(model), _finished_axes(study, model)
+        full, axes = study.finished(model), finished_axes(study, model)
         if len(axes) > 1:
             found[model] = _together(axes, full), full
     return found
 
 
-def _finished_axes(study: Study, model: str) -> dict[str, Models]:
+def finished_axes(study: Study, model: str) -> dict[str, Models]:
     """The model's ablation axes with finished runs: axis -> value -> runs."""
     axes = {axis: study.finished_variants(model, axis) for axis in study.experiment.axes(model)}
     axes = {axis: {value: runs for value, runs in variants.items() if runs} for axis, variants in axes.items()}

@@ -13,6 +13,7 @@ from mlclib.tables.captions import Models
 RATES = (*metrics.RATES, *(f"{rate}-3" for rate in metrics.RATES))
 COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
 NOISE = "≈"
+BASELINE = "linear"  # strong and simple, one linear layer: what a new head has to beat
 
 
 def all_scores(run: Run, selection: str) -> dict[str, float]:

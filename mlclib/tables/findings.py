@@ -12,11 +12,10 @@ from mlclib.common.files import write_text
 from mlclib.scores.leaderboard import ALPHA, BETTER, EQUIVALENT, POWER, UNKNOWN, WORSE, Pair
 from mlclib.tables import captions, leaderboard, protocols
 from mlclib.tables.ablation import ALL_AXES, DELTA
-from mlclib.tables.comparison import all_scores, bootstrap, over_seeds
+from mlclib.tables.comparison import BASELINE, all_scores, bootstrap, over_seeds
 from mlclib.tables.leaderboard import MARGIN, Contest
 from mlclib.tables.rendering import Table
 
-BASELINE = "linear"  # strong and simple: what a new head has to beat
 TITLE = "What the runs say"
 # The choices of the protocol audit that can change an order by mAP.
 RANKING = tuple(one for one in protocols.CHOICES if "mAP" in one.moves and "threshold" not in one.protocol)

@@ -7,7 +7,7 @@ from mlclib.runs.study import Study
 from mlclib.tables import ablation, captions, protocols
 from mlclib.tables.ablation import DELTA
 from mlclib.tables.captions import Models
-from mlclib.tables.comparison import NOISE, against
+from mlclib.tables.comparison import BASELINE, NOISE, against
 from mlclib.tables.rendering import Table
 
 # The part of a figure's making that an ablation axis varies, by the axis.
@@ -18,7 +18,6 @@ PARTS = {
     "input_size": "input size",
     "backbone.name": "pretraining",
 }
-PLAIN = "linear"  # the strong baseline, whose head is one linear layer
 
 
 def parts(study: Study, models: Models, *, selection: str = "last") -> list[Table]:
@@ -26,15 +25,14 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> list[Tabl
     the experiment has no finished ablation axis of PARTS.
 
     Rows of the protocol score the same predictions otherwise. The others are differences between runs with their paired
-    interval, those of the head against the model PLAIN, which is trained alike.
+    interval, those of the head against the model BASELINE, which is trained alike.
     """
     reference = captions.checked(models, selection)
     rows, runs = [], {}
     for model in study.experiment.ablation:
         full = study.finished(model)
-        for axis in study.experiment.axes(model):
-            variants = {value: found for value, found in study.finished_variants(model, axis).items() if found}
-            if axis not in PARTS or not full or not variants:
+        for axis, variants in ablation.finished_axes(study, model).items():
+            if axis not in PARTS or not full:
                 continue
             table = ablation.compare(model, axis, variants, full, selection=selection)
             for row, line in enumerate(table.frame.to_dict("records")):
@@ -44,15 +42,16 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> list[Tabl
                     runs[change] = variants[line[axis]]
     if not rows:
         return []
-    audit = protocols.changes(protocols.audit(models))["mean"]
+    ablated = {model: models[model] for model in study.experiment.ablation if model in models}
+    audit = protocols.changes(protocols.audit(ablated))["mean"]
     protocol = [
         ("protocol", f"{model}: {kind}, {choice}", change, np.nan, np.nan)
         for (kind, choice, model, score), change in audit.items()
-        if score == "mAP" and model in study.experiment.ablation and not np.isnan(change)
+        if score == "mAP" and not np.isnan(change)
     ]
     head = [
-        ("head", f"{model} in place of {PLAIN}", *(100 * value for value in (found.delta, found.low, found.high)))
-        for model, found in against(models, PLAIN if PLAIN in models else None, selection).items()
+        ("head", f"{model} in place of {BASELINE}", *(100 * value for value in (found.delta, found.low, found.high)))
+        for model, found in against(models, BASELINE if BASELINE in models else None, selection).items()
     ]
     frame = pd.DataFrame([*protocol, *rows, *head], columns=["part", "change", DELTA, "Δ low", "Δ high"])
     noise = {(row, DELTA): NOISE for row, line in frame.iterrows() if line["Δ low"] <= 0 <= line["Δ high"]}
@@ -60,7 +59,7 @@ def parts(study: Study, models: Models, *, selection: str = "last") -> list[Tabl
         f"{DELTA}: by how many points of mAP a change, made alone, moves the score; means over seeds, with the 95 % "
         f"interval by {captions.draws(reference):,} paired bootstrap draws of test images and seeds. Protocol: the "
         "same predictions counted otherwise, so without an interval. Pretraining: another frozen backbone's ImageNet "
-        f"features. Head: a model against {PLAIN} on the same features.",
+        f"features. Head: a model against {BASELINE} on the same features.",
         "Where two published figures differ in a part, a difference between them that is smaller than what the part "
         "moves says nothing of their heads.",
         captions.made(models, selection),
