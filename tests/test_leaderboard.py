@@ -415,11 +415,15 @@ def test_findings_name_the_variant_that_matters_most(models, contest):
     table = ablation.compare("msrn", "layers", variants, models["msrn"])
     row = table.frame.set_index("layers").loc["2"]
     (said,) = [one for one in findings.sentences(contest, {"msrn": table}) if "variants" in one]
-    assert said.startswith("Of 2 variants of msrn, 2 differ from the full model (q < 0.05), most of all layers 2: ")
+    most = "from the full model (q < 0.05), most of all msrn with layers 2: "
+    assert said.startswith(f"Of 2 variants of msrn, 2 differ {most}")
     assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
     alike = ablation.compare("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
     (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
     assert said == "Of 1 variant of msrn, none differs from the full model (q < 0.05)."
+    both = findings.sentences(contest, {"dsdl": alike, "msrn": table})
+    assert any(one.startswith(f"Of 3 variants of dsdl and msrn, 2 differ {most}") for one in both)
+    assert 3 <= len(both) <= 5
 
 
 def test_findings_stand_at_the_top_of_the_experiments_page(contest, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mlclib.common.files import write_text
 from mlclib.scores.leaderboard import ALPHA, BETTER, EQUIVALENT, POWER, UNKNOWN, WORSE, Pair
@@ -25,7 +26,7 @@ def sentences(found: Contest, ablations: Mapping[str, Table]) -> list[str]:
     """The findings of an experiment. ablations: model -> the table of all its variants (`ablation.whole`)."""
     if not found.models:
         return ["No model has a mAP here: the labels of the test images are not public, or no such epoch is kept."]
-    said = [_top(found), _baseline(found), *(_matters(model, table) for model, table in ablations.items())]
+    said = [_top(found), _baseline(found), _matters(ablations)]
     return list(filter(None, [*said, _untold(found), _turned(found)]))
 
 
@@ -76,21 +77,27 @@ def _baseline(found: Contest) -> str:
     return "; ".join([first, *(f"{words}: {_listed(names)}" for words, names in parts.items() if names)]) + "."
 
 
-def _matters(model: str, table: Table) -> str:
-    """Which variant of a model differs most from the full one."""
-    frame, axis = table.frame, table.frame.columns[0]
-    known = frame[frame["q"].notna()]
-    if known.empty:
+def _matters(ablations: Mapping[str, Table]) -> str:
+    """How many of all variants differ from their full model, and which differs most."""
+    frames = {model: table.frame for model, table in ablations.items()}
+    named = {
+        model: frame.set_axis(
+            frame.iloc[:, 0] if frame.columns[0] == ALL_AXES else f"{frame.columns[0]} " + frame.iloc[:, 0].astype(str)
+        )
+        for model, frame in frames.items()
+        if frame["q"].notna().any()
+    }
+    if not named:
         return ""
+    known = pd.concat(named).query("q.notna()")
     shown = known[known["q"] < ALPHA]
-    variants = f"{len(known)} variant{'s' if len(known) > 1 else ''} of {model}"
+    variants = f"{len(known)} variant{'s' if len(known) > 1 else ''} of {_listed(named)}"
     differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
     first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})"
     if shown.empty:
         return f"{first}."
     row = shown.loc[shown[DELTA].abs().idxmax()]
-    name = row.iloc[0] if axis == ALL_AXES else f"{axis} {row.iloc[0]}"
-    return f"{first}, most of all {name}: {_points(row[DELTA], row['Δ low'], row['Δ high'])}."
+    return f"{first}, most of all {' with '.join(row.name)}: {_points(row[DELTA], row['Δ low'], row['Δ high'])}."
 
 
 def _untold(found: Contest) -> str:
