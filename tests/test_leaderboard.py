@@ -458,3 +458,23 @@ def test_models_are_ranked_over_the_data_sets_of_their_leaderboards(tmp_path):
     assert "of several experiments on one data set their mean" in table.caption
     table.write(tmp_path)
     assert across.across(tmp_path / "one") == []
+
+
+def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path):
+    gains = {"one": (0.2, 0.2, 2.0), "two": (2.0, 0.2, 0.2), "three": (0.2, 0.2, 2.0)}
+    for name, strengths in gains.items():
+        runs = {
+            model: [make(tmp_path / name, model, seed, gain, marks=targets()) for seed in (0, 1)]
+            for model, gain in zip(("gmp", "msrn", "dsdl"), strengths, strict=True)
+        }
+        found = tables.contest(runs)
+        for table in tables.every(found):
+            table.write(tmp_path / name / "tables")
+    (table,) = across.turned(tmp_path)
+    frame = table.frame.set_index(["experiment", "and"])
+    assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
+    assert frame.loc[("one", "three"), "Kendall's τ"] == 1 and frame.loc[("one", "three"), "turned"] == 0
+    assert frame.loc[("one", "three"), "told apart in both"] == 2
+    assert frame.loc[("one", "two"), "pairs turned"] == "dsdl vs gmp"
+    assert frame.loc[("one", "two"), "told apart in both"] == 1 == frame.loc[("one", "two"), "turned"]
+    assert across.turned(tmp_path / "one") == []

@@ -54,7 +54,7 @@ def findings(folder: Path) -> str:
 
 
 def summary(results: Path) -> Path:
-    """Write results/README.md: what the experiments there say, those of most models first, and models over data sets.
+    """Write results/README.md: what the experiments there say, those of most models first, and models over experiments.
 
     Its one figure is the leaderboard of the first.
     """
@@ -71,8 +71,8 @@ def summary(results: Path) -> Path:
         title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         said = [line for line in findings(folder).splitlines() if line.startswith("- ")]
         parts += [f"## [{title}]({folder.name}/README.md)", "\n".join(said)]
-    if tables := across.across(results):
-        parts += ["## Over several data sets", *(table._repr_markdown_().strip() for table in tables)]
+    if tables := [*across.across(results), *across.turned(results)]:
+        parts += ["## Over several experiments", *(table._repr_markdown_().strip() for table in tables)]
     write_text(results / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return results / "README.md"
 

@@ -1,13 +1,20 @@
-"""Models over several data sets: average ranks and whether they differ, from the leaderboards in results/."""
+"""Models over several experiments, from the leaderboards in results/: average ranks over data sets, and whether what
+one experiment shows is turned by another (a backbone, frozen or trained along, other images).
+"""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import kendalltau
 
 from mlclib.scores import leaderboard
-from mlclib.scores.leaderboard import ALPHA
+from mlclib.scores.leaderboard import ALPHA, BETTER
 from mlclib.tables.rendering import Table
+
+# models -> experiment -> its leaderboard
+Held = dict[tuple[str, ...], dict[str, pd.DataFrame]]
 
 
 def across(results: Path) -> list[Table]:
@@ -16,18 +23,68 @@ def across(results: Path) -> list[Table]:
     Experiments count together where they hold the same models. A data set counts once, however many experiments are on
     it: by the mean of their mAPs.
     """
-    held: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
-    for note in sorted(results.glob("*/tables/leaderboard.json")):  # the last of its files that is written
-        path = note.with_suffix(".csv")
-        frame = pd.read_csv(path).set_index("model")
-        held.setdefault(tuple(sorted(frame.index)), {})[path.parts[-3]] = frame
     tables = []
-    for models, experiments in held.items():
+    for models, experiments in _held(results).items():
         data = {name: _data(results / name / "tables" / "leaderboard.json") for name in experiments}
         if len(set(data.values())) > 1:
             scores = pd.DataFrame({name: frame["mAP"] for name, frame in experiments.items()}).loc[list(models)]
             tables.append(_table(scores, data, number=len(tables) + 1))
     return tables
+
+
+def turned(results: Path) -> list[Table]:
+    """Every two experiments of the same models x how far they agree; no table where there are not two.
+
+    A pair of models is turned where each of the two experiments shows another of them to be better.
+    """
+    rows = []
+    for experiments in _held(results).values():
+        better = {name: _better(results / name / "tables" / "pairs.csv") for name in experiments}
+        for one, two in combinations(experiments, 2):
+            mAP = experiments[one]["mAP"], experiments[two]["mAP"].loc[experiments[one].index]
+            against = {pair for pair in better[one] if pair[::-1] in better[two]}
+            rows.append(
+                {
+                    "experiment": one,
+                    "and": two,
+                    "Kendall's τ": kendalltau(*mAP).statistic,
+                    "told apart in both": len(better[one] & better[two]) + len(against),
+                    "turned": len(against),
+                    "pairs turned": ", ".join(f"{high} vs {low}" for high, low in sorted(against)) or "none",
+                }
+            )
+    if not rows:
+        return []
+    caption = (
+        "Every two experiments of the same models. Kendall's τ: agreement of their orders by mAP, 1 the same order, "
+        "-1 the reverse. Told apart in both: pairs of models of which each experiment shows one to be better "
+        f"({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); turned: those where it is not the "
+        "same one, named with the better of the first experiment before the other."
+    )
+    return [
+        Table(
+            name="turned",
+            title="Whether a conclusion turns from one experiment to another",
+            frame=pd.DataFrame(rows),
+            formats={"Kendall's τ": "+.2f", "told apart in both": ".0f", "turned": ".0f"},
+            caption=caption,
+        )
+    ]
+
+
+def _held(results: Path) -> Held:
+    """The leaderboards in results/."""
+    held: Held = {}
+    for note in sorted(results.glob("*/tables/leaderboard.json")):  # the last of its files that is written
+        frame = pd.read_csv(note.with_suffix(".csv")).set_index("model")
+        held.setdefault(tuple(sorted(frame.index)), {})[note.parts[-3]] = frame
+    return held
+
+
+def _better(path: Path) -> set[tuple[str, str]]:
+    """The pairs that an experiment tells apart, the better model first."""
+    told = pd.read_csv(path)
+    return {tuple(pair.split(" vs ")) for pair in told["pair"][told["verdict"] == BETTER]}
 
 
 def _data(note: Path) -> str:
