@@ -11,6 +11,9 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import FULL, held
 
+# What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
+sys.modules.setdefault("rfc3987_syntax", None)
+
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share the cores, a worker each
@@ -22,8 +23,28 @@ models:
 ablation:
   msrn:
     layers: [[4], [2, 3, 4]]
-attention: {images: [0, 1], scored: 6}
+attention: {images: [0, 1], scored: 6, tried: 2}
 """
+
+# The files that take longest start first, so that no worker is left alone with one at the end.
+LONGEST = ("test_workbook.py", "test_killed.py", "test_processes.py", "test_verify.py", "test_experiments.py")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests stay on one worker, which makes its fixtures once; the experiments, which share none, go alone."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        return nodeid if file.endswith("test_experiments.py") else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,15 @@ that they run under papermill too is test_workbook's affair.
 import contextlib
 import io
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from mlclib import __main__ as line
 from mlclib import config
@@ -31,15 +35,15 @@ SIZES = {
 }
 
 
-# All models are rehearsed in one experiment of each recipe: common, own, tuned on frozen maps. Others of many models
-# differ from these in data or backbone, and take FEW of them, each its own few.
-WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes")
+# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps), and all ablation axes
+# in one. Others of many models or axes differ from these in data or backbone, and take FEW of them, each its own few.
+WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes", "scenes-ablations")
 FEW = 4
 
 
-def rehearsed(name: str) -> list[str]:
-    """The models of a shipped experiment that its rehearsal runs."""
-    every = list(config.load(ROOT / "experiments" / f"{name}.yaml").models)
+def rehearsed(name: str, every: Iterable[str]) -> list[str]:
+    """Those of a shipped experiment's models, or of a model's ablation axes, that its rehearsal runs."""
+    every = list(every)
     if name in WHOLE or len(every) <= FEW:
         return every
     first = FEW * SHIPPED.index(name)
@@ -47,9 +51,10 @@ def rehearsed(name: str) -> list[str]:
 
 
 def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
-    """A YAML file in `folder`: the shipped experiment with other sizes, and of many models only `rehearsed` ones."""
+    """A YAML file in `folder`: the shipped experiment with other sizes, and of many models or axes `rehearsed` ones."""
     source = ROOT / "experiments" / f"{name}.yaml"
-    shipped, kept = config.load(source), rehearsed(name)
+    shipped = config.load(source)
+    kept = rehearsed(name, shipped.models)
     small = dict(SMALL)
     if shipped.training.precision == "float16":
         small["precision"] = "bfloat16"  # float16 is refused on a CPU
@@ -64,7 +69,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         "seeds": [0],
         "training": small,
         "models": models,
-        "attention": {"images": [0, 1], "scored": 5, "tried": 2},
+        "attention": {"images": [0], "scored": 3, "tried": 1},
     }
     if shipped.tuning:
         raw["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
@@ -76,6 +81,9 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
     for part in (whole["models"], whole.get("ablation") or {}, (whole.get("tuning") or {}).get("ranges", {})):
         for model in set(shipped.models) - set(kept):
             part.pop(model, None)
+    for axes in (whole.get("ablation") or {}).values():
+        for axis in set(axes) - set(rehearsed(name, axes)):
+            del axes[axis]
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     return path
@@ -84,6 +92,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
 def rehearse(path: Path, results: Path, monkeypatch) -> Study:
     """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
     said = io.StringIO()
+    monkeypatch.setattr(Figure, "savefig", draw)
     monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
     for _ in range(100):  # a job may only be known once those before it ended
         study = Study(config.load(path), results=results)
@@ -95,6 +104,15 @@ def rehearse(path: Path, results: Path, monkeypatch) -> Study:
                 assert line.main(list(job.command)) == 0, f"{job.name}: {said.getvalue()[-2000:]}"
     study.said = said.getvalue()
     return study
+
+
+def draw(figure: Figure, path: Path, format: str, **_) -> None:
+    """What stands for `savefig`: small, and drawn once, where that draws twice to find the frame."""
+    figure.dpi = 20
+    if format == "png":
+        FigureCanvasAgg(figure).print_png(path)
+    else:
+        FigureCanvasSVG(figure).print_svg(path)
 
 
 def run_notebook(path: Path, copy: Path, parameters: dict, said: io.StringIO) -> None:

@@ -13,7 +13,7 @@ import made_workbook
 import pytest
 import yaml
 
-KILLS = int(os.environ.get("KILLS", 10))
+KILLS = int(os.environ.get("KILLS", 6))
 CLUSTER = Path(__file__).with_name("cluster.py")
 
 

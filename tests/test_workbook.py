@@ -14,6 +14,7 @@ import pytest
 import rehearsal
 import yaml
 
+from mlclib import __main__ as line
 from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.runs import execution
@@ -37,9 +38,18 @@ def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def reproduced(tiny_yaml, tiny_study):
+def two_looked_at(tiny_yaml, tmp_path_factory) -> Path:
+    """The tiny experiment's file, with the attention of two of its models."""
+    path = tmp_path_factory.mktemp("workbook") / tiny_yaml.name
+    text = tiny_yaml.read_text(encoding="utf-8")
+    path.write_text(text.replace("attention: {", "attention: {models: [msrn, dsdl], "), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def reproduced(two_looked_at, tiny_study):
     """The tiny experiment rebuilt by one command; its runs are those that `tiny_study` trained."""
-    done = mlclib("reproduce", tiny_yaml, "--results", tiny_study.results)
+    done = mlclib("reproduce", two_looked_at, "--results", tiny_study.results)
     assert done.returncode == 0, done.stdout + done.stderr
     return tiny_study.folder
 
@@ -49,7 +59,7 @@ def test_one_command_rebuilds_every_table_and_figure(reproduced):
         for kind in ("csv", "md", "html"):
             assert (reproduced / "tables" / f"{name}.{kind}").stat().st_size > 100, name
     figures = ("label_frequencies", "cooccurrence", "samples", "label_graph-1", "curves_msrn")
-    for name in (*figures, "ablation_msrn_layers", "attention-gmp", "localisation-dsdl", "groups-msrn"):
+    for name in (*figures, "ablation_msrn_layers", "attention-msrn", "localisation-dsdl", "groups-msrn"):
         assert (reproduced / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     page = (reproduced / "README.md").read_text(encoding="utf-8")
     for path in re.findall(r"\]\(([^)#]+)\)", page):
@@ -60,24 +70,24 @@ def test_one_command_rebuilds_every_table_and_figure(reproduced):
             assert not any(output.output_type == "error" for output in cell.get("outputs", [])), path
 
 
-def test_with_nothing_changed_it_does_nothing_and_says_so(reproduced, tiny_yaml):
+def test_with_nothing_changed_it_does_nothing_and_says_so(reproduced, two_looked_at):
     before = times(reproduced)
-    done = mlclib("reproduce", tiny_yaml, "--results", reproduced.parent)
+    done = mlclib("reproduce", two_looked_at, "--results", reproduced.parent)
     assert done.returncode == 0 and done.stdout.startswith("Nothing to do: tiny is up to date"), done.stderr
     assert times(reproduced) == before
 
 
-def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(reproduced, tiny_yaml):
-    before, text = times(reproduced), tiny_yaml.read_text(encoding="utf-8")
+def test_a_changed_parameter_reruns_what_depends_on_it_and_nothing_else(reproduced, two_looked_at):
+    before, text = times(reproduced), two_looked_at.read_text(encoding="utf-8")
     try:
-        tiny_yaml.write_text(text.replace("dsdl: {}", "dsdl: {options: {alpha: 5.0}}"), encoding="utf-8")
-        done = mlclib("reproduce", tiny_yaml, "--results", reproduced.parent)
+        two_looked_at.write_text(text.replace("dsdl: {}", "dsdl: {options: {alpha: 5.0}}"), encoding="utf-8")
+        done = mlclib("reproduce", two_looked_at, "--results", reproduced.parent)
         assert done.returncode == 0, done.stdout + done.stderr
         assert changed(before, times(reproduced)) == {
             "02_train-dsdl", "04_attention-dsdl", "05_tables", "06_protocols", "page",
         }  # fmt: skip
     finally:
-        tiny_yaml.write_text(text, encoding="utf-8")
+        two_looked_at.write_text(text, encoding="utf-8")
 
 
 def test_a_failing_run_is_a_sentence_and_the_others_go_on(tiny_study, tmp_path):
@@ -95,7 +105,7 @@ attention: {{models: []}}
     results = tmp_path / "results"
     done = mlclib("reproduce", path, "--results", results)
     assert done.returncode == 1
-    (said,) = (line for line in done.stdout.splitlines() if line.startswith("failed: train dsdl seed 0: "))
+    (said,) = (told for told in done.stdout.splitlines() if told.startswith("failed: train dsdl seed 0: "))
     assert "training.batch_size is 8" in said and "training.accumulate 9" in said
     assert "waiting for these: 02_train-dsdl, 05_tables, 06_protocols, page" in done.stdout
     assert "jobs ended well" in done.stderr.splitlines()[-1]
@@ -162,10 +172,12 @@ def test_a_learning_experiment_that_is_killed_goes_on_from_there(tmp_path):
         (["train", "demo", "--model", "gmp", "--set", "seeds=[a]"], "seeds.0 of experiments/demo.yaml"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_sentence(arguments, words, tmp_path):
-    done = mlclib(*arguments)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_mistake_on_the_command_line_is_one_sentence(arguments, words, monkeypatch, capfd):
+    monkeypatch.chdir(ROOT)
+    assert line.main(arguments) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("error: ") and words in said
+    assert len(said.strip().splitlines()) == 1
 
 
 def test_a_parameter_whose_default_is_a_text_stays_a_text(tmp_path):

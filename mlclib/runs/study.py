@@ -61,6 +61,7 @@ class Study:
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
         self._known: dict[tuple[str, str], Labels] = {}
+        self._homes: dict[str, Path] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -142,6 +143,13 @@ class Study:
 
     def run_folders(self, run: RunConfig, seeds: Iterable[int], **more: str) -> list[Path]:
         """`run_folder` of several seeds."""
+        key = repr((run, more))
+        if key not in self._homes or run.training.init:  # the run that it starts from may be made anew
+            self._homes[key] = self._home(run, more)
+        return [self._homes[key] / f"seed-{seed}" for seed in seeds]
+
+    def _home(self, run: RunConfig, more: dict[str, str]) -> Path:
+        """The folder that holds a folder for each seed."""
         identity = {**run.written_out(), "data": self.checksum, **more}
         known = self.known(run)
         told = [np.asarray(array).tobytes() for array in (known.vectors, known.counts, known.totals)]
@@ -152,8 +160,7 @@ class Study:
         if run.training.init:
             identity["init"] = sha256(_start(run.training.init) / "manifest.json")
         name = run.model.rpartition(":")[2].lower()
-        home = self.results / "runs" / self.dataset.name / f"{name}-{config.digest(identity)}"
-        return [home / f"seed-{seed}" for seed in seeds]
+        return self.results / "runs" / self.dataset.name / f"{name}-{config.digest(identity)}"
 
     def code(self, run: RunConfig) -> dict[str, str]:
         """The code and the versions of packages that the run's result rests on: {file or package: digest or version}.
