@@ -249,6 +249,11 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     for model in model_files.get(stage.notebook, ()):
         found |= sources.parts(models.find(setting.run(model).model).__module__)
     shown: dict[str, Any] = {"title": setting.title, "notes": setting.notes, "parameters": stage.parameters}
+    if "model" not in stage.parameters:  # a table of all models has them by these names, in this order
+        shown["models"] = tuple(setting.models)
+    axes = {"03_ablation": [tuple(stage.parameters.values())]}
+    axes["05_tables"] = [(model, axis) for model in setting.ablation for axis in setting.axes(model)]
+    shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes.get(stage.notebook, ())}
     if stage.notebook == "04_attention":
         shown["attention"] = {"images": setting.attention.images, "scored": setting.attention.scored}
         shown["attention"]["tried"] = setting.attention.tried
