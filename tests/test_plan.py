@@ -230,7 +230,8 @@ def test_a_changed_labels_csv_of_one_s_own_images_is_other_data_and_reaches_the_
     (folder / "labels.csv").write_text("\n".join(rows))
     (tmp_path / "mine.yaml").write_text(
         f"title: Mine\ndataset: {{name: folder, root: {folder}, table: labels.csv}}\nmodels: {{gmp: {{}}}}\n"
-        "input_size: 64\nbackbone: {name: test_resnet, weights: null}\ntraining: {epochs: 1, batch_size: 4, threads: 1}\n"
+        "input_size: 64\nbackbone: {name: test_resnet, weights: null}\n"
+        "training: {epochs: 1, batch_size: 4, threads: 1}\n"
     )
     mine = Study(config.load(tmp_path / "mine.yaml"), results=tmp_path / "results")
     mine.train(mine.experiment.run("gmp"))
