@@ -26,7 +26,8 @@ BETTER, WORSE, EQUIVALENT, UNKNOWN = "better", "worse", "equivalent", "cannot te
 
 
 class Parts(NamedTuple):
-    """The variance of a difference between two models' means over seeds, by what would lessen it.
+    """The variance of a difference between two models' means over seeds, by what would lessen it; of scores that are
+    fractions.
 
     images: what more images lessen, whatever the seeds; both: what more images lessen and more seeds too (seeds differ
     most on some images); seeds: what only more seeds lessen, NaN where both models have one. one_seed: what `both` and
@@ -77,8 +78,9 @@ class Improvement(NamedTuple):
 class Pair(NamedTuple):
     """Model number `a` of a comparison against number `b`.
 
-    difference: a's score minus b's; low, high: its 90 % interval; p_equivalence: of a difference of the margin or more.
-    The corrected p are Holm's over all pairs of the comparison, each kind for itself; the verdict is on a.
+    difference: a's score minus b's, a fraction; low, high: its 90 % interval; p_equivalence: of a difference of the
+    margin or more. The corrected p are Holm's over all pairs of the comparison, each kind for itself; the verdict is
+    on a.
     """
 
     a: int

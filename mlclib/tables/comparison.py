@@ -49,7 +49,10 @@ def class_scores(run: Run, selection: str) -> dict[str, float]:
 def over_seeds(
     models: Models, selection: str, score: Callable[[Run, str], dict[str, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and standard deviation over the seeds, a row a model."""
+    """Mean and standard deviation over the seeds (NaN of one seed): two frames, a row a model, a column a score.
+
+    score: of one run and a selection of its logits, as `all_scores`.
+    """
     means, spreads = {}, {}
     for model, runs in models.items():
         table = pd.DataFrame([score(run, selection) for run in runs])
