@@ -116,6 +116,15 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(study, source):
     assert todo(again(study)) == {}
 
 
+def test_layer_maps_rest_on_what_computes_them_alone(study, source):
+    run = study.experiment.run("gmp")
+    cached = study.maps_folder(run, "train")
+    edit(source / "common" / "files.py", "STALE = 60.0", "STALE = 61.0")
+    assert set(todo(again(study))) <= {"page"} and again(study).maps_folder(run, "train") == cached
+    edit(source / "training" / "features.py", "np.float16", "np.float32")
+    assert again(study).maps_folder(run, "train") != cached
+
+
 def test_another_version_of_a_package_in_the_lock_reruns_what_imports_it(study, source):
     edit(source.parent / "requirements.lock", "torch==", "torch==1")
     assert any("torch: " in reason for reason in todo(again(study))["train gmp seed 0"])

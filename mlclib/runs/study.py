@@ -133,7 +133,8 @@ class Study:
     def maps_folder(self, run: RunConfig, part: str) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
         weights = _content(run.backbone.weights)
-        made = config.digest([self.checksum, run.backbone.name, weights, run.input_size, sources.parts(*MAPS_CODE)])
+        code = sources.parts(*MAPS_CODE, without=SCORED_LATER)
+        made = config.digest([self.checksum, run.backbone.name, weights, run.input_size, code])
         name = f"{run.backbone.name}-{run.input_size}-{made}"
         return self.results / "features" / self.dataset.name / name / part
 
