@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.common.files import FULL, held
+from mlclib.common.files import held, no_room
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -342,14 +342,11 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser().parse_args(arguments)
     try:
         return parsed.function(parsed) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        if error.errno not in FULL:
+    except (UserError, OSError) as error:
+        said = error if isinstance(error, UserError) else no_room(error, error.filename or "a file")
+        if not said:
             raise
-        where = error.filename or "the disk"
-        print(f"error: {where} is full ({error.strerror}): free some, then the same command goes on", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         return 1
 
 

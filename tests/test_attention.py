@@ -183,8 +183,6 @@ def test_localisation_has_a_row_for_each_map_of_each_boxed_label(subject, tiny_s
     assert table.spread["curve"].dropna().eq(0).all()  # the same model twice
     assert table.spread["curve"].isna().sum() == len(saliency.BASELINES)
     assert table.frame["curve"].tolist() == pytest.approx((100 * evaluation.summary(scores)["curve"]).tolist())
-    by_size = evaluation.summary(scores, ["size"])
-    assert by_size["count"].sum() == len(scores)
     first = scores[(scores["method"] == "weighted") & (scores["layer"] == "2")]
     assert scores["specific"].notna().sum() > len(scores) / 2
     row = evaluation.summary(scores).set_index(["method", "layer"]).loc[("weighted", "2")]

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import prose
 import pytest
 
 from mlclib.common.errors import UserError
@@ -18,7 +19,7 @@ def test_the_tables_bear_every_claim_out():
 
 
 def test_every_figure_of_the_readme_and_the_experiments_has_a_claim():
-    assert not claims.uncovered(HELD, ROOT)
+    assert not prose.uncovered(HELD, ROOT)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def made(place: Path, text: str = CLAIMS) -> claims.Claims:
 
 def test_what_is_covered_and_true_is_passed(place):
     held = made(place)
-    assert claims.uncovered(held, place) == [] == claims.broken(held, place)
+    assert prose.uncovered(held, place) == [] == claims.broken(held, place)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_what_is_covered_and_true_is_passed(place):
 )
 def test_a_figure_without_a_claim_and_a_claim_without_a_figure_are_named(place, old, new, said):
     assert old in CLAIMS
-    found = claims.uncovered(made(place, CLAIMS.replace(old, new)), place)
+    found = prose.uncovered(made(place, CLAIMS.replace(old, new)), place)
     assert any(re.search(said, one) for one in [*found, " ".join(found)]), found
 
 

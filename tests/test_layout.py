@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 
-from mlclib import ROOMS
+from mlclib import ROOMS, models
 from mlclib.pages import reports
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,21 @@ def test_imports_run_one_way_only():
                 names = [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mlclib.")]
             for name in names:
                 assert ROOMS.index(name) <= ROOMS.index(own), f"{path.name} imports {name}, which stands to its right"
+
+
+def test_no_module_but_its_own_file_and_the_registry_knows_a_model():
+    """None imports a model's module or class, or compares anything with a model's name."""
+    kinds = {kind.__name__: kind.__module__ for kind in models.MODELS.values()}
+    known = {*models.NAMES, *kinds}
+    files = {ROOT / f"{module.replace('.', '/')}.py" for module in kinds.values()} | {Path(models.__file__)}
+    for path in set((ROOT / "mlclib").rglob("*.py")) - files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            told = set()
+            if isinstance(node, ast.Compare | ast.MatchValue):
+                told = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+            elif isinstance(node, ast.ImportFrom) and node.module in ("mlclib.models", *kinds.values()):
+                told = {alias.name for alias in node.names} | {node.module.rpartition(".")[2]}
+            assert not told & known, f"{path}, line {node.lineno}: {told & known}"
 
 
 def test_no_function_unpickles_freely():

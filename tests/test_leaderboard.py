@@ -242,22 +242,23 @@ def test_the_rank_intervals_of_all_models_hold_their_true_ranks():
     assert missed <= 6
 
 
-def test_letters_are_the_largest_sets_of_models_that_are_not_told_apart():
+def test_ties_are_the_largest_sets_of_models_that_are_not_told_apart():
+    assert leaderboard.ties(shown([(0, 2), (0, 3), (1, 3)], 4)) == {"a": [0, 1], "b": [1, 2], "c": [2, 3]}
     assert leaderboard.letters(shown([(0, 2), (0, 3), (1, 3)], 4)) == ["a", "ab", "bc", "c"]
-    assert leaderboard.letters(shown([], 3)) == ["a", "a", "a"]
+    assert leaderboard.ties(shown([], 3)) == {"a": [0, 1, 2]}
     rng = np.random.default_rng(13)
     for _ in range(60):
         count = int(rng.integers(2, 8))
         better = np.triu(rng.random((count, count)) < rng.random(), 1)
-        held = leaderboard.letters(better)
+        sets = list(map(tuple, leaderboard.ties(better).values()))
         told = better | better.T
         for i, j in combinations(range(count), 2):
-            assert bool(set(held[i]) & set(held[j])) == (not told[i, j])
+            assert any(i in tied and j in tied for tied in sets) == (not told[i, j])
         free = [s for k in range(1, count + 1) for s in combinations(range(count), k) if not told[np.ix_(s, s)].any()]
         largest = {s for s in free if not any(set(s) < set(other) for other in free)}
-        sets = {tuple(i for i in range(count) if x in held[i]) for x in set("".join(held))}
-        assert sets == largest
-    assert all(leaderboard.letters(shown([], 1)))
+        assert set(sets) == largest and sets == sorted(sets)
+    many = leaderboard.ties(shown(list(combinations(range(54), 2)), 54))
+    assert [*many][-4:] == ["Y", "Z", "a'", "b'"] and many["b'"] == [53]
 
 
 # Several data sets
@@ -360,7 +361,7 @@ def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
 
 
 def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, contest):
-    figure = figures.board(tables.board(contest), models)
+    figure = figures.board(tables.board(contest), contest)
     scores, ties = figure.axes
     assert [text.get_text() for text in scores.get_yticklabels()] == contest.names
     dots = [line for line in scores.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]

@@ -52,11 +52,14 @@ class Norms(base.Classifier):
         return None, self.head.weight
 
 
-def test_a_model_of_one_s_own_goes_the_whole_way(tiny_yaml, tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", ["test_outside:Norms", "norms"])
+def test_a_model_of_one_s_own_goes_the_whole_way(named, tiny_yaml, tmp_path, monkeypatch):
+    """Named by its class, or by the one line of the registry."""
+    monkeypatch.setitem(models.MODELS, "norms", Norms)
     path = tmp_path / "outside.yaml"
     text = tiny_yaml.read_text(encoding="utf-8")
     start, end = text.index("models:"), text.index("attention:")
-    own = 'models:\n  norms: {model: "test_outside:Norms", options: {power: 1.5}}\n'
+    own = f'models:\n  norms: {{model: "{named}", options: {{power: 1.5}}}}\n'
     path.write_text(text[:start] + own + text[end:], encoding="utf-8")
     from mlclib.runs.study import Study
 

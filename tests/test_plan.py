@@ -11,6 +11,7 @@ from PIL import Image
 from mlclib import __main__ as line
 from mlclib import config
 from mlclib.common import sources
+from mlclib.pages import reports
 from mlclib.runs import plan, store
 from mlclib.runs.study import Study
 from mlclib.tables import captions
@@ -21,14 +22,13 @@ ROOT = Path(__file__).parents[1]
 def noted(study: Study) -> None:
     """Leave the records of a whole workbook without its notebooks: each stage as if it had written one table."""
     for stage in plan.every_stage(study):
-        table = study.folder / "tables" / f"{stage.name}.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(stage.name)
-        outputs = {f"tables/{table.name}": plan.sha256(table)}
+        outputs = {}
+        for table in (study.folder / "tables" / f"{stage.name}.{kind}" for kind in ("csv", "md")):
+            table.parent.mkdir(parents=True, exist_ok=True)
+            table.write_text(f"table of {stage.name}\n")
+            outputs[f"tables/{table.name}"] = plan.sha256(table)
         plan._write(study, stage.name, plan.inputs(study, stage), outputs)
-    page = study.folder / "README.md"
-    page.write_text("page")
-    plan.page_written(study, page)
+    plan.page_written(study, reports.write(study, plan.shown(study)))
 
 
 def again(study: Study, **changes) -> Study:
@@ -116,6 +116,15 @@ def test_a_comment_a_docstring_and_another_layout_rerun_nothing(study, source):
     assert todo(again(study)) == {}
 
 
+def test_layer_maps_rest_on_what_computes_them_alone(study, source):
+    run = study.experiment.run("gmp")
+    cached = study.maps_folder(run, "train")
+    edit(source / "common" / "files.py", "STALE = 60.0", "STALE = 61.0")
+    assert set(todo(again(study))) <= {"page"} and again(study).maps_folder(run, "train") == cached
+    edit(source / "training" / "features.py", "np.float16", "np.float32")
+    assert again(study).maps_folder(run, "train") != cached
+
+
 def test_another_version_of_a_package_in_the_lock_reruns_what_imports_it(study, source):
     edit(source.parent / "requirements.lock", "torch==", "torch==1")
     assert any("torch: " in reason for reason in todo(again(study))["train gmp seed 0"])
@@ -135,6 +144,33 @@ def test_a_deleted_and_a_hand_edited_table_are_made_anew(study):
         table.write_text(text)
 
 
+def test_a_deleted_and_a_hand_edited_page_are_made_anew(study):
+    page = study.folder / "README.md"
+    text = page.read_text()
+    try:
+        page.write_text("better")
+        assert todo(again(study)) == {"page": ("README.md was changed by hand",)}
+        page.unlink()
+        assert todo(again(study)) == {"page": ("README.md is missing",)}
+    finally:
+        page.write_text(text)
+
+
+def test_a_run_of_which_a_file_was_deleted_or_edited_is_trained_anew(study):
+    path = study.run_folder(study.experiment.run("gmp"), 0) / "predictions.npz"
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[:-1] + b"0")
+        edited = todo(again(study))
+        path.unlink()
+        assert todo(again(study)) == edited
+    finally:
+        path.write_bytes(whole)
+    assert edited["train gmp seed 0"] == ("it is not trained",)
+    shows = {"02_train-gmp", "04_attention-gmp", "05_tables", "06_protocols", "page"}
+    assert set(edited) == {"train gmp seed 0"} | shows
+
+
 def test_predictions_from_outside_reach_the_tables(study):
     path = study.folder / "external" / "theirs.npz"
     path.parent.mkdir()
@@ -143,8 +179,31 @@ def test_predictions_from_outside_reach_the_tables(study):
         found = todo(again(study))
         assert set(found) == {"05_tables", "06_protocols", "page"}
         assert found["05_tables"] == ("external/theirs.npz is new",)
+        noted(again(study))
+        assert todo(again(study)) == {}
+        np.savez(path, names=np.array(["b"]))
+        assert todo(again(study))["06_protocols"] == ("external/theirs.npz changed",)
+        path.unlink()
+        assert todo(again(study))["06_protocols"] == ("external/theirs.npz is gone",)
     finally:
         shutil.rmtree(path.parent)
+        noted(again(study))
+
+
+def test_a_changed_published_figure_reaches_the_tables_beside_it(study, source):
+    table = source / "scores" / "published" / "voc2007.csv"
+    edit(table, "9", "8")
+    found = todo(again(study))
+    assert set(found) == {"05_tables", "page"}
+    assert found["05_tables"] == ("mlclib/scores/published/voc2007.csv changed",)
+
+
+def test_models_and_variants_in_another_order_reach_the_tables_without_training(study):
+    models, layers = dict(reversed(study.experiment.models.items())), [[2, 3, 4], [4]]
+    found = todo(again(study, models=models, ablation={"msrn": {"layers": layers}}))
+    assert found["06_protocols"] == ("models: gmp, msrn, dsdl -> dsdl, msrn, gmp",)
+    assert found["03_ablation-msrn-layers"] == ("ablation.msrn layers: 4, 2, 3, 4 -> 2, 3, 4, 4",)
+    assert set(found) == {"01_data", "03_ablation-msrn-layers", "05_tables", "06_protocols", "page"}
 
 
 def test_changed_notes_reach_every_caption_without_training(study):
@@ -157,19 +216,20 @@ def test_changed_notes_reach_every_caption_without_training(study):
 
 def test_an_excluded_and_a_replaced_picture_are_other_data(study):
     name = study.dataset.splits["train"].names[0]
-    assert any(job.startswith("train ") for job in todo(again(study, exclude=(name,))))
+    excluded = todo(again(study, exclude=(name,)))
+    assert {f"train {run}" for run in study.every_run()} | {"05_tables", "page"} <= set(excluded)
     path = study.dataset.splits["train"].paths[1]
     before = path.read_bytes()
     try:
         Image.new("RGB", (256, 256), "red").save(path)
         found = todo(again(study))
-        assert sum(job.startswith("train ") for job in found) == len(study.every_run())
+        assert {f"train {run}" for run in study.every_run()} | {"05_tables", "page"} <= set(found)
         assert any(reason.startswith("data changed") for reason in found["01_data"])
     finally:
         path.write_bytes(before)
 
 
-def test_a_changed_table_of_labels_of_one_s_own_images_is_other_data(tmp_path):
+def test_a_changed_labels_csv_of_one_s_own_images_is_other_data_and_reaches_the_tables(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     rows = ["path,labels,split"]
@@ -179,13 +239,17 @@ def test_a_changed_table_of_labels_of_one_s_own_images_is_other_data(tmp_path):
     (folder / "labels.csv").write_text("\n".join(rows))
     (tmp_path / "mine.yaml").write_text(
         f"title: Mine\ndataset: {{name: folder, root: {folder}, table: labels.csv}}\nmodels: {{gmp: {{}}}}\n"
-        "input_size: 64\nbackbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}\n"
+        "input_size: 64\nbackbone: {name: test_resnet, weights: null}\n"
+        "training: {epochs: 1, batch_size: 4, threads: 1}\n"
     )
     mine = Study(config.load(tmp_path / "mine.yaml"), results=tmp_path / "results")
-    before = mine.run_folder(mine.experiment.run("gmp"), 0)
+    mine.train(mine.experiment.run("gmp"))
+    noted(mine)
+    assert todo(mine) == {}
     (folder / "labels.csv").write_text("\n".join(rows).replace("1.jpg,cat|dog", "1.jpg,dog"))
-    after = Study(mine.experiment, results=tmp_path / "results")
-    assert after.run_folder(after.experiment.run("gmp"), 0) != before
+    after = todo(Study(mine.experiment, results=tmp_path / "results"))
+    assert after["train gmp seed 0"] == ("it is not trained",)
+    assert {"05_tables", "page"} <= set(after) and "data changed" in after["05_tables"]
 
 
 def test_a_file_that_the_configuration_names_counts_by_its_content_and_not_its_path(study, tmp_path):
@@ -210,18 +274,35 @@ def test_status_lists_each_job_with_its_reason(study, source, capsys, monkeypatc
 
 
 def test_force_takes_nothing_as_current(study):
-    assert all(job.reasons for job in plan.jobs(again(study), ("tiny",), 2, force=True) if "maps" not in job.name)
+    jobs = [job for job in plan.jobs(again(study), ("tiny",), 2, force=True) if job.kind != "maps"]
+    assert all("--force" in job.reasons for job in jobs)
+    assert all("--force" in job.command for job in jobs if job.kind == "train")
+    run = study.experiment.run("gmp")
+    before = (study.run_folder(run, 0) / "manifest.json").stat().st_ino
+    study.train(run)
+    assert (study.run_folder(run, 0) / "manifest.json").stat().st_ino == before
+    study.train(run, force=True)
+    assert (study.run_folder(run, 0) / "manifest.json").stat().st_ino != before
+    noted(again(study))
 
 
-def test_runs_accepted_although_the_code_changed_are_current_and_say_so(study, source):
+def test_runs_accepted_although_the_code_changed_are_current_and_say_so(study, source, capsys, monkeypatch):
     edit(source / "models" / "gmp.py", "amax", "amin")
     changed = again(study)
     run = changed.experiment.run("gmp")
     assert changed.outdated(run, 0) == ["mlclib/models/gmp.py changed"]
     (stale,) = changed.finished("gmp")
     assert "Made by other code than stands here now: mlclib/models/gmp.py changed." in captions.made({"gmp": [stale]})
-    changed.accept(run, 0)
+    monkeypatch.setattr(line, "_study", lambda arguments: again(study))
+    line.main(["accept", "tiny"])
+    assert capsys.readouterr().out == "accepted: gmp seed 0 (mlclib/models/gmp.py changed)\n"
     assert changed.outdated(run, 0) == [] and store.finished(changed.run_folder(run, 0))
+    assert [one["reasons"] for one in store.about(changed.run_folder(run, 0))["accepted"]] == [
+        ["mlclib/models/gmp.py changed"]
+    ]
+    found = todo(again(study))
+    assert not any(name.startswith("train") for name in found)
+    assert "run gmp seed 0, accepted.json is new" in found["05_tables"]
     (kept,) = changed.finished("gmp")
     assert "although the code had changed: mlclib/models/gmp.py changed." in captions.made({"gmp": [kept]})
     edit(source / "models" / "gmp.py", "amin", "aminmax")
@@ -253,6 +334,11 @@ def test_what_stages_wrote_that_are_no_more_leaves_with_them(study):
     copy = fewer.results.parent / "fewer"
     shutil.copytree(study.folder, copy / "tiny")
     fewer = Study(fewer.experiment, study.root, copy)
+    gone = ("table of 02_train-dsdl", "table of 03_ablation-msrn-layers")
+    assert all(table in (fewer.folder / "README.md").read_text() for table in gone)
+    assert "tables/02_train-dsdl.md is gone" in todo(fewer)["page"]
+    page = reports.write(fewer, plan.shown(fewer)).read_text()
+    assert "table of 02_train-msrn" in page and not any(table in page for table in gone)
     plan.clear(fewer)
     left = {path.stem for path in (copy / "tiny" / "tables").iterdir()}
     assert left == {stage.name for stage in plan.every_stage(fewer)}

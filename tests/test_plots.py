@@ -18,7 +18,7 @@ def models(tmp_path_factory):
 def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(models):
     variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
     table = ablation.compare("msrn", "layers", variants, models["msrn"])
-    axes = ablation_figures.compare(table, variants, models["msrn"]).axes[0]
+    axes = ablation_figures.compare(table).axes[0]
     full = table.frame["mAP"][2]
     bars = [line.get_xydata() for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]
     for row, bar in zip((0, 1), bars, strict=True):  # none for the full model itself
@@ -34,14 +34,12 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
 
 def test_an_axis_of_the_full_model_alone_is_drawn_too(models):
     variants = {"2, 3, 4": models["msrn"]}
-    axes = ablation_figures.compare(
-        ablation.compare("msrn", "layers", variants, models["msrn"]), variants, models["msrn"]
-    ).axes[0]
+    axes = ablation_figures.compare(ablation.compare("msrn", "layers", variants, models["msrn"])).axes[0]
     assert "0 of 0 differ" in axes.get_title(loc="right")
 
 
 def test_without_a_full_model_there_are_dots_and_no_bars(models):
     variants = {"2": models["gmp"], "3": models["dsdl"]}
-    axes = ablation_figures.compare(ablation.compare("msrn", "layers", variants, []), variants, []).axes[0]
+    axes = ablation_figures.compare(ablation.compare("msrn", "layers", variants, [])).axes[0]
     assert not [line for line in axes.lines if line.get_linewidth() == 5]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["2", "3"]

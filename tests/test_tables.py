@@ -152,9 +152,9 @@ def study_of(models, axes):
 
 def test_only_axes_with_finished_runs_have_tables(models):
     study = study_of(models, {"layers": {"2": models["gmp"], "3": []}, "groups": {"0.0": []}})
-    found = ablation.every(study)
+    found = ablation.every(study)["msrn"]
     assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
-    assert ablation.all_axes(study) == {}
+    assert ablation.every(study_of(models, {"layers": {"3": []}})) == {}
 
 
 def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number(models):
@@ -163,15 +163,14 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
         "width": {"8": models["dsdl"], "64": models["msrn"]},
         "layers+width": {"layers 2; width 64": models["gmp"]},
     }
-    table = ablation.every(study_of(models, axes))[0]
+    table = ablation.every(study_of(models, axes))["msrn"][0]
     assert table.name == "ablation_msrn_all_axes"
     assert table.frame["all axes"].tolist() == ["full model", "layers 2", "width 8"]
     p, q = table.frame["p"], table.frame["q"]
     assert p[1] < p[2]
     assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
     assert shown(table, 0, "q").text == "—"
-    variants, full = ablation.all_axes(study_of(models, axes))["msrn"]
-    assert (list(variants), full) == (["layers 2", "width 8"], models["msrn"])
+    assert table.runs == {"full model": models["msrn"], "layers 2": models["gmp"], "width 8": models["dsdl"]}
 
 
 # Published rows

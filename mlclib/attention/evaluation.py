@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from mlclib.attention.saliency import Example, Subject, baselines, boxed, explain, overall
+from mlclib.attention.saliency import Example, Key, Subject, baselines, boxed, explain, overall
 
 BLOCKS = 14  # blocks a side that deletion and insertion hide or show
 SIZES = {"small": 0.125, "medium": 0.25, "large": np.inf}  # side share below which a thing is so large
@@ -72,9 +72,15 @@ def localisation(subjects: Mapping[int, Subject], rows: Sequence[int]) -> pd.Dat
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Mean scores of `localisation` by method, layer and the columns `by`, and of how many labels in images."""
+    """Mean scores of `localisation` by method, layer and the columns `by`."""
     groups = scores.groupby([*by, "method", "layer"], sort=False, observed=True)
-    return groups[[*SCORES, "specific"]].mean().assign(count=groups.size()).reset_index()
+    return groups[[*SCORES, "specific"]].mean().reset_index()
+
+
+def over_layers(scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `localisation` that are of each method's map over all its layers."""
+    layers = dict(overall(map(Key, scores["method"], scores["layer"])))
+    return scores[scores["layer"] == scores["method"].map(layers)]
 
 
 def faithfulness(subject: Subject, shown: Sequence[Example], steps: int = 7) -> pd.DataFrame:

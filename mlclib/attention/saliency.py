@@ -9,7 +9,7 @@ A map is a distribution: float32 [GRID, GRID] over the whole image, upsampled bi
 uniform one where Grad-CAM is zero everywhere). Layer "all" is the mean of the layers' distributions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -144,9 +144,9 @@ def examples(subject: Subject, rows: Sequence[int], wanted: Sequence[int] = ()) 
     return found
 
 
-def overall(maps: Mapping[Key, Tensor]) -> list[Key]:
-    """The one map of each method that speaks for all its layers."""
-    return list({key.method: key for key in maps}.values())
+def overall(keys: Iterable[Key]) -> list[Key]:
+    """Of maps in their order, each method's last: that over all its layers, where it has several."""
+    return list({key.method: key for key in keys}.values())
 
 
 def chosen(names: str, labels: Sequence[str]) -> list[int]:

@@ -39,16 +39,20 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             with open(log, "a", encoding="utf-8") as file:
                 file.write(f"{path.resolve()}\n")
     except (OSError, RuntimeError) as error:
-        found = (error, error.__context__)  # torch.save says that its writer failed, and why in its context
-        full = [reason for reason in found if isinstance(reason, OSError) and reason.errno in FULL]
-        if not full:
-            raise
-        raise UserError(
-            f"{path} could not be written ({full[0].strerror}): free some disk and start the same command again; what "
-            "was written before stays"
-        ) from None
+        raise no_room(error, path) or error from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def no_room(error: Exception, path: str | Path) -> UserError | None:
+    """The sentence for an `error` in writing `path` that a full disk is the reason of; None for any other error."""
+    for reason in (error, error.__context__):  # torch.save says that its writer failed, and why in its context
+        if isinstance(reason, OSError) and reason.errno in FULL:
+            return UserError(
+                f"{path} could not be written ({reason.strerror}): free some disk and start the same command again; "
+                "what was written before stays"
+            )
+    return None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What a result depends on in the project's own code, and in the packages that this code imports.
 
 A module counts by its syntax tree without docstrings, so a comment, a docstring or another layout changes nothing.
-What a module imports is read from its text, never by importing it.
+What a module imports is read from its text, never by importing it. A package counts with the data files that lie
+beside its __init__, as the published figures.
 """
 
 import ast
@@ -10,6 +11,8 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+
+from mlclib.common.files import sha256
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
@@ -52,8 +55,12 @@ def parts(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
             continue
         seen[name], own, packages = _read(path)
         outside |= packages
-        if path.name != "__init__.py" or module in entries:
+        if path.name != "__init__.py":
             left += own
+            continue
+        left += own if module in entries else ()
+        beside = (file for file in path.parent.glob("[!.]*.*") if file.suffix not in (".py", ".pyc"))
+        seen |= {file.relative_to(ROOT).as_posix(): sha256(file) for file in beside}
     versions = _locked()
     for package in outside:
         installed = _INSTALLED_AS.get(package, package).lower()

@@ -1,7 +1,5 @@
 """The figure of an ablation (03_ablation, 05_tables)."""
 
-from collections.abc import Mapping, Sequence
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,15 +10,13 @@ from mlclib.scores import metrics
 from mlclib.tables.rendering import Table
 
 
-def compare(
-    table: Table, variants: Mapping[str, Sequence[Run]], full: Sequence[Run], selection: str = "last"
-) -> Figure:
+def compare(table: Table, selection: str = "last") -> Figure:
     """One axis of `tables.ablation.compare` as a dot plot: test mAP (%) of each seed (dots) and their mean.
 
     The full model is the dashed line; a bar is the 95 % interval of the difference to it, set off from that line, so
     that a bar which crosses the line is a difference that may be chance. Without a full model there are no bars.
     """
-    frame, names = table.frame, table.frame.iloc[:, 0]
+    frame, names, full = table.frame, table.frame.iloc[:, 0], table.reference is not None
     reach = frame[["Δ low", "Δ high"]].to_numpy()
     figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
     bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
@@ -30,7 +26,7 @@ def compare(
         axes.plot([], [], label="difference, 95 %", **bar)
     for row, (name, mean) in enumerate(zip(names, frame["mAP"], strict=True)):
         colour = COLOURS[1] if row == table.reference else COLOURS[0]
-        seeds = [mean_ap(run, selection) for run in variants.get(name, full)]
+        seeds = [mean_ap(run, selection) for run in table.runs[name]]
         if full and row != table.reference:
             axes.plot(whole + reach[row], [row, row], **bar)
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)

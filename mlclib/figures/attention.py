@@ -211,24 +211,18 @@ def localisation_finding(scores: pd.DataFrame) -> str:
     """
     if scores.empty:
         return "No boxes are known here, so nothing is said of where the maps lie."
-    means = scores.groupby(["method", "layer", "size"], observed=True)["curve"].mean()
+    kept = evaluation.over_layers(scores)
+    means = kept.groupby(["method", "size"], observed=True)["curve"].mean()
     blind = means.loc[list(saliency.BASELINES)].groupby("size", observed=True).max()
     told = []
-    for method, layer in _last_layers(scores).items():
-        better = [str(size) for size, area in means[method, layer].items() if area > blind[size]]
+    for method, known in kept[~kept["method"].isin(saliency.BASELINES)].groupby("method", sort=False):
+        better = [str(size) for size, area in means[method].items() if area > blind[size]]
         where = f"on {' and '.join(better)} things" if better else "on things of no size"
-        known = scores[(scores["method"] == method) & (scores["layer"] == layer)]
         shown = known["specific"].notna().any() and _interval(known, "specific")[1] > 0
         own = "is the label's own" if shown else "may be any label's"
         told.append(f"{method} lies better than centre and random {where} and {own}")
     text = "; ".join(told)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _last_layers(scores: pd.DataFrame) -> dict[str, str]:
-    """Method -> the layer that speaks for all its layers, without the maps that saw no image."""
-    own = scores[~scores["method"].isin(saliency.BASELINES)]
-    return own.groupby("method", sort=False)["layer"].last().to_dict()
 
 
 def layer_finding(scores: pd.DataFrame) -> str:
@@ -254,7 +248,7 @@ def layer_finding(scores: pd.DataFrame) -> str:
 def label_finding(scores: pd.DataFrame) -> str:
     """In a sentence: how much better a label's own map lies in its boxes than the map of another label shown."""
     own = scores[~scores["method"].isin(saliency.BASELINES)].dropna(subset="specific")
-    kept = own[own["layer"] == own["method"].map(_last_layers(own))].groupby("method", sort=False)
+    kept = evaluation.over_layers(own).groupby("method", sort=False)
     said = ", ".join(f"{method} {_said_interval(rows, 'specific')}" for method, rows in kept)
     return f"The label's own map lies better in its boxes than another label's map, by curve area:\n{said}"
 

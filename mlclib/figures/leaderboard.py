@@ -1,24 +1,23 @@
 """The leaderboard, drawn (05_tables)."""
 
-import re
-
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from mlclib.figures.ablation import mean_ap
 from mlclib.figures.style import COLOURS
-from mlclib.tables.captions import Models
+from mlclib.scores.leaderboard import ties
+from mlclib.tables.leaderboard import Contest
 from mlclib.tables.rendering import Table
 
 
-def board(table: Table, models: Models, selection: str = "last") -> Figure:
+def board(table: Table, found: Contest) -> Figure:
     """`tables.leaderboard.board`: models by test mAP (%), their seeds (dots), mean and 95 % interval (bar); beside it
     the ranks that each may have, and a line for each set of models that are not told apart.
+
+    found: what the table was made of.
     """
-    frame = table.frame
-    held = [re.findall("[a-zA-Z]'*", ties) for ties in frame["ties"]]
-    letters = list(dict.fromkeys(letter for each in held for letter in each))
-    figure, (scores, ties) = plt.subplots(
+    frame, letters = table.frame, ties(found.better)
+    figure, (scores, ranks) = plt.subplots(
         1,
         2,
         figsize=(9 + 0.3 * len(letters), 1.6 + 0.42 * len(frame)),
@@ -29,29 +28,28 @@ def board(table: Table, models: Models, selection: str = "last") -> Figure:
     for row, (model, mean, low, high) in enumerate(
         frame[["model", "mAP", "mAP low", "mAP high"]].itertuples(index=False)
     ):
-        seeds = [mean_ap(run, selection) for run in models[model]]
+        seeds = [mean_ap(run, found.selection) for run in found.models[model]]
         scores.plot([low, high], [row, row], color="0.82", lw=7, solid_capstyle="butt", zorder=1)
         scores.plot(seeds, [row] * len(seeds), "o", color=COLOURS[0], alpha=0.5, ms=5)
         scores.plot(mean, row, "|", color="0.1", ms=15, mew=2.5)
-        ties.text(0, row, f"rank {frame['rank'][row]}", va="center", fontsize=11)
-    for at, letter in enumerate(letters):
-        rows = [row for row, each in enumerate(held) if letter in each]
-        ties.plot([2.6 + at] * len(rows), rows, "o-", color=COLOURS[1], lw=2, ms=7)
-        ties.text(2.6 + at, -0.75, letter, ha="center", va="bottom", fontsize=11)
+        ranks.text(0, row, f"rank {frame['rank'][row]}", va="center", fontsize=11)
+    for at, (letter, rows) in enumerate(letters.items()):
+        ranks.plot([2.6 + at] * len(rows), rows, "o-", color=COLOURS[1], lw=2, ms=7)
+        ranks.text(2.6 + at, -0.75, letter, ha="center", va="bottom", fontsize=11)
     scores.plot([], [], "|", color="0.1", ms=15, mew=2.5, label="mean over seeds")
     scores.plot([], [], "o", color=COLOURS[0], alpha=0.5, ms=5, label="a seed")
     scores.plot([], [], color="0.82", lw=7, label="95 % interval of the mean")
     figure.legend(loc="outside lower left", ncols=3, fontsize=10, frameon=False)
     scores.set_yticks(range(len(frame)), frame["model"])
     scores.set(xlabel="test mAP (%)", ylim=(len(frame) - 0.4, -1.2))
-    ties.set(xlim=(-0.2, 3.2 + len(letters)), xlabel="a line joins models that\nno paired test tells apart")
-    ties.set_xticks([])
-    ties.grid(False)
-    ties.tick_params(axis="y", length=0, labelleft=False)
-    for axes in (scores, ties):
+    ranks.set(xlim=(-0.2, 3.2 + len(letters)), xlabel="a line joins models that\nno paired test tells apart")
+    ranks.set_xticks([])
+    ranks.grid(False)
+    ranks.tick_params(axis="y", length=0, labelleft=False)
+    for axes in (scores, ranks):
         axes.spines[["top", "right", "left"]].set_visible(False)
-    ties.spines["bottom"].set_visible(False)
-    first = sum(rank.partition("–")[0] == "1" for rank in frame["rank"])
+    ranks.spines["bottom"].set_visible(False)
+    first = sum(best == 1 for best, _ in found.ranks)
     led = f"{frame['model'][0]} leads alone" if first == 1 else f"{first} models may be first"
     figure.suptitle(f"{table.title}: {led}")
     return figure

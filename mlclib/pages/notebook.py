@@ -18,7 +18,7 @@ from mlclib.runs.study import Study
 from mlclib.tables.rendering import plain
 
 FOLDER = Path("notebooks")
-plt.rcParams["svg.hashsalt"] = "mlclib"  # else the ids in an SVG differ each time
+ALIKE = {"svg.hashsalt": "mlclib"}  # else the ids in an SVG differ each time
 
 
 def begin(name: str, variables: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ def shown(figure: Figure, study: Study, name: str, photographs: bool = False) ->
     folder = study.folder / ("photographs" if photographs and not study.dataset.version else "figures")
     dots = 96 if photographs else 144  # an inch
     for kind, metadata in {"png": {"Software": None}, **({} if drawn else {"svg": {"Date": None}})}.items():
-        with written_whole(folder / f"{name}.{kind}") as part:
+        with plt.rc_context(ALIKE), written_whole(folder / f"{name}.{kind}") as part:
             figure.savefig(part, format=kind, dpi=dots, bbox_inches="tight", metadata=metadata)
     plt.close(figure)
     return figure

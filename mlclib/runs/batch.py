@@ -97,7 +97,11 @@ def outcome(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: floa
 
 
 def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
-    """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine."""
+    """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine.
+
+    seconds: that it will probably take, None where nothing tells. runtime (minutes) and mem_mb: what it asks for, with
+    a margin. gpu: how many. group: jobs that a cluster may queue as one, None where it goes alone.
+    """
     todo = [job for job in every if job.reasons]
     known, foretold = costs(folder), _foretold(folder)
     by_like: dict[str, list[Cost]] = {}
@@ -130,7 +134,7 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
 
 
 def costs(folder: Path) -> dict[str, Cost]:
-    """What each job of an experiment took when it last ran, by the name of its files."""
+    """What each job of an experiment took when it last ran, by its `Job.file`, from Snakemake's benchmark files."""
     found = {}
     for path in (folder / "times").glob("*/*.tsv"):
         row = pd.read_csv(path, sep="\t").iloc[-1]

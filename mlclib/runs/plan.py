@@ -68,7 +68,6 @@ class Stage:
     notebook: str
     parameters: dict[str, str]
     runs: tuple[str, ...]
-    needs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,7 +91,7 @@ def jobs(study: Study, arguments: tuple[str, ...], cores: int, force: bool = Fal
         found[f"train {name}"] = Job(f"train {name}", command, prepared, threads, reasons)
     stages = {stage.name: stage for stage in every_stage(study)}
     for name, stage in stages.items():
-        needs = (*(f"train {run}" for run in stage.runs), *stage.needs, *prepared)
+        needs = (*(f"train {run}" for run in stage.runs), *prepared)
         reasons = (*forced, *_outdated(study, stage))
         command = ("stage", *arguments, "--name", name)
         found[name] = Job(name, command, needs, threads if stage.notebook == "04_attention" else 1, reasons)
@@ -208,7 +207,7 @@ def record(study: Study, name: str) -> dict[str, Any]:
 
 
 def _drop(study: Study, paths: set[str], but: str) -> None:
-    """Remove files that no stage but `but` claims."""
+    """Remove these files of the experiment's folder, but for those that stand in the record of another stage too."""
     others = {path.stem for path in (study.folder / "stages").glob("*.json")} - {but}
     for path in paths.difference(*(record(study, name).get("outputs", ()) for name in others)):
         (study.folder / path).unlink(missing_ok=True)
@@ -227,6 +226,7 @@ def _outdated_page(study: Study, stages: dict[str, Stage]) -> list[str]:
 
 
 def _differs(study: Study, name: str, inputs: dict[str, str]) -> list[str]:
+    """Why the record of `name` holds no more, a phrase each: changed inputs, outputs missing or changed by hand."""
     before = record(study, name)
     if not before:
         return ["it has not run"]
@@ -241,7 +241,9 @@ def _differs(study: Study, name: str, inputs: dict[str, str]) -> list[str]:
 
 
 def inputs(study: Study, stage: Stage) -> dict[str, str]:
-    """What the notebook's result rests on, each with what stands for it."""
+    """What the notebook's result rests on, by name in words: of files and code a digest, of packages the version, of
+    configuration the text. The stage is current while its record holds the same.
+    """
     setting, folders = study.experiment, study.every_folder()
     found = sources.notebook(Path("notebooks") / f"{stage.notebook}.ipynb")
     found["data"] = study.checksum
@@ -249,6 +251,11 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     for model in model_files.get(stage.notebook, ()):
         found |= sources.parts(models.find(setting.run(model).model).__module__)
     shown: dict[str, Any] = {"title": setting.title, "notes": setting.notes, "parameters": stage.parameters}
+    if "model" not in stage.parameters:  # a table of all models has them by these names, in this order
+        shown["models"] = tuple(setting.models)
+    axes = {"03_ablation": [tuple(stage.parameters.values())]}
+    axes["05_tables"] = [(model, axis) for model in setting.ablation for axis in setting.axes(model)]
+    shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes.get(stage.notebook, ())}
     if stage.notebook == "04_attention":
         shown["attention"] = {"images": setting.attention.images, "scored": setting.attention.scored}
         shown["attention"]["tried"] = setting.attention.tried
@@ -269,12 +276,14 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
 
 
 def _page_inputs(study: Study, stages: dict[str, Stage]) -> dict[str, str]:
+    """The same of the experiment's page: all that the stages wrote, by their records."""
     written = {path: digest for name in stages for path, digest in record(study, name).get("outputs", {}).items()}
     shown = {"title": study.experiment.title, "notes": study.experiment.notes}
     return {**sources.parts("mlclib.pages.reports"), **dict(_flat(shown)), **written}
 
 
 def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
+    """The jobs `prepared`, "maps <split>", with a reason where the split's cache of layer maps is not whole."""
     found = {}
     for name in prepared:
         part = name.removeprefix("maps ")
@@ -286,7 +295,10 @@ def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], c
 
 
 def _with_waiting(found: dict[str, Job]) -> dict[str, Job]:
-    """The jobs, with those that are current but come after one that must run waiting for it."""
+    """The jobs again, where one that is current but comes after one that must run has that as its reason.
+
+    Layer maps are no such reason: cached anew they are the same.
+    """
     result: dict[str, Job] = {}
     for name, job in found.items():
         before = [need for need in job.needs if need in result and result[need].reasons and not need.startswith("maps")]

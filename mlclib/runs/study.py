@@ -65,6 +65,10 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
+        """The data set as read from `root`, without the images that the experiment excludes.
+
+        Raises UserError where files are missing or wrong.
+        """
         options = {key: value for key, value in self.experiment.dataset.items() if key not in ("name", "root")}
         whole = datasets.load(self.experiment.dataset["name"], self.root, **options)
         return integrity.exclude(whole, self.experiment.exclude)
@@ -130,7 +134,8 @@ class Study:
     def maps_folder(self, run: RunConfig, part: str) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
         weights = _content(run.backbone.weights)
-        made = config.digest([self.checksum, run.backbone.name, weights, run.input_size, sources.parts(*MAPS_CODE)])
+        code = sources.parts(*MAPS_CODE, without=SCORED_LATER)
+        made = config.digest([self.checksum, run.backbone.name, weights, run.input_size, code])
         name = f"{run.backbone.name}-{run.input_size}-{made}"
         return self.results / "features" / self.dataset.name / name / part
 
@@ -319,6 +324,7 @@ class Study:
         return dataclasses.replace(found, about=about)
 
     def _train(self, run: RunConfig, seed: int, name: str, force: bool) -> Run:
+        """The run of one seed, read or trained; of several processes that want it one trains and the others wait."""
         folder = self.run_folder(run, seed)
         if self.outdated(run, seed) == [] and not force:
             return self._read(run, seed)
@@ -468,13 +474,14 @@ def _begin(folder: Path, code: dict[str, str]) -> None:
 
 
 def _replace(folder: Path) -> None:
-    """Put the run trained beside `folder` in its place; a process killed in between is made good by `_recover`."""
+    """Put the run trained beside `folder` in its place. Where a kill comes in between, `_recover` ends it."""
     folder.rename(_beside(folder, "old"))
     _beside(folder, "new").rename(folder)
     shutil.rmtree(_beside(folder, "old"))
 
 
 def _recover(folder: Path) -> None:
+    """End a `_replace` that was cut short: the new run stands in its place where it is whole, else the old one."""
     old, new = _beside(folder, "old"), _beside(folder, "new")
     if old.exists() and not folder.exists():
         (new if store.finished(new) else old).rename(folder)

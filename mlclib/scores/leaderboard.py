@@ -5,9 +5,9 @@ are those of its seeds, plain and in each bootstrap resample of the images (`sig
 seed is taken as it is: nothing is known of what another seed would have scored.
 """
 
+import itertools
 import string
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import networkx as nx
@@ -26,7 +26,8 @@ BETTER, WORSE, EQUIVALENT, UNKNOWN = "better", "worse", "equivalent", "cannot te
 
 
 class Parts(NamedTuple):
-    """The variance of a difference between two models' means over seeds, by what would lessen it.
+    """The variance of a difference between two models' means over seeds, by what would lessen it; of scores that are
+    fractions.
 
     images: what more images lessen, whatever the seeds; both: what more images lessen and more seeds too (seeds differ
     most on some images); seeds: what only more seeds lessen, NaN where both models have one. one_seed: what `both` and
@@ -77,8 +78,9 @@ class Improvement(NamedTuple):
 class Pair(NamedTuple):
     """Model number `a` of a comparison against number `b`.
 
-    difference: a's score minus b's; low, high: its 90 % interval; p_equivalence: of a difference of the margin or more.
-    The corrected p are Holm's over all pairs of the comparison, each kind for itself; the verdict is on a.
+    difference: a's score minus b's, a fraction; low, high: its 90 % interval; p_equivalence: of a difference of the
+    margin or more. The corrected p are Holm's over all pairs of the comparison, each kind for itself; the verdict is
+    on a.
     """
 
     a: int
@@ -118,7 +120,7 @@ def compare(
     Biopharm. 15, 1987), which is where the 90 % interval lies within the margin.
     """
     scores = [significance.of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
-    found = [_pair(scores, a, b, margin, seed) for a, b in combinations(range(len(scores)), 2)]
+    found = [_pair(scores, a, b, margin, seed) for a, b in itertools.combinations(range(len(scores)), 2)]
     corrected = holm([pair.difference.p for pair in found]), holm([pair.p_equivalence for pair in found])
     return [
         pair._replace(p_corrected=float(p), p_equivalence_corrected=float(q))
@@ -221,19 +223,22 @@ def rank_intervals(better: np.ndarray) -> list[tuple[int, int]]:
     return [(int(1 + lost), int(len(better) - won)) for won, lost in zip(better.sum(1), better.sum(0), strict=True)]
 
 
-def letters(better: np.ndarray) -> list[str]:
-    """Compact letters of the models, from `shown_better`: two share one unless one of them is shown to be better
-    (Piepho, Journal of Computational and Graphical Statistics 13, 2004).
+def ties(better: np.ndarray) -> dict[str, list[int]]:
+    """The largest sets of models of which no two are told apart, from `shown_better`, each by a letter of its own:
+    two models share a letter unless one of them is shown to be better (compact letters: Piepho, Journal of
+    Computational and Graphical Statistics 13, 2004).
 
-    A letter is a largest set of models of which no two are told apart; the first model's sets come first.
+    A set is the models' numbers, rising; the first model's sets come first.
     """
     untold = nx.from_numpy_array(~(better | better.T))
-    held = [""] * len(better)
-    for number, models in enumerate(sorted(map(sorted, nx.find_cliques(untold)))):
-        round_, letter = divmod(number, len(string.ascii_letters))
-        for model in models:
-            held[model] += string.ascii_letters[letter] + "'" * round_
-    return held
+    letters = (letter + "'" * round_ for round_ in itertools.count() for letter in string.ascii_letters)
+    return dict(zip(letters, sorted(map(sorted, nx.find_cliques(untold))), strict=False))
+
+
+def letters(better: np.ndarray) -> list[str]:
+    """The letters of `ties` that each model has."""
+    tied = ties(better).items()
+    return ["".join(letter for letter, models in tied if model in models) for model in range(len(better))]
 
 
 class Across(NamedTuple):

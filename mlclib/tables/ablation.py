@@ -138,42 +138,20 @@ def per_class_finding(table: Table) -> str:
     )
 
 
-def every(study: Study, *, selection: str = "last") -> list[Table]:
-    """The table of each of the experiment's ablation axes with finished runs; per class too beside a full model.
+def every(study: Study, *, selection: str = "last") -> dict[str, list[Table]]:
+    """Model -> the tables of its ablation axes that have finished runs; per class too beside a full model.
 
-    A model with several axes has a table of all their variants first.
+    The first holds all variants of the model: of all its axes together, or of its only one.
     """
-    found = []
+    found: dict[str, list[Table]] = {}
     for model in study.experiment.ablation:
         full, axes = study.finished(model), finished_axes(study, model)
-        if len(axes) > 1:
-            found.append(compare(model, ALL_AXES, _together(axes, full), full, selection=selection))
-        for axis, variants in axes.items():
-            found.append(compare(model, axis, variants, full, selection=selection))
-            if full:
-                found.append(per_class(model, axis, variants, full, selection=selection))
-    return found
-
-
-def whole(study: Study, *, selection: str = "last") -> dict[str, Table]:
-    """Model -> the table of all its finished variants: of all its axes together, or of its only one."""
-    found = {}
-    for model in study.experiment.ablation:
-        full, axes = study.finished(model), finished_axes(study, model)
-        if len(axes) > 1:
-            axes = {ALL_AXES: _together(axes, full)}
-        for axis, variants in axes.items():
-            found[model] = compare(model, axis, variants, full, selection=selection)
-    return found
-
-
-def all_axes(study: Study) -> dict[str, tuple[Models, list[Run]]]:
-    """Model -> every finished variant of all its ablation axes, "axis value" -> runs, and the full model's runs."""
-    found = {}
-    for model in study.experiment.ablation:
-        full, axes = study.finished(model), finished_axes(study, model)
-        if len(axes) > 1:
-            found[model] = _together(axes, full), full
+        together = {ALL_AXES: _together(axes, full)} if len(axes) > 1 else {}
+        for axis, variants in (together | axes).items():
+            tables = found.setdefault(model, [])
+            tables.append(compare(model, axis, variants, full, selection=selection))
+            if full and axis not in together:
+                tables.append(per_class(model, axis, variants, full, selection=selection))
     return found
 
 

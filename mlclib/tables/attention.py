@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from mlclib.attention.evaluation import SCORES, summary
+from mlclib.attention.evaluation import SCORES, over_layers, summary
 from mlclib.attention.learnt import assignment, embeddings, nearest
 from mlclib.attention.saliency import BASELINES, Subject
 from mlclib.runs.store import Run
@@ -32,9 +32,9 @@ def localisation(scores: pd.DataFrame, model: str, experiment: str, runs: list[R
     by_size = by_size.reset_index()
     counts = scores.drop_duplicates(["row", "label"])
     sizes = ", ".join(f"{count} {size}" for size, count in counts["size"].value_counts(sort=False).items())
-    last = by_size.groupby("method", sort=False)["layer"].last()
-    kept = scores[scores["layer"] == scores["method"].map(last)]
-    by_label = summary(kept, ["label"]).pivot(index="label", columns="method", values="curve")[last.index].mul(100)
+    methods = list(by_size["method"].unique())
+    kept = summary(over_layers(scores), ["label"])
+    by_label = kept.pivot(index="label", columns="method", values="curve")[methods].mul(100)
     by_label = counts.groupby("label", sort=False).agg(things=("row", "size"), share=("share", "mean")).join(by_label)
     by_label = by_label.assign(share=100 * by_label["share"]).sort_values("share", kind="stable").reset_index()
     return [
@@ -54,7 +54,7 @@ def localisation(scores: pd.DataFrame, model: str, experiment: str, runs: list[R
             runs={"": runs},
             caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
             formats={"things": ".0f"},
-            best=tuple(last.index),
+            best=tuple(methods),
             across=True,
         ),
     ]

@@ -10,7 +10,8 @@ from mlclib.scores import metrics, significance
 from mlclib.tables import captions
 from mlclib.tables.captions import Models
 
-RATES = (*metrics.RATES, *(f"{rate}-3" for rate in metrics.RATES))
+# Columns of scores: a rate, over all labels or among the top three of an image.
+RATES = {f"{rate}{end}": (rate, top) for end, top in (("", None), ("-3", 3)) for rate in metrics.RATES}
 COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
 NOISE = "≈"
 BASELINE = "linear"  # strong and simple, one linear layer: what a new head has to beat
@@ -21,11 +22,9 @@ def all_scores(run: Run, selection: str) -> dict[str, float]:
     logits = run.logits.get(selection)
     if logits is None or not (run.targets == 1).any():
         return dict.fromkeys(("mAP", *RATES), np.nan)
-    all_labels, top = (metrics.evaluate(logits, run.targets, top=top) for top in (None, 3))
-    return {
-        **{column: 100 * all_labels[column] for column in ("mAP", *metrics.RATES)},
-        **{f"{rate}-3": 100 * top[rate] for rate in metrics.RATES},
-    }
+    found = {top: metrics.evaluate(logits, run.targets, top=top) for top in (None, 3)}
+    rates = {column: 100 * found[top][rate] for column, (rate, top) in RATES.items()}
+    return {"mAP": 100 * found[None]["mAP"], **rates}
 
 
 def further_scores(run: Run, selection: str) -> dict[str, float]:
@@ -49,7 +48,10 @@ def class_scores(run: Run, selection: str) -> dict[str, float]:
 def over_seeds(
     models: Models, selection: str, score: Callable[[Run, str], dict[str, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and standard deviation over the seeds, a row a model."""
+    """Mean and standard deviation over the seeds (NaN of one seed): two frames, a row a model, a column a score.
+
+    score: of one run and a selection of its logits, as `all_scores`.
+    """
     means, spreads = {}, {}
     for model, runs in models.items():
         table = pd.DataFrame([score(run, selection) for run in runs])
@@ -76,14 +78,14 @@ def against(
 ) -> dict[str, significance.Difference]:
     """Every other model's score minus that of `base`, where both have one.
 
-    column: a score of the tables, "-3" for the top three; or "AP" of the label number `row`, of all of them (mAP)
-    where there is none of that number, as in the last row of a table per class.
+    column: "mAP" or one of RATES; or "AP" of the label number `row`, of all of them (mAP) where there is none of that
+    number, as in the last row of a table per class.
     """
     scored = {model: logits for model, runs in models.items() if (logits := stacked(runs, selection)) is not None}
     if base not in scored:
         return {}
     reference = models[base][0]
-    score, _, top = column.partition("-")
+    score, top = RATES.get(column, (column, None))
     label = row if score == "AP" and row < len(reference.labels) else None
     return {
         model: significance.paired(
@@ -93,7 +95,7 @@ def against(
             "mAP" if score == "AP" and label is None else score,
             draws=captions.draws(reference),
             label=label,
-            top=int(top) if top else None,
+            top=top,
         )
         for model, logits in scored.items()
         if model != base

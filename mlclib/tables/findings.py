@@ -23,7 +23,7 @@ RANKING = tuple(one for one in protocols.CHOICES if "mAP" in one.moves and "thre
 
 
 def sentences(found: Contest, ablations: Mapping[str, Table]) -> list[str]:
-    """The findings of an experiment. ablations: model -> the table of all its variants (`ablation.whole`)."""
+    """The findings of an experiment. ablations: model -> the table of all its variants, `ablation.every`'s first."""
     if not found.models:
         return ["No model has a mAP here: the labels of the test images are not public, or no such epoch is kept."]
     said = [_top(found), _baseline(found), _matters(ablations)]

@@ -39,6 +39,11 @@ class Contest:
         """bool [M, M]: whether the row is shown to be better than the column."""
         return leaderboard.shown_better(self.pairs, len(self.models))
 
+    @property
+    def ranks(self) -> list[tuple[int, int]]:
+        """The first and the last rank that each model may have."""
+        return leaderboard.rank_intervals(self.better)
+
 
 def contest(models: Models, *, selection: str = "last") -> Contest:
     """Every model against every other; those without predictions of that selection, or without public labels, are left
@@ -70,9 +75,8 @@ def board(found: Contest) -> Table:
     columns = {"model": found.names, "mAP": mean["mAP"].to_numpy(), "mAP low": low, "mAP high": high}
     frame = pd.DataFrame(columns | {score: mean[score].to_numpy() for score in ("CF1", "OF1")})
     costs = pd.DataFrame([counted(runs[0]) for runs in models.values()])[[PARAMETERS, HEAD]]
-    ranks = leaderboard.rank_intervals(found.better)
     frame = pd.concat([frame, costs], axis=1)
-    frame["rank"] = [f"{first}–{last}" if first < last else str(first) for first, last in ranks]
+    frame["rank"] = [f"{first}–{last}" if first < last else str(first) for first, last in found.ranks]
     frame["ties"] = leaderboard.letters(found.better)
     sentences = [
         "Models from the highest mAP, with the ranks that each may have and the models that it is not told apart from.",

@@ -1,5 +1,6 @@
 """An experiment's tables made anew from the predictions of its runs, and held against those that stand."""
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -40,7 +41,7 @@ def recomputed(study: Study, cores: int) -> list[Table]:
         performance.per_class(models),
         performance.further(models),
         cost.cost(models),
-        *ablation.every(study),
+        *itertools.chain(*ablation.every(study).values()),
         *gap.parts(study, models),
         *literature.beside(models, entered),
         protocols.table(audit, models),
