@@ -19,6 +19,7 @@ const deviation = values => Math.sqrt(values.reduce((sum, x) => sum + (x - mean(
 function equip(table) {
   const number = text => parseFloat(text.replace("−", "-").replace(/[,<]/g, ""));
   for (const head of table.tHead.rows[0].cells) {
+    if (!head.textContent.trim()) continue;  // the corner of a data frame: a button there would have no name
     const button = h("button", { type: "button", click: () => {
       const falling = head.getAttribute("aria-sort") !== "descending", value = row => row.cells[head.cellIndex].textContent.trim();
       const compare = (a, b) => {
