@@ -217,6 +217,7 @@ def localisation_finding(scores: pd.DataFrame) -> str:
     for method, layer in _last_layers(scores).items():
         better = [str(size) for size, area in means[method, layer].items() if area > blind[size]]
         where = f"on {' and '.join(better)} things" if better else "on things of no size"
+        where = "on things of every size" if len(better) == len(blind) > 1 else where
         known = scores[(scores["method"] == method) & (scores["layer"] == layer)]
         shown = known["specific"].notna().any() and _interval(known, "specific")[1] > 0
         own = "is the label's own" if shown else "may be any label's"
