@@ -218,6 +218,8 @@ def test_the_ledger_states_what_the_published_tables_state(made):
     for figure in ("96.0", "83.4", "61.5", "94.4", "93.2", "81.7"):
         assert f">{figure}<" in text
     assert "make reproduce EXPERIMENT=voc2007-coco DATA=data/voc2007" in text
+    assert "a finished run of the experiment coco2014; a download of voc2007" in text
+    assert "all scores on apparel" in text and "all scores on voc2007" in text and "a GPU for about 14 hours" in text
 
 
 @pytest.fixture

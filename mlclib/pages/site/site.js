@@ -36,7 +36,8 @@ function equip(table) {
   }
   const scroll = table.closest(".scroll");
   if (table.tBodies[0].rows.length < 12 || scroll.previousElementSibling?.className === "filter") return;
-  scroll.before(h("label", { class: "filter" }, "filter ", h("input", { type: "search", input: event => {
+  const alone = scroll.firstElementChild === table;  // else a title stands above it, in a notebook's output
+  (alone ? scroll : table).before(h("label", { class: "filter" }, "filter ", h("input", { type: "search", input: event => {
     const wanted = event.target.value.toLowerCase();
     for (const row of table.tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   } })));
