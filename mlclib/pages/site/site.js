@@ -144,7 +144,8 @@ class Live {
       if (done || made % 50 === 0 || made < 50) this.models.forEach((model, i) => {
         const [low, high] = bootstrap.interval(i), p = i === best ? NaN : bootstrap.p(i, best);
         document.getElementById(`interval-${model}`).textContent = `${percent(low)} to ${percent(high)}`;
-        document.getElementById(`p-${model}`).textContent = Number.isNaN(p) ? "—" : p < 0.0005 ? "<0.001" : p.toFixed(3);
+        if (done)  // p of few draws cannot be small
+          document.getElementById(`p-${model}`).textContent = Number.isNaN(p) ? "—" : p < 0.0005 ? "<0.001" : p.toFixed(3);
       });
       if (done) document.getElementById("said").textContent = `${this.note}Intervals and p: ${made} paired draws of images and seeds by this browser's own generator (seed 0), so the last digit may differ from the tables below.`;
       else this.timer = setTimeout(piece);
