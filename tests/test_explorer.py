@@ -21,9 +21,20 @@ def live(tiny_study):
 
 def test_where_nobody_watches_it_is_a_figure(tiny_study, monkeypatch):
     monkeypatch.setattr(progress, "live", lambda: False)
-    assert isinstance(explorer.explore(tiny_study, "msrn"), Figure)
+    assert isinstance(explorer.Explorer(tiny_study, "msrn").shown(), Figure)
     monkeypatch.setattr(progress, "live", lambda: True)
-    assert explorer.explore(tiny_study, "msrn").children[-1].value[1:4] == b"PNG"
+    assert explorer.Explorer(tiny_study, "msrn").shown().children[-1].value[1:4] == b"PNG"
+
+
+def test_its_sentence_is_of_the_chosen_label(live):
+    live.image.value, live.label.value = 3, "boat"
+    there = "is there" if live.split.targets[3, live.labels.index("boat")] == 1 else "is not there"
+    share = f"{100 * live.probabilities[live.labels.index('boat')]:.0f} %, rank "
+    assert live.finding().startswith(f"In test image 3 boat {there}; msrn gives it {share}")
+    shown = live.labels[int(np.argmax(live.split.targets[3]))]
+    live.label.value = shown
+    assert f"{shown} is there" in live.finding()
+    assert f"of the map ({live.map.value}) lies in its boxes" in live.finding()
 
 
 @pytest.mark.parametrize(("widget", "value"), [("image", 5), ("label", "boat"), ("map", "grad-cam, layer 2")])
@@ -63,4 +74,4 @@ def test_an_upload_that_is_no_image_is_named_and_the_picture_stays(live):
 def test_a_model_that_is_not_trained_is_named(tiny_study, tmp_path):
     empty = Study(tiny_study.experiment, results=tmp_path)
     with pytest.raises(UserError, match="unknown model 'msrn' in the finished runs.*known: none"):
-        explorer.explore(empty, "msrn")
+        explorer.Explorer(empty, "msrn")

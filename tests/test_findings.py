@@ -20,7 +20,7 @@ from mlclib.figures import mistakes
 from mlclib.figures import training as training_figures
 from mlclib.pages import notebook
 from mlclib.scores import metrics
-from mlclib.tables import ablation, attention, performance, protocols, training
+from mlclib.tables import ablation, attention, cost, literature, performance, protocols, training, tuning
 from mlclib.tables import data as data_tables
 from mlclib.tables.rendering import Table
 
@@ -45,7 +45,9 @@ def split(marks, folder=None):
     return Split(names, paths, np.asarray(marks, dtype=np.int8))
 
 
-@pytest.mark.parametrize("name", ["01_data", "02_train", "03_ablation", "04_attention", "06_protocols"])
+@pytest.mark.parametrize(
+    "name", ["01_data", "02_train", "03_ablation", "04_attention", "05_tables", "06_protocols", "07_tuning"]
+)
 def test_below_every_figure_stands_what_it_finds(name):
     for cell in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells:
         if cell.cell_type == "code" and "notebook.shown(" in cell.source:
@@ -271,6 +273,59 @@ def test_where_none_turns_it_says_so_and_one_model_has_no_ranking():
     assert said.startswith("1 of 1 choices move a score of some model by a point or more")
 
 
+def test_the_choices_that_have_nothing_to_be_made_from_are_named(models, hidden):
+    said = protocols.audit_finding(protocols.audit(models))
+    assert said.startswith("12 of 15 choices are made, on 6 runs of 3 models; nothing is there to make these from: ")
+    assert "epoch: moving average of the weights" in said and "epoch: the best on the test set" not in said
+    assert "not public" in protocols.audit_finding(protocols.audit({"gmp": hidden}))
+
+
+# Scores, cost, published figures and tuning
+
+
+def test_the_model_with_the_highest_ap_of_most_labels_is_named(models, hidden):
+    table = performance.per_class(models)
+    highest = table.frame.iloc[:-1][list(models)].to_numpy().argmax(axis=1)
+    said = performance.per_class_finding(table)
+    assert said.startswith("Of 5 labels the highest AP has, by mean over seeds: ")
+    for at, model in enumerate(models):
+        assert (f"{model} of {(highest == at).sum()}" in said) == (at in highest)
+    assert "not public" in performance.per_class_finding(performance.per_class({"gmp": hidden}))
+
+
+def test_models_that_a_smaller_head_surpasses_are_not_named():
+    frame = pd.DataFrame(
+        {"model": list("abcd"), "mAP": [60.0, 70.0, 65.0, 80.0], cost.PARAMETERS: [1.0, 2.0, 2.0, 3.0]}
+    )
+    said = cost.finding(Table("x", "x", frame, ""))
+    assert said.startswith("3 of 4 models") and said.endswith(
+        ": a (1.00 M, 60.0 %), b (2.00 M, 70.0 %), d (3.00 M, 80.0 %)."
+    )
+    assert cost.finding(Table("x", "x", frame.assign(mAP=np.nan), "")).startswith("No run here")
+
+
+def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare():
+    frame = pd.DataFrame(
+        {"method": ["A", "B", "c (ours)"], "mAP": [90.0, 94.0, 93.0], "Δ mAP": [3.0, -1.0, 0.0],
+         "made": [literature.STATED, literature.STATED, "trained here"]}
+    )  # fmt: skip
+    said = literature.finding([Table("x", "x", frame, "")])
+    assert (
+        said
+        == "2 published rows state a mAP, the highest B with 94.0 %; the highest scored here is −1.0 points from it."
+    )
+    assert "no difference is stated" in literature.finding([Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")])
+    assert literature.finding([]) == "No published mAP at hand is of this data set."
+
+
+def test_what_tuning_gains_names_its_ends():
+    frame = pd.DataFrame({"model": ["a", "b"], tuning.GAIN: [0.5, 2.5]})
+    assert tuning.finding(Table("x", "x", frame, "")) == (
+        "On the images that chose it the best trial is 1.5 points above the file's settings on average, "
+        "2.5 at most (b), 0.5 at least (a)."
+    )
+
+
 def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
     rows = [
         (row, size, method, layer, 0.0, 0.0, curve, own)
@@ -288,7 +343,7 @@ def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
     frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
     said = pictures.localisation_finding(frame)
     assert "Mean lies better than centre and random on large things and may be any label's" in said
-    assert "grad-cam lies better than centre and random on small and large things and is the label's own" in said
+    assert "grad-cam lies better than centre and random on things of every size and is the label's own" in said
     assert "No boxes" in pictures.localisation_finding(frame[:0])
 
 

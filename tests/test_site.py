@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import axe_core_python
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from made_runs import make, targets
 from PIL import Image
@@ -28,6 +30,13 @@ chrome = pytest.importorskip("chrome", reason="the package websocket-client is n
 browser = pytest.mark.skipif(chrome.executable() is None, reason="no Chromium is installed (apt-get install chromium)")
 node = pytest.mark.skipif(shutil.which("node") is None, reason="no node is installed, which runs the site's JavaScript")
 
+AXE = Path(axe_core_python.__file__).with_name("axe.min.js")
+DIALOGS = [
+    "demo.html#model=msrn&score=mAP",
+    "demo.html#model=msrn&label=dog",
+    "demo.html#model=gmp&image=000003&seed=0",
+]
+KINDS = ["index.html", "demo.html", *DIALOGS, "demo/02_train-gmp.html", "papers.html", "models.html", "run.html"]
 PROTOCOLS = [
     {"ap": ap, "difficult": difficult, "threshold": threshold, "top": top}
     for ap in metrics.APS
@@ -74,10 +83,15 @@ def reproduced(folder):
     Image.new("RGB", (9, 7), "red").save(drawn, "png")
     png = {"image/png": base64.b64encode(drawn.getvalue()).decode() + "\n"}
     cell.outputs.append(nbformat.v4.new_output("display_data", png))
+    table = {"text/markdown": "### Scores\n\n| mAP |\n| ---: |\n| 71.4≈ |\n\nIn percent. By seed.\n\n≈ Within noise."}
+    cell.outputs.append(nbformat.v4.new_output("display_data", table))
     finding = {"text/markdown": notebook.finding("gmp < *msrn*").data}
     cell.outputs.append(nbformat.v4.new_output("display_data", finding))
+    framed = {"text/html": pd.DataFrame({"mAP": [71.4]}).to_html()}  # its corner is an empty head
+    cell.outputs.append(nbformat.v4.new_output("display_data", framed))
     (folder / "notebooks").mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / "notebooks" / "02_train-gmp.ipynb")
+    cells = [nbformat.v4.new_markdown_cell("# How well does it learn?"), cell]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "02_train-gmp.ipynb")
     (folder / "times" / "train").mkdir(parents=True)
     (folder / "times" / "train" / "train_gmp_seed_0.tsv").write_text("s\tmax_rss\n123\t1500\n")
 
@@ -170,6 +184,7 @@ def test_an_executed_notebook_is_a_page_with_its_figures_and_findings(made):
     (name,) = re.findall('<img [^>]*src="([^"]+)"', text)
     with Image.open(made[0] / "demo" / name) as picture:
         assert picture.size == (9, 7) and picture.format == "WEBP"
+    assert re.search("<summary><p>In percent.</p>\\s*</summary><p>By seed.</p>\\s*<p>≈ Within noise.</p>", text)
     assert "<pre>42</pre>" in text and "<strong>Finding.</strong> gmp &lt; *msrn*" in text
 
 
@@ -203,6 +218,8 @@ def test_the_ledger_states_what_the_published_tables_state(made):
     for figure in ("96.0", "83.4", "61.5", "94.4", "93.2", "81.7"):
         assert f">{figure}<" in text
     assert "make reproduce EXPERIMENT=voc2007-coco DATA=data/voc2007" in text
+    assert "a finished run of the experiment coco2014; a download of voc2007" in text
+    assert "all scores on apparel" in text and "all scores on voc2007" in text and "a GPU for about 14 hours" in text
 
 
 @pytest.fixture
@@ -270,14 +287,13 @@ def test_the_protocol_switch_scores_as_python_and_lights_up_ranks(made, page):
 
 
 @browser
-@pytest.mark.parametrize(
-    "path", ["index.html", "demo.html", "demo.html#model=msrn&label=dog", "papers.html", "models.html", "run.html"]
-)
-@pytest.mark.parametrize("width", [400, 1400])
-def test_no_page_is_wider_than_its_window_and_all_is_named(made, page, path, width):
-    page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+@pytest.mark.parametrize("path", KINDS)
+def test_no_page_is_wider_than_its_window_and_all_is_named(made, page, path):
     opened(page, made[0], path)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for width in (400, 800, 1400):
+        mobile = width < 500
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=mobile)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
     nameless = """[...document.querySelectorAll("a, button, img, select, input, [role], dialog")]
       .filter(e => !(e.textContent.trim() || e.alt || e.ariaLabel || e.closest("label") ||
         e.getAttribute("aria-labelledby") || e.getAttribute("role") === "status")).map(e => e.outerHTML)"""
@@ -287,3 +303,21 @@ def test_no_page_is_wider_than_its_window_and_all_is_named(made, page, path, wid
     )
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.evaluate("wrong") == []
+
+
+@browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_on_any_page(made, page, scheme):
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.call("Page.addScriptToEvaluateOnNewDocument", source=AXE.read_text(encoding="utf-8"))
+    options = {"resultTypes": ["violations"]} | ({"runOnly": ["color-contrast"]} if scheme == "dark" else {})
+    run = f"""axe.run(document.querySelector("dialog[open]") ?? document, {json.dumps(options)})
+      .then(found => found.violations.filter(one => ["serious", "critical"].includes(one.impact))
+      .flatMap(one => one.nodes.map(node => [one.id, one.help, node.html])))"""
+    found = []
+    for path in KINDS:
+        opened(page, made[0], path)
+        chrome.wait(lambda: page.evaluate("!location.hash || document.querySelector('dialog').open"), path)
+        page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+        found += [f"{rule} ({words}) on {path}: {element}" for rule, words, element in page.evaluate(run)]
+    assert not found, "\n".join(found)

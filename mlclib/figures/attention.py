@@ -218,6 +218,7 @@ def localisation_finding(scores: pd.DataFrame) -> str:
     for method, known in kept[~kept["method"].isin(saliency.BASELINES)].groupby("method", sort=False):
         better = [str(size) for size, area in means[method].items() if area > blind[size]]
         where = f"on {' and '.join(better)} things" if better else "on things of no size"
+        where = "on things of every size" if len(better) == len(blind) > 1 else where
         shown = known["specific"].notna().any() and _interval(known, "specific")[1] > 0
         own = "is the label's own" if shown else "may be any label's"
         told.append(f"{method} lies better than centre and random {where} and {own}")

@@ -21,19 +21,11 @@ from mlclib.runs import store
 from mlclib.runs.study import Study
 
 
-def explore(study: Study, model: str) -> widgets.VBox | Figure:
-    """The explorer of the experiment's finished models, `model` first; where nobody watches, its first picture.
-
-    Raises UserError for a model that the experiment does not have, or that is not trained yet.
-    """
-    explorer = Explorer(study, model)
-    return explorer.box if progress.live() else explorer.figure()
-
-
 class Explorer:
     """Widgets for the test split (`image`) or an uploaded file (`upload`), and for `model`, `label` and `map`.
 
-    `picture` holds the PNG that they ask for.
+    `model` is the first of the experiment's finished ones. `picture` holds the PNG that they ask for. Raises UserError
+    for a model that the experiment does not have, or that is not trained yet.
     """
 
     def __init__(self, study: Study, model: str):
@@ -78,6 +70,26 @@ class Explorer:
             widget.observe(self._draw, "value")
         self._draw()
 
+    def shown(self) -> widgets.VBox | Figure:
+        """The widgets; where nobody watches, their picture alone."""
+        return self.box if progress.live() else self.figure()
+
+    def finding(self) -> str:
+        """In a sentence: what the model says of the test image's chosen label, and how much of the map lies on it."""
+        label, row = self.labels.index(self.label.value), self.image.value
+        there = {1: "is there", 0: "is marked neither present nor absent", -1: "is not there"}
+        rank = 1 + int((self.probabilities > self.probabilities[label]).sum())
+        said = (
+            f"In test image {row} {self.label.value} {there[int(self.split.targets[row, label])]}; {self.model.value} "
+            f"gives it {100 * self.probabilities[label]:.0f} %, rank {rank} of {len(self.labels)} labels"
+        )
+        for mask in (mask for _, other, _, mask in saliency.boxed(self.split, row) if other == label):
+            said += (
+                f"; {100 * float((self.weights * mask).sum()):.0f} % of the map ({self.map.value}) lies in its boxes, "
+                f"which take {100 * float(mask.float().mean()):.0f} % of the picture"
+            )
+        return f"{said}."
+
     def figure(self) -> Figure:
         """The picture of what is chosen."""
         label, row = self.labels.index(self.label.value), self.image.value
@@ -90,6 +102,7 @@ class Explorer:
             probabilities = subject.model.classify(seen).logits[0].sigmoid().numpy()
         maps = saliency.explain(subject.model, seen, [label], subject.transform.size)
         key = self._offered(list(maps))
+        self.probabilities, self.weights = probabilities, maps[key][0]
         if self.own is not None:
             return pictures.view(self.own, key, maps[key][0], self.labels, label, probabilities)
         boxes = self.split.boxes[row] if self.split.boxes is not None else np.empty((0, 5))

@@ -38,6 +38,20 @@ def cost(models: Models, *, selection: str = "last") -> Table:
     )
 
 
+def finding(table: Table) -> str:
+    """In a sentence: the models whose mAP no other reaches whose head learns as little, from the smallest head on."""
+    known = table.frame.dropna(subset=["mAP", PARAMETERS]).sort_values([PARAMETERS, "mAP"], ascending=[True, False])
+    if known.empty:
+        return "No run here has both a mAP and a count of what its head learns."
+    front = known[known["mAP"] > known["mAP"].cummax().shift(fill_value=-np.inf)]
+    rows = front[["model", PARAMETERS, "mAP"]].itertuples(index=False)
+    named = ", ".join(f"{model} ({size:,.2f} M, {score:.1f} %)" for model, size, score in rows)
+    return (
+        f"{len(front)} of {len(known)} models have a higher mAP than every model whose head learns no more parameters: "
+        f"{named}."
+    )
+
+
 def counted(run: Run) -> dict[str, float]:
     """What a run counted, by the table's columns; NaN where it is older than the counting, or not ours."""
     kept = run.about.get("cost")

@@ -25,9 +25,14 @@ RANKING = tuple(one for one in protocols.CHOICES if "mAP" in one.moves and "thre
 def sentences(found: Contest, ablations: Mapping[str, Table]) -> list[str]:
     """The findings of an experiment. ablations: model -> the table of all its variants, `ablation.every`'s first."""
     if not found.models:
-        return ["No model has a mAP here: the labels of the test images are not public, or no such epoch is kept."]
-    said = [_top(found), _baseline(found), _matters(ablations)]
+        return [top(found)]
+    said = [top(found), _baseline(found), _matters(ablations)]
     return list(filter(None, [*said, _untold(found), _turned(found)]))
+
+
+def ablations(found: Mapping[str, Table]) -> str:
+    """In a sentence: which variants differ from their full model, by the tables that `sentences` takes."""
+    return _matters(found) or "No variant of a model is trained here."
 
 
 def write(folder: str | Path, said: Iterable[str], selection: str = "last") -> str:
@@ -41,8 +46,10 @@ def write(folder: str | Path, said: Iterable[str], selection: str = "last") -> s
     return text
 
 
-def _top(found: Contest) -> str:
+def top(found: Contest) -> str:
     """The highest model, and whether others are tied with it."""
+    if not found.models:
+        return "No model has a mAP here: the labels of the test images are not public, or no such epoch is kept."
     mean, _ = over_seeds(found.models, found.selection, all_scores)
     best, *others = found.names
     low, high = (f"{100 * bound:.1f}" for bound in bootstrap(found.models[best], found.selection))

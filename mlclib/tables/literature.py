@@ -12,6 +12,8 @@ from mlclib.tables.captions import Models
 from mlclib.tables.comparison import all_scores, class_scores, over_seeds
 from mlclib.tables.rendering import Table
 
+STATED = "stated by its source"
+
 
 def beside(models: Models, entered: dict[str, pd.Series] | None = None, *, selection: str = "last") -> list[Table]:
     """Published rows and ours: a table for each published one that has the runs' data set, none where none has.
@@ -26,6 +28,19 @@ def beside(models: Models, entered: dict[str, pd.Series] | None = None, *, selec
     return [_beside(models, entered or {}, selection, key, rows) for key, rows in found.items() if len(rows)]
 
 
+def finding(beside: list[Table]) -> str:
+    """In a sentence: the highest mAP that the published rows of these tables state, and how far ours is from it."""
+    rows = pd.concat([table.frame for table in beside], ignore_index=True) if beside else pd.DataFrame({"mAP": []})
+    stated = rows[rows["made"] == STATED].dropna(subset="mAP") if beside else rows
+    if stated.empty:
+        return "No published mAP at hand is of this data set."
+    top = stated.loc[stated["mAP"].idxmax()]
+    first = f"{len(stated)} published rows state a mAP, the highest {top['method']} with {top['mAP']:.1f} %"
+    if np.isnan(top[DELTA]):
+        return f"{first}; ours rest on other images, and no difference is stated."
+    return f"{first}; the highest scored here is {top[DELTA]:+.1f} points from it.".replace("-", "−")
+
+
 def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:
     settings = [column for column in ("method", "backbone", "pretraining", "input_size") if column in theirs]
     figures = [column for column in theirs if column not in (*settings, "protocol", "source")]
@@ -35,7 +50,7 @@ def _beside(models: Models, entered: dict[str, pd.Series], selection: str, key: 
     about += [
         {"method": f"{model} (entered)", "made": "entered", "source": f"external/{model}.csv"} for model in entered
     ]
-    stated, own = theirs.assign(made="stated by its source"), pd.concat([pd.DataFrame(about), ours], axis=1)
+    stated, own = theirs.assign(made=STATED), pd.concat([pd.DataFrame(about), ours], axis=1)
     frame = pd.concat([stated, own], ignore_index=True)
     spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
     images = captions.abouts(models)[0]["data"]["images"]

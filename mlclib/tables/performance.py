@@ -104,6 +104,16 @@ def per_class(models: Models, *, selection: str = "last") -> Table:
     )
 
 
+def per_class_finding(table: Table) -> str:
+    """In a sentence: of how many labels each model has the highest AP."""
+    scored = table.frame.iloc[:-1].drop(columns=["label", "positives"]).dropna(how="all")
+    if scored.empty:
+        return f"{captions.HIDDEN}."
+    first = scored.idxmax(axis=1).value_counts()
+    named = ", ".join(f"{model} of {count}" for model, count in first.items())
+    return f"Of {len(scored)} labels the highest AP has, by mean over seeds: {named}."
+
+
 def further(models: Models, *, selection: str = "last") -> Table:
     """Models x what metrics.FURTHER names: how images and labels are ordered, and how whole images are answered."""
     reference = captions.checked(models, selection)

@@ -125,6 +125,18 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
     )
 
 
+def audit_finding(frame: pd.DataFrame) -> str:
+    """In a sentence: how many choices of the audit `frame` are made, on how many runs, and which cannot be."""
+    choices = frame[frame["kind"] != DEFAULT.kind].groupby(["kind", "choice"], sort=False)["value"]
+    made = choices.count() > 0
+    if not made.any():
+        return f"{captions.HIDDEN}."
+    runs = len(frame[["model", "seed"]].drop_duplicates())
+    lacking = [f"{kind}: {choice}" for kind, choice in made.index[~made]]
+    first = f"{made.sum()} of {len(made)} choices are made, on {runs} runs of {frame['model'].nunique()} models"
+    return f"{first}; nothing is there to make these from: {', '.join(lacking)}." if lacking else f"{first}."
+
+
 def choices_finding(frame: pd.DataFrame) -> str:
     """In a sentence: how many choices of the audit `frame` are worth a point, and which are worth next to nothing."""
     furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max().dropna()

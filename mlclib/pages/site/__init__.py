@@ -47,7 +47,7 @@ REPRODUCE = "make reproduce EXPERIMENT="
 
 @dataclass(frozen=True)
 class Shown:
-    """A table as a page shows it: HTML of its cells, the caption's first sentence and the rest, footnotes.
+    """A table as a page shows it: HTML of its cells and of its caption with the footnotes (`_parts`).
 
     kinds: the files that it stands in beside the page. long: whether it is shown on demand alone. cell: the notebook
     and the number of the cell that made it; () where its executed notebook is not there.
@@ -56,9 +56,7 @@ class Shown:
     name: str
     title: str
     cells: str
-    first: str
-    rest: str
-    notes: list[str]
+    caption: str
     kinds: list[str]
     long: bool
     cell: tuple[str, int] | tuple[()] = ()
@@ -170,7 +168,7 @@ def _build(results: Path, out: Folder) -> Path:
     write(
         "run.html", "run.html", sections=_sections(readme, "Two commands", "The papers'", "Your own", "Other people's")
     )
-    write("index.html", "index.html", rows=_front(pages), answers=_answers(pages), figure=_figure(pages))
+    write("index.html", "index.html", rows=_front(pages), answers=_answers(pages, results), figure=_figure(pages))
     out.clear()
     return out.path / "index.html"
 
@@ -236,23 +234,31 @@ def _trained(results: Path, pages: Iterable[Page]) -> list[list[dict[str, Any]]]
 
 def _shown(path: Path, outputs: dict[tuple[str, int], str]) -> Shown:
     """A table from its md file; outputs: of each cell of the executed notebooks, as one text."""
-    title, _, rest = path.read_text(encoding="utf-8").partition("\n")
-    lines = [line for line in rest.splitlines() if line.startswith("|")]
-    caption, *notes = [text for text in rest.strip().split("\n\n") if text and not text.startswith("|")] or [""]
-    first, _, more = caption.partition(". ")
+    title, cells, caption = _parts(path.read_text(encoding="utf-8"))
     made = [cell for cell, text in outputs.items() if f'id="table-{path.stem}"' in text]
-    words = re.sub(r"\\(.)", r"\1", title.removeprefix("### "))
     return Shown(
         name=path.stem,
-        title=words,
-        cells=_html("\n".join(lines)),
-        first=_html(first + ("." if more else "")),
-        rest=_html(more),
-        notes=[_html(note) for note in notes],
+        title=title,
+        cells=cells,
+        caption=caption,
         kinds=[kind for kind in KINDS if path.with_suffix(f".{kind}").exists()],
         long=bool(reports.LONG.match(path.name)),
         cell=made[0] if made else (),
     )
+
+
+def _parts(table: str) -> tuple[str, str, str]:
+    """Of a table in Markdown its title as text, its cells and its caption as HTML.
+
+    A caption shows its first sentence, which opens the rest and the footnotes.
+    """
+    title, _, rest = table.partition("\n")
+    parts = rest.strip().split("\n\n")
+    cells = "\n\n".join(part for part in parts if part.startswith("|"))
+    below = "\n\n".join(part for part in parts if not part.startswith("|"))
+    first, _, more = below.partition(". ")
+    caption = f"<details><summary>{_html(f'{first}.')}</summary>{_html(more)}</details>" if more else _html(below)
+    return re.sub(r"\\(.)", r"\1", title.removeprefix("### ")), _html(cells), jinja2.filters.Markup(caption)
 
 
 def _runs(folder: Path) -> Models:
@@ -373,8 +379,11 @@ def _output(output: Any, picture: Callable[[str], str]) -> str:
         text = f"<pre>{html.escape(output.text)}</pre>" if output.name == "stdout" else ""
     elif output.output_type == "error":
         text = f"<pre>{ansi2html(chr(10).join(output.traceback))}</pre>"
-    elif "text/markdown" in data:
-        return _html(data["text/markdown"])
+    elif (said := data.get("text/markdown", "")).startswith("### "):
+        title, cells, caption = _parts(said)
+        text = f'<h3>{html.escape(title)}</h3>{cells}<div class="caption">{caption}</div>'
+    elif said:
+        return _html(said)
     elif "image/png" in data:
         text = f'<img alt="Figure of this cell" loading="lazy" src="{picture(data["image/png"])}">'
     else:
@@ -419,20 +428,14 @@ def _front(pages: list[Page]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _answers(pages: list[Page]) -> list[tuple[Page, str]]:
-    """For each experiment a sentence: which model scores highest, and how sure that is."""
+def _answers(pages: list[Page], results: Path) -> list[tuple[Page, str]]:
+    """For each experiment with scores the first of its findings, or only which model is highest where it has none."""
     found = []
     for page in pages:
-        rows = [row for row in _front([page])]
-        if not rows:
-            continue
-        best, *others = sorted(rows, key=lambda row: -row["mAP"])
-        text = f"{best['model']} scores highest, {best['mAP']:.1f} mAP (95 % {best['low']:.1f} to {best['high']:.1f})"
-        sure = [row["model"] for row in others if row["p"] < 0.05]
-        unsure = [row["model"] for row in others if not row["p"] < 0.05]
-        text += f"; above {' and '.join(sure)} beyond chance (p < 0.05)" if sure else ""
-        text += f"; from {' and '.join(unsure)} it cannot be told apart" if unsure else ""
-        found.append((page, f"{text}."))
+        if rows := _front([page]):
+            best = max(rows, key=lambda row: row["mAP"])
+            said = re.findall(r"^- (.*)", reports.findings(results / page.name), re.M)
+            found.append((page, said[0] if said else f"{best['model']} has the highest mAP, {best['mAP']:.1f} %."))
     return found
 
 

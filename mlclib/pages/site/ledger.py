@@ -1,10 +1,11 @@
 """The papers' ledger: what MSRN and DSDL report, as far as its figures are known, and what rebuilds each here.
 
-What is known of the papers' results stands in mlclib/scores/published/*.csv, with its source; besides, only the
-ablations are listed that experiments/voc2007.yaml asks for. Ours stand in
+What is known of the papers' results stands in mlclib/scores/published/*.csv, with its source; besides are listed the
+data sets and ablations of the papers' experiments, for which no source at hand states a figure. Ours stand in
 results/<experiment>/tables, where the experiment has run.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from mlclib.scores import published
 
 FOLDER = ROOT / "experiments"
 PAPERS = {"MSRN": "arXiv 2106.11596", "DSDL": "arXiv 2012.12509"}
+# The data sets that each paper reports on, as far as its text and repository are known here; an experiment each.
+OWN = {"MSRN": ("voc2007", "coco2014", "nuswide", "apparel"), "DSDL": ("voc2007", "voc2012", "coco2014")}
+UNKNOWN = "no source at hand states the figure"
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Entry:
 
 
 def entries(results: Path) -> list[Entry]:
-    """Every published row of MSRN and DSDL, then their ablations, each with what rebuilds it."""
+    """Every published row of MSRN and DSDL, then what else their experiments rebuild: data sets and ablations."""
     found = []
     for paper in PAPERS:
         rows = [(name, row) for name in published.TABLES for row in published.load(name).to_dict("records")]
@@ -46,11 +50,21 @@ def entries(results: Path) -> list[Entry]:
                 experiment = "voc2007-coco" if (data, start) == ("voc2007", "MS-COCO") else data
                 what += "" if pd.isna(start) else f", from {start}"
                 found.append(_entry(results, paper, what, row["source"], experiment, "05_tables", row["mAP"]))
-        for axis in config.load(FOLDER / "voc2007.yaml").ablation.get(paper.lower(), {}):
-            what, notebook = f"ablation of {axis} on voc2007", f"03_ablation, {axis}"
-            source = "in experiments/voc2007.yaml; no published figure is at hand"
-            found.append(_entry(results, paper, what, source, "voc2007", notebook, float("nan")))
+        stated = {entry.experiment for entry in found if entry.paper == paper}
+        for name in OWN[paper]:
+            experiment = config.load(FOLDER / f"{name}.yaml")
+            axes = experiment.ablation.get(paper.lower(), {})
+            parts = [] if name in stated else [("all scores", "05_tables")]
+            parts += [(f"ablation of {axis}", f"03_ablation, {axis}") for axis in axes]
+            for what, notebook in parts:
+                found.append(_entry(results, paper, f"{what} on {name}", UNKNOWN, name, notebook, float("nan")))
     return found
+
+
+def _hours(experiment: str) -> str:
+    """The GPU-hours of a whole experiment, from the first table of docs/scaling.md."""
+    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    return re.search(rf"^\| {experiment} \| \S+ \| (\S+) \|", text, re.M)[1]
 
 
 def _columns(name: str) -> str:
@@ -58,7 +72,8 @@ def _columns(name: str) -> str:
 
 
 def _entry(results: Path, paper: str, what: str, source: str, experiment: str, notebook: str, theirs: float) -> Entry:
-    data = config.load(FOLDER / f"{experiment}.yaml").dataset["name"]
+    settings = config.load(FOLDER / f"{experiment}.yaml")
+    data = settings.dataset["name"]
     path = results / experiment / "tables" / "scores.csv"
     ours, lacking = float("nan"), ""
     if path.is_file():
@@ -66,8 +81,11 @@ def _entry(results: Path, paper: str, what: str, source: str, experiment: str, n
     else:
         brought = "a download of" if datasets.archives(data) else "by hand:"
         lacking = (
-            f"{brought} {data} (`python -m mlclib data {data} --root data/{data}`) and a GPU; "
-            f"`python -m mlclib check {experiment} --data data/{data}` says for how many hours"
+            f"{brought} {data} (`python -m mlclib data {data} --root data/{data}`) and a GPU for about "
+            f"{_hours(experiment)} hours (an A100 80 GB, as docs/scaling.md reckons; "
+            f"`python -m mlclib check {experiment} --data data/{data}` reckons for your machine)"
         )
+        if start := re.search(r"runs/([^/]+)/", str(settings.training.init)):
+            lacking = f"a finished run of the experiment {start[1]}; {lacking}"
     command = f"make reproduce EXPERIMENT={experiment} DATA=data/{data}"
     return Entry(paper, what, source, experiment, notebook, theirs, ours, lacking, command)

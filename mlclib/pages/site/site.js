@@ -19,6 +19,7 @@ const deviation = values => Math.sqrt(values.reduce((sum, x) => sum + (x - mean(
 function equip(table) {
   const number = text => parseFloat(text.replace("−", "-").replace(/[,<]/g, ""));
   for (const head of table.tHead.rows[0].cells) {
+    if (!head.textContent.trim()) continue;  // the corner of a data frame: a button there would have no name
     const button = h("button", { type: "button", click: () => {
       const falling = head.getAttribute("aria-sort") !== "descending", value = row => row.cells[head.cellIndex].textContent.trim();
       const compare = (a, b) => {
@@ -35,7 +36,8 @@ function equip(table) {
   }
   const scroll = table.closest(".scroll");
   if (table.tBodies[0].rows.length < 12 || scroll.previousElementSibling?.className === "filter") return;
-  scroll.before(h("label", { class: "filter" }, "filter ", h("input", { type: "search", input: event => {
+  const alone = scroll.firstElementChild === table;  // else a title stands above it, in a notebook's output
+  (alone ? scroll : table).before(h("label", { class: "filter" }, "filter ", h("input", { type: "search", input: event => {
     const wanted = event.target.value.toLowerCase();
     for (const row of table.tBodies[0].rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   } })));
@@ -142,7 +144,8 @@ class Live {
       if (done || made % 50 === 0 || made < 50) this.models.forEach((model, i) => {
         const [low, high] = bootstrap.interval(i), p = i === best ? NaN : bootstrap.p(i, best);
         document.getElementById(`interval-${model}`).textContent = `${percent(low)} to ${percent(high)}`;
-        document.getElementById(`p-${model}`).textContent = Number.isNaN(p) ? "—" : p < 0.0005 ? "<0.001" : p.toFixed(3);
+        if (done)  // p of few draws cannot be small
+          document.getElementById(`p-${model}`).textContent = Number.isNaN(p) ? "—" : p < 0.0005 ? "<0.001" : p.toFixed(3);
       });
       if (done) document.getElementById("said").textContent = `${this.note}Intervals and p: ${made} paired draws of images and seeds by this browser's own generator (seed 0), so the last digit may differ from the tables below.`;
       else this.timer = setTimeout(piece);
