@@ -72,5 +72,6 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     assert re.findall(r"^## \[(.*)\]", text, re.MULTILINE) == ["Of many", "Of few", "Of two"]
     assert re.findall(r"!\[.*\]\((.*)\)", text) == ["many/figures/leaderboard.png"]
     assert "m2 has the highest mAP" in text and "m0 has the highest mAP on scenes" in text
-    last = text.split("## Over several data sets")[1]
+    last = text.split("## Over several experiments")[1]
     assert "Average ranks over 2 data sets" in last and "| m0 | 1.50 |" in last
+    assert "Whether a conclusion turns" in last and "| few | two |" in last
