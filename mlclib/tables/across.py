@@ -3,7 +3,7 @@ one experiment shows is turned by another (a backbone, frozen or trained along, 
 """
 
 import json
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from scipy.stats import kendalltau
 
 from mlclib.scores import leaderboard
 from mlclib.scores.leaderboard import ALPHA, BETTER
+from mlclib.tables.leaderboard import title
 from mlclib.tables.rendering import Table
 
 # models -> experiment -> its leaderboard
@@ -38,8 +39,8 @@ def turned(results: Path) -> list[Table]:
     A pair of models is turned where each of the two experiments shows another of them to be better.
     """
     rows = []
-    for experiments in _held(results).values():
-        better = {name: _better(results / name / "tables" / "pairs.csv") for name in experiments}
+    for models, experiments in _held(results).items():
+        better = {name: _better(results / name / "tables" / "pairs.csv", models) for name in experiments}
         for one, two in combinations(experiments, 2):
             mAP = experiments[one]["mAP"], experiments[two]["mAP"].loc[experiments[one].index]
             against = {pair for pair in better[one] if pair[::-1] in better[two]}
@@ -50,7 +51,7 @@ def turned(results: Path) -> list[Table]:
                     "Kendall's τ": kendalltau(*mAP).statistic,
                     "told apart in both": len(better[one] & better[two]) + len(against),
                     "turned": len(against),
-                    "pairs turned": ", ".join(f"{high} vs {low}" for high, low in sorted(against)) or "none",
+                    "pairs turned": ", ".join(title(high, low) for high, low in sorted(against)) or "none",
                 }
             )
     if not rows:
@@ -81,10 +82,10 @@ def _held(results: Path) -> Held:
     return held
 
 
-def _better(path: Path) -> set[tuple[str, str]]:
-    """The pairs that an experiment tells apart, the better model first."""
-    told = pd.read_csv(path)
-    return {tuple(pair.split(" vs ")) for pair in told["pair"][told["verdict"] == BETTER]}
+def _better(path: Path, models: tuple[str, ...]) -> set[tuple[str, str]]:
+    """The pairs of these models that an experiment tells apart, the better model first."""
+    verdicts = pd.read_csv(path).set_index("pair")["verdict"]
+    return {pair for pair in permutations(models, 2) if verdicts.get(title(*pair)) == BETTER}
 
 
 def _data(note: Path) -> str:
