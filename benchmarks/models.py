@@ -44,15 +44,18 @@ def now() -> float:
 
 
 def timed(*runs: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Seconds of the best of `repeats` calls of each of the runs, which take turns, after one call to warm up."""
-    best = [float("inf")] * len(runs)
-    for repeat in range(repeats + 1):
-        for i, run in enumerate(runs):
+    """Seconds of the best of at least `repeats` calls of each of the runs, which take turns for a second or more, after
+    one call to warm up.
+    """
+    for run in runs:
+        run()
+    taken = [[] for _ in runs]
+    while len(taken[0]) < repeats or sum(map(sum, taken)) < 1:
+        for run, seconds in zip(runs, taken, strict=True):
             start = now()
             run()
-            if repeat:
-                best[i] = min(best[i], now() - start)
-    return best
+            seconds.append(now() - start)
+    return [min(seconds) for seconds in taken]
 
 
 def peak(run: Callable[[], object]) -> int:
@@ -119,8 +122,9 @@ def pooling_rows() -> list[dict[str, object]]:
     return rows
 
 
-def build(name: str, labels: int, ratio: float) -> models.Classifier:
-    options = {"group_ratio": ratio} if name == "msrn" else {}
+def build(name: str, labels: int, ratio: float, **options: object) -> models.Classifier:
+    if name == "msrn":
+        options["group_ratio"] = ratio
     counts = torch.randint(0, 50, (labels, labels)).fill_diagonal_(0)
     knowledge = {"label_vectors": torch.randn(labels, 300), "cooccurrence": (counts, torch.full((labels,), 100))}
     model = models.build(name, labels=labels, backbone="resnet101", **knowledge, **options)

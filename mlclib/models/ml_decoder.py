@@ -67,7 +67,7 @@ class MLDecoder(Classifier):
         return self.layer(queries, queries, memory, memory, weights)
 
     def classify(self, maps: Mapping[int, Tensor]) -> MLDecoderOutput:
-        memory = self.embed(maps[self.options.layer].flatten(2).transpose(1, 2)).relu()
+        memory = self.embed(maps[self.options.layer].flatten(2).transpose(1, 2)).relu_()
         decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory)
         logits = torch.einsum("bkd,kdg->bkg", decoded, self.weight).flatten(1)[:, : len(self.bias)]
         return MLDecoderOutput((logits + self.bias).float(), memory)

@@ -25,7 +25,7 @@ class Layer(nn.Module):
         """
         attended, attention = self.attention(query, key, value, need_weights=weights)
         x = self.norm_attended(x + self.dropout(attended))
-        grown = self.dropout(self.linear1(x).relu())
+        grown = self.dropout(self.linear1(x)).relu_()  # the same either way round, and so held once
         return self.norm(x + self.dropout(self.linear2(grown))), attention
 
     def authors_names(self, theirs: str, ours: str, attention: str, norms: tuple[str, str]) -> dict[str, str]:
