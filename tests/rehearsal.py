@@ -35,9 +35,10 @@ SIZES = {
 }
 
 
-# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps), and all ablation axes
-# in one. Others of many models or axes differ from these in data or backbone, and take FEW of them, each its own few.
-WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes", "scenes-ablations")
+# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps) and in one on scenes with
+# their backbone learning, and all ablation axes in one. Others of many models or axes differ from these in data or
+# backbone, and take FEW of them, each its own few.
+WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes", "scenes-ablations", "scenes-finetuned")
 FEW = 4
 
 
