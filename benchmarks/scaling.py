@@ -12,6 +12,7 @@ memory of runs are then those of `python -m mlclib check`, from a step that is r
 import argparse
 import csv
 import heapq
+import inspect
 import json
 import math
 import re
@@ -33,7 +34,7 @@ from benchmarks.report import FOLDER
 from mlclib import config, datasets, models
 from mlclib.common.files import write_text, written_whole
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import labels
+from mlclib.datasets import labels, scenes
 from mlclib.datasets.base import Dataset, Split
 from mlclib.models.cost import multiply_adds
 from mlclib.runs import check
@@ -203,10 +204,11 @@ def step_of(run: RunConfig, work: Work, throughput: float) -> Step:
 
 
 def sized(experiment: Experiment) -> Dataset:
-    """The experiment's data set as far as its sizes go."""
+    """The experiment's data set as far as its sizes go; scenes are as many as are drawn unless told otherwise."""
     name = experiment.dataset["name"]
     names = datasets.labels_of(name)
-    parts = datasets.published_images(name)
+    drawn = inspect.signature(scenes.load).parameters
+    parts = datasets.published_images(name) or {part: drawn[part].default for part in ("train", "val", "test")}
     none = np.empty((0, len(names)), np.int8)
     return Dataset(name, names, {part: Split([""] * images, [], none) for part, images in parts.items()})
 

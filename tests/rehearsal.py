@@ -35,8 +35,8 @@ SIZES = {
 }
 
 
-# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps) and in one on scenes with
-# their backbone learning, and all ablation axes in one. Others of many models or axes differ from these in data or
+# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps) and in one on scenes
+# with a learning backbone, and all ablation axes in one. Others of many models or axes differ from these in data or
 # backbone, and take FEW of them, each its own few.
 WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes", "scenes-ablations", "scenes-finetuned")
 FEW = 4
@@ -108,8 +108,11 @@ def rehearse(path: Path, results: Path, monkeypatch) -> Study:
 
 
 def draw(figure: Figure, path: Path, format: str, **_) -> None:
-    """What stands for `savefig`: small, and drawn once, where that draws twice to find the frame."""
+    """What stands for `savefig`: small, drawn once, where that draws twice to find the frame, and not laid out, which
+    takes most of a drawing and is tested in test_plots.
+    """
     figure.dpi = 20
+    figure.set_layout_engine("none")
     if format == "png":
         FigureCanvasAgg(figure).print_png(path)
     else:
