@@ -1,5 +1,7 @@
 """Accuracy against cost (05_tables)."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -32,8 +34,8 @@ def cost(table: Table, models: Models, selection: str = "last") -> Figure:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         what = "learns" if column == PARAMETERS else "computes"
-        axes.set(xlabel=column, title=f"By what the head {what}: unbeaten {', '.join(front['model'])}")
-        axes.title.set_wrap(True)
+        title = f"By what the head {what}: unbeaten {', '.join(front['model'])}"
+        axes.set(xlabel=column, title=textwrap.fill(title, 52))
     panels[0].set_ylabel("test mAP (%)")
     panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     figure.tight_layout()
