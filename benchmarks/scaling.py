@@ -244,7 +244,7 @@ on this page was measured on one**.
 
 - **Counted**: the multiply-adds of each model's training step, by torch's FlopCounterMode
   ([counted.csv](../results/benchmarks/counted.csv)); elementwise work counts nothing. Apparel's 11 labels count
-  as VOC's 20, NUS-WIDE's 81 as COCO's 80.
+  as VOC's 20, the 22 of scenes and NUS-WIDE's 81 as COCO's 80.
 - **Assumed**: a GPU does as many multiply-adds a second as in the training of ResNet-50 v1.5 at 224 px in mixed
   precision that its maker published ([source], read in November 2026): {published}, {anchor:.1f} G multiply-adds each.
   That makes {rates}. It is a favourable case: large batches, and images that are decoded on the GPU.
