@@ -6,8 +6,8 @@ On the demo's finished runs: every widget's new value computes the maps and scor
 import time
 
 from benchmarks import report
-from mlclib.pages import notebook
-from mlclib.pages.explorer import Explorer
+from mlclib.inference.explorer import Explorer
+from mlclib.results import notebook
 
 CHANGES = 10
 

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from benchmarks import report
-from mlclib.scores import metrics
+from mlclib.metrics import scores as metrics
 
 IMAGES, LABELS, SHARE = 40_137, 80, 0.036  # COCO 2014 val, and the share of its labels that is present
 

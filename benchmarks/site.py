@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import report
+from mlclib import site
 from mlclib.common.sources import ROOT
-from mlclib.pages import site
 
 sys.path.insert(0, str(ROOT / "tests" / "lab"))
 import chrome

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.common.files import held, no_room
+from mlclib.common.files import file_lock, no_room
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -18,7 +18,9 @@ sys.modules.setdefault("rfc3987_syntax", None)
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
     study = _study(arguments)
-    with held(study.folder.with_name(f".{study.folder.name}.lock"), f"reproduce {study.experiment.name}", waits=False):
+    with file_lock(
+        study.folder.with_name(f".{study.folder.name}.lock"), f"reproduce {study.experiment.name}", waits=False
+    ):
         _reproduce(arguments, study)
 
 
@@ -36,8 +38,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
         shown = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
         print(f"Nothing to do: {name} is up to date; its tables are in {study.folder / 'README.md'}; {shown}")
         return
-    from mlclib.pages.site import build  # here, as it takes long and nothing to do needs neither
     from mlclib.runs import batch
+    from mlclib.site import build
 
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
@@ -149,7 +151,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Write an experiment's README.md from what its notebooks left."""
-    from mlclib.pages import reports
+    from mlclib.results import report as reports
     from mlclib.runs import plan
 
     study = _study(arguments)
@@ -160,7 +162,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 def site(arguments: argparse.Namespace) -> None:
     """Write all results on this disk as pages to read in a browser, offline."""
-    from mlclib.pages.site import build
+    from mlclib.site import build
 
     print(f"open in a browser: {build(arguments.results, arguments.out or _site_of(arguments.results))}")
 

@@ -24,7 +24,8 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlclib import datasets
-from mlclib.common.errors import UserError, choices, misfit, unknown
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.validation import choices, validation_message
 from mlclib.datasets import labels
 
 FOLDER = Path("experiments")
@@ -77,8 +78,8 @@ class Training(_Strict):
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
     frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
     batch norm of the backbone does. What learns nothing keeps its running statistics.
-    watch_test: score the test images after every epoch, as the papers' code does, so that the protocol audit can say
-    what their best test epoch is worth; where there is no validation part they always are.
+    eval_test_each_epoch: score the test images after every epoch, as the papers' code does, so that the protocol audit
+    can say what their best test epoch is worth; where there is no validation part they always are.
     """
 
     epochs: Count = 12
@@ -103,7 +104,7 @@ class Training(_Strict):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     frozen_layers: Annotated[int, Field(ge=0, le=4)] = 0
     frozen_norms: bool = False
-    watch_test: bool = False
+    eval_test_each_epoch: bool = False
     workers: Index = 0
     checkpoint_epochs: Count = 1
     deterministic: bool = True
@@ -436,7 +437,7 @@ def _checked(kind: type, raw: dict[str, Any], where: str) -> Any:
         raise unknown("key", last, known if parents else [key for key in known if key != "name"], where=place)
     if error["type"] == "literal_error":
         raise unknown(last, error["input"], choices(error), where=place)
-    raise UserError(f"{'.'.join([*parents, last])} of {where} {misfit(error)}")
+    raise UserError(f"{'.'.join([*parents, last])} of {where} {validation_message(error)}")
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def make(
     images: dict[str, int] | None = None,
     notes: tuple[str, ...] = ("crowds count as present",),
     **configuration: object,
-) -> store.Run:
+) -> store.FinishedRun:
     """A finished run whose logits follow the targets `gain` times as much as noise that all runs share."""
     marks = targets() if marks is None else marks
     shared = np.random.default_rng(1).normal(size=marks.shape)

@@ -18,8 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mlclib import __main__ as line
-from mlclib import config
-from mlclib.pages import site
+from mlclib import config, site
 from mlclib.runs import execution, plan
 from mlclib.runs.study import Study
 

@@ -7,11 +7,11 @@ from sklearn.metrics import average_precision_score
 
 from mlclib import models
 from mlclib.attention import evaluation, learnt, saliency
+from mlclib.attention import tables as attention_tables
 from mlclib.attention.saliency import GRID, Key
 from mlclib.common.errors import UserError
 from mlclib.datasets.base import Split
 from mlclib.inference import predict
-from mlclib.tables import attention as attention_tables
 
 
 @pytest.fixture(scope="module")

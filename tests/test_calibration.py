@@ -7,10 +7,10 @@ import pytest
 from made_runs import make, targets
 
 from mlclib.common.errors import UserError
-from mlclib.figures import calibration as figures
+from mlclib.metrics import calibration
+from mlclib.results import calibration as tables
+from mlclib.results import calibration_figures as figures
 from mlclib.runs import store
-from mlclib.scores import calibration
-from mlclib.tables import calibration as tables
 
 
 def plain(logits, marks, temperature=1.0):

@@ -7,10 +7,10 @@ import torch
 from made_runs import make
 
 from mlclib import models
-from mlclib.figures import cost as cost_figures
 from mlclib.models.cost import cost, multiply_adds
-from mlclib.tables import cost as cost_tables
-from mlclib.tables.cost import BACKBONE, HEAD, PARAMETERS, SHARE
+from mlclib.results import cost as cost_tables
+from mlclib.results import cost_figures
+from mlclib.results.cost import BACKBONE, HEAD, PARAMETERS, SHARE
 
 C, F, N, V = 10, 96, 16, 50  # labels, channels and cells of layer 4 of test_resnet at 128 px, words
 

@@ -15,8 +15,8 @@ from rehearsal import ROOT
 
 from mlclib import __main__ as line
 from mlclib import config, models
+from mlclib.results import scores as performance
 from mlclib.runs.study import Study
-from mlclib.tables import performance
 
 SCENES = {"train": 24, "val": 8, "test": 12}
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mlclib.common import progress
 from mlclib.common.errors import UserError
-from mlclib.pages import explorer
+from mlclib.inference import explorer
 from mlclib.runs.study import Study
 
 

@@ -13,16 +13,25 @@ from made_runs import LABELS, make
 from PIL import Image
 from scipy.stats import spearmanr
 
+from mlclib.attention import figures as pictures
+from mlclib.attention import tables as attention
 from mlclib.datasets.base import Dataset, Split
-from mlclib.figures import attention as pictures
-from mlclib.figures import data as data_figures
-from mlclib.figures import mistakes
-from mlclib.figures import training as training_figures
-from mlclib.pages import notebook
-from mlclib.scores import metrics
-from mlclib.tables import ablation, attention, cost, literature, performance, protocols, training, tuning
-from mlclib.tables import data as data_tables
-from mlclib.tables.rendering import Table
+from mlclib.metrics import scores as metrics
+from mlclib.results import (
+    ablation,
+    cost,
+    data_figures,
+    literature,
+    mistakes,
+    notebook,
+    protocols,
+    training,
+    training_figures,
+    tuning,
+)
+from mlclib.results import data as data_tables
+from mlclib.results import scores as performance
+from mlclib.results.table import Table
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,8 +59,8 @@ def split(marks, folder=None):
 )
 def test_below_every_figure_stands_what_it_finds(name):
     for cell in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code" and "notebook.shown(" in cell.source:
-            assert "notebook.finding(" in cell.source.partition("notebook.shown(")[2], cell.source
+        if cell.cell_type == "code" and "notebook.save_figure(" in cell.source:
+            assert "notebook.finding(" in cell.source.partition("notebook.save_figure(")[2], cell.source
 
 
 def test_a_finding_is_markdown_in_which_labels_mean_themselves():

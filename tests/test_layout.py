@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mlclib import ROOMS, models
-from mlclib.pages import reports
+from mlclib.results import report as reports
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -13,12 +13,15 @@ from made_runs import make
 from scipy.stats import friedmanchisquare, mannwhitneyu, norm, rankdata
 
 from mlclib.common.errors import UserError
-from mlclib.figures import leaderboard as figures
-from mlclib.pages import reports
-from mlclib.scores import leaderboard, significance
-from mlclib.scores.leaderboard import BETTER, EQUIVALENT, UNKNOWN, WORSE
-from mlclib.tables import ablation, across, findings, performance, rendering
-from mlclib.tables import leaderboard as tables
+from mlclib.metrics import pairwise as leaderboard
+from mlclib.metrics import resampling as significance
+from mlclib.metrics.pairwise import BETTER, EQUIVALENT, UNKNOWN, WORSE
+from mlclib.results import ablation, across, findings
+from mlclib.results import leaderboard as tables
+from mlclib.results import leaderboard_figures as figures
+from mlclib.results import report as reports
+from mlclib.results import scores as performance
+from mlclib.results import table as rendering
 
 ONES = np.ones((200, 1), dtype=np.int8)
 

@@ -1,4 +1,4 @@
-"""mlclib.scores.metrics against scikit-learn, the authors' meters, plain loops and cases worked by hand."""
+"""mlclib.metrics.scores against scikit-learn, the authors' meters, plain loops and cases worked by hand."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ from parity import recipe
 from sklearn import metrics as sk
 
 from mlclib.common.errors import UserError
-from mlclib.scores.metrics import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
+from mlclib.metrics.scores import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
 
 GOLDEN = Path(__file__).parent / "parity" / "metrics_500x20.npz"
 

@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from mlclib.common.errors import UserError
-from mlclib.pages import notebook
+from mlclib.results import notebook
 from mlclib.runs import execution
 
 ROOT = Path(__file__).parents[1]

@@ -18,10 +18,10 @@ from mlclib import config, models
 from mlclib.attention import evaluation
 from mlclib.common.errors import UserError
 from mlclib.inference import export, predict
+from mlclib.metrics import scores as metrics
 from mlclib.models import base
+from mlclib.results import scores as performance
 from mlclib.runs import store
-from mlclib.scores import metrics
-from mlclib.tables import performance
 from mlclib.training.inputs import Maps
 from mlclib.training.trainer import Trainer
 

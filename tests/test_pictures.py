@@ -9,12 +9,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib.attention import evaluation, learnt, saliency
+from mlclib.attention import evaluation, learnt, learnt_figures, saliency
+from mlclib.attention import figures as pictures
+from mlclib.attention import tables as attention_tables
 from mlclib.attention.saliency import Key
-from mlclib.figures import attention as pictures
-from mlclib.figures import learnt as learnt_figures
 from mlclib.inference import predict
-from mlclib.tables import attention as attention_tables
 
 
 @pytest.fixture(scope="module")

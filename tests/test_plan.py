@@ -11,10 +11,10 @@ from PIL import Image
 from mlclib import __main__ as line
 from mlclib import config
 from mlclib.common import sources
-from mlclib.pages import reports
+from mlclib.results import captions
+from mlclib.results import report as reports
 from mlclib.runs import plan, store
 from mlclib.runs.study import Study
-from mlclib.tables import captions
 
 ROOT = Path(__file__).parents[1]
 
@@ -195,7 +195,7 @@ def test_a_changed_published_figure_reaches_the_tables_beside_it(study, source):
     edit(table, "9", "8")
     found = todo(again(study))
     assert set(found) == {"05_tables", "page"}
-    assert found["05_tables"] == ("mlclib/scores/published/voc2007.csv changed",)
+    assert found["05_tables"] == ("mlclib/published/voc2007.csv changed",)
 
 
 def test_models_and_variants_in_another_order_reach_the_tables_without_training(study):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from made_runs import make
 
-from mlclib.figures import ablation as ablation_figures
-from mlclib.tables import ablation
+from mlclib.results import ablation, ablation_figures
 
 
 @pytest.fixture(scope="module")

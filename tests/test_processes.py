@@ -62,7 +62,7 @@ def train(start, yaml, results, *more, model="gmp"):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
-def made(results) -> store.Run:
+def made(results) -> store.FinishedRun:
     return store.read(next(results.rglob("seed-0/manifest.json")).parent)
 
 

@@ -5,10 +5,11 @@ import pytest
 from made_runs import make, targets
 
 from mlclib.common.errors import UserError
-from mlclib.figures import protocols as protocol_figures
+from mlclib.metrics import scores as metrics
+from mlclib.results import protocols
+from mlclib.results import protocols_figures as protocol_figures
+from mlclib.results import table as rendering
 from mlclib.runs import store
-from mlclib.scores import metrics
-from mlclib.tables import protocols, rendering
 
 CHANGES = ("kind", "choice", "model", "score")
 

@@ -1,10 +1,10 @@
-"""mlclib.scores.published: the shipped rows, and the oddities that code finds in them."""
+"""mlclib.published: the shipped rows, and the oddities that code finds in them."""
 
 import pandas as pd
 import pytest
 
 from mlclib.common.errors import UserError
-from mlclib.scores.published import TABLES, Finding, load, oddities
+from mlclib.published import TABLES, Finding, load, oddities
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from made_runs import make
 
-from mlclib.pages import reports
-from mlclib.tables import ablation, findings, leaderboard, performance
+from mlclib.results import ablation, findings, leaderboard
+from mlclib.results import report as reports
+from mlclib.results import scores as performance
 
 
 @pytest.fixture(scope="module")

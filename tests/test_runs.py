@@ -17,10 +17,10 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.datasets import integrity
 from mlclib.inference import predict
+from mlclib.metrics import scores as metrics
 from mlclib.runs import store
 from mlclib.runs import study as study_module
 from mlclib.runs.study import Study
-from mlclib.scores import metrics
 from mlclib.training.weights import load_trained_state
 
 

@@ -1,4 +1,4 @@
-"""mlclib.scores.significance against resampling done by hand, and its behaviour where the truth is known."""
+"""mlclib.metrics.resampling against resampling done by hand, and its behaviour where the truth is known."""
 
 from itertools import combinations
 
@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import norm
 
 from mlclib.common.errors import UserError
-from mlclib.scores import significance
-from mlclib.scores.metrics import APS, RATES, evaluate
-from mlclib.scores.significance import Difference, bootstrap, mean_sd, paired
+from mlclib.metrics import resampling as significance
+from mlclib.metrics.resampling import Difference, bootstrap, mean_sd, paired
+from mlclib.metrics.scores import APS, RATES, evaluate
 
 
 def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:

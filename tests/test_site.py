@@ -19,11 +19,13 @@ import pytest
 from made_runs import make, targets
 from PIL import Image
 
-from mlclib.pages import notebook, site
+from mlclib import site
+from mlclib.metrics import resampling as significance
+from mlclib.metrics import scores as metrics
+from mlclib.results import notebook
+from mlclib.results import scores as performance
 from mlclib.runs import plan
 from mlclib.runs.plan import Job
-from mlclib.scores import metrics, significance
-from mlclib.tables import performance
 
 sys.path.insert(0, str(Path(__file__).parent / "lab"))
 chrome = pytest.importorskip("chrome", reason="the package websocket-client is not installed")

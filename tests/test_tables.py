@@ -12,9 +12,11 @@ from sklearn.metrics import average_precision_score
 
 from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
-from mlclib.scores import metrics
-from mlclib.tables import ablation, entries, literature, performance, protocols, rendering
-from mlclib.tables.rendering import Table
+from mlclib.metrics import scores as metrics
+from mlclib.results import ablation, entries, literature, protocols
+from mlclib.results import scores as performance
+from mlclib.results import table as rendering
+from mlclib.results.table import Table
 
 VOC = list(labels_of("voc2007"))
 
@@ -177,7 +179,7 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
 
 
 def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
-    classes, summary = literature.beside(voc(tmp_path))
+    classes, summary = literature.published_tables(voc(tmp_path))
     assert (classes.name, summary.name) == ("published_voc2007", "published_summary")
     row = classes.frame[classes.frame["method"] == "DSDL"].iloc[0]
     assert (row["tvmonitor"], row["mAP"]) == (94.4, 94.4)
@@ -191,7 +193,7 @@ def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
 
 
 def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
-    for table in literature.beside(voc(tmp_path, test=954, train=935)):
+    for table in literature.published_tables(voc(tmp_path, test=954, train=935)):
         assert table.frame["Δ mAP"].isna().all()
         assert not table.best
         assert table.marks[len(table.frame) - 1, "method"] == "*"
@@ -199,7 +201,7 @@ def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
 
 
 def test_oddities_of_published_rows_are_footnoted(tmp_path):
-    table, _ = literature.beside(voc(tmp_path, data="voc2012", train=11540, test=10991))
+    table, _ = literature.published_tables(voc(tmp_path, data="voc2012", train=11540, test=10991))
     row = int(table.frame.index[table.frame["method"] == "RLSD"][0])
     sentences = " ".join(table.footnotes[mark] for mark in table.marks[row, "method"].split(", "))
     assert "voc2007" in sentences
@@ -210,7 +212,7 @@ def test_scores_entered_from_the_evaluation_server_join_the_published_rows(tmp_p
     run = make(tmp_path, "msrn", marks=marks, labels=VOC, data="voc2012", images={"train": 11540, "test": 10991})
     lines = ["label,AP", *(f"{label},{80 + i}" for i, label in enumerate(VOC))]
     (tmp_path / "server.csv").write_text("\n".join(lines))
-    table, _ = literature.beside({"msrn": [run]}, entries.entered(tmp_path, VOC))
+    table, _ = literature.published_tables({"msrn": [run]}, entries.entered(tmp_path, VOC))
     assert shown(table, len(table.frame) - 2, "mAP").text == "—"
     assert shown(table, len(table.frame) - 1, "mAP").text == "89.5"
     assert table.frame["source"].iloc[-1] == "external/server.csv"
@@ -230,7 +232,7 @@ def test_entered_scores_must_be_whole(tmp_path):
 
 
 def test_a_data_set_without_published_rows_has_no_such_table(models):
-    assert literature.beside(models) == []
+    assert literature.published_tables(models) == []
 
 
 # Predictions from outside
@@ -358,7 +360,7 @@ def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path
     from mlclib import datasets
 
     run = make(tmp_path, "msrn", data="nuswide", images={"train": 24, "test": 80})
-    (table,) = literature.beside({"msrn": [run]})
+    (table,) = literature.published_tables({"msrn": [run]})
     assert "do not compare" in table.footnotes["*"] and table.frame["Δ mAP"].isna().all()
     assert datasets.published_images("nuswide") == {"train": 161789, "test": 107859}
     assert datasets.published_images("folder") is None
@@ -513,7 +515,12 @@ def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, m
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_tex_compiles(awkward, models, tmp_path):
-    some = (awkward, performance.scores(models), performance.per_class(models), *literature.beside(voc(tmp_path)))
+    some = (
+        awkward,
+        performance.scores(models),
+        performance.per_class(models),
+        *literature.published_tables(voc(tmp_path)),
+    )
     tabled = "\n".join(rendering.latex(table) for table in some)
     document = (
         r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}" + tabled + r"\end{document}"

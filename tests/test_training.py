@@ -151,7 +151,7 @@ def test_with_a_validation_part_the_test_images_are_scored_once_when_the_last_ep
     assert "best" not in state.logits and not any(column.startswith("test") for column in state.history[0])
 
     scored.clear()
-    _, _, watched = trained(tmp_path / "b", replace(RECIPE, watch_test=True), val=Toy(15, 2))
+    _, _, watched = trained(tmp_path / "b", replace(RECIPE, eval_test_each_epoch=True), val=Toy(15, 2))
     assert [epoch for size, epoch in scored if size == 20] == [0, 1, 2, 3]
     assert [row["mAP"] for row in watched.history] == [row["mAP"] for row in state.history]
     assert watched.best_mAP == max(row["test_mAP"] for row in watched.history)

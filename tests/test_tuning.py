@@ -18,10 +18,10 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
 from mlclib.config import Experiment
-from mlclib.figures import tuning as figures
+from mlclib.results import tuning as tables
+from mlclib.results import tuning_figures as figures
 from mlclib.runs import check, plan, tuning
 from mlclib.runs.study import Study
-from mlclib.tables import tuning as tables
 from mlclib.verify import results
 
 YAML = """

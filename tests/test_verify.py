@@ -45,7 +45,7 @@ def checked(study: Study, **options) -> results.Report:
     return results.verify(Study(study.experiment, study.root, study.results), 1, **options)
 
 
-def forged(run: store.Run, gain: float) -> None:
+def forged(run: store.FinishedRun, gain: float) -> None:
     """Other predictions in a run folder whose manifest holds all the same."""
     logits = {key: value + np.float32(gain) * run.targets for key, value in run.logits.items()}
     store.write_predictions(run.folder / "predictions.npz", run.names, run.targets, **logits)

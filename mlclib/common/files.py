@@ -56,7 +56,7 @@ def no_room(error: Exception, path: str | Path) -> UserError | None:
 
 
 @contextmanager
-def held(path: str | Path, what: str, waits: bool = True) -> Iterator[None]:
+def file_lock(path: str | Path, what: str, waits: bool = True) -> Iterator[None]:
     """Hold `path` as a lock, which is freed however the process ends; `what` is held, for the sentence.
 
     Where another process holds it: waits, saying who has it, or without `waits` raises UserError that says so.

@@ -15,7 +15,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from mlclib.common.errors import UserError, choices, misfit, unknown
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.validation import choices, validation_message
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Archive, Dataset, Seed, Split
 
@@ -75,7 +76,7 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
             found = error.errors()[0]
             if found["type"] == "literal_error":
                 raise unknown(key, value, choices(found), f"data set {name!r}") from None
-            raise UserError(f"option {key} of data set {name!r} {misfit(found)}") from None
+            raise UserError(f"option {key} of data set {name!r} {validation_message(found)}") from None
 
 
 def published_images(name: str) -> dict[str, int] | None:

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from mlclib import models
+from mlclib.attention import figures as pictures
 from mlclib.attention import saliency
 from mlclib.attention.saliency import Subject
 from mlclib.common import progress
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import written_whole
 from mlclib.datasets.images import open_rgb
-from mlclib.figures import attention as pictures
 from mlclib.models.base import Classifier
 from mlclib.runs import store
 from mlclib.runs.study import Study

@@ -34,7 +34,7 @@ from mlclib.models.base import Classifier
 from mlclib.runs import store, tuning
 from mlclib.runs.study import Study
 from mlclib.training import features
-from mlclib.training.settings import PRECISION, check_precision, settled
+from mlclib.training.settings import PRECISION, check_precision, torch_settings
 from mlclib.training.trainer import Trainer
 from mlclib.training.weights import trained_state
 
@@ -214,7 +214,7 @@ def measure(study: Study, run: RunConfig, model: Classifier, rows: np.ndarray) -
         loss.backward()
         trainer.optimizer.zero_grad()
 
-    with settled(recipe):
+    with torch_settings(recipe):
         load = _best(lambda: loaded(OPENED)) / OPENED
         pictures, targets = loaded(count)
         with torch.no_grad():
@@ -270,7 +270,7 @@ def estimate(
     sizes = {part: len(split) for part, split in dataset.splits.items()}
     learn, look = (_with_loading(seconds, step, recipe.workers, cores) for seconds in (step.learn, step.look))
     test, val = sizes["test"], sizes.get("val", 0)
-    watched, weights = recipe.watch_test or not val, 2 if recipe.ema else 1
+    watched, weights = recipe.eval_test_each_epoch or not val, 2 if recipe.ema else 1
     each, end = weights * (val + watched * test), (not watched) * weights * test + bool(val) * test
     epochs = sum(run.training.epochs for run in asked)
     seconds = epochs * (sizes["train"] * learn + each * look) + len(asked) * end * look + shown * step.show

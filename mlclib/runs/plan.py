@@ -279,7 +279,7 @@ def _page_inputs(study: Study, stages: dict[str, Stage]) -> dict[str, str]:
     """The same of the experiment's page: all that the stages wrote, by their records."""
     written = {path: digest for name in stages for path, digest in record(study, name).get("outputs", {}).items()}
     shown = {"title": study.experiment.title, "notes": study.experiment.notes}
-    return {**sources.parts("mlclib.pages.reports"), **dict(_flat(shown)), **written}
+    return {**sources.parts("mlclib.results.report"), **dict(_flat(shown)), **written}
 
 
 def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:

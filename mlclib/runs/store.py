@@ -17,7 +17,7 @@ import yaml
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text, written_whole
-from mlclib.scores import metrics
+from mlclib.metrics import scores as metrics
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML was built with libyaml
 ACCEPTED = "accepted.json"
@@ -26,7 +26,7 @@ FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "v
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run, read back.
 
     logits float32 [N, C] by selection: "last" and, where kept, "chosen" (the epoch with the best validation mAP),
@@ -95,7 +95,7 @@ def _verified(folder: Path, stats: tuple) -> bool:
     return bool(sums) and all(sha256(folder / name) == digest for name, digest in sums.items())
 
 
-def read(folder: str | Path, part: str = "predictions") -> Run:
+def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
     """A finished run. Raises UserError where the folder holds none, or one that is damaged.
 
     part: "predictions", those on the test images, or "validation"; the file of the other is not opened.
@@ -107,7 +107,7 @@ def read(folder: str | Path, part: str = "predictions") -> Run:
         )
     with np.load(folder / f"{part}.npz", allow_pickle=False) as file:
         logits = {key.removeprefix("logits_"): file[key] for key in file.files if key.startswith("logits_")}
-        return Run(folder, about(folder), file["names"].tolist(), logits, file["targets"])
+        return FinishedRun(folder, about(folder), file["names"].tolist(), logits, file["targets"])
 
 
 def about(folder: Path) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def about(folder: Path) -> dict[str, Any]:
     return told
 
 
-def provenance(run: Run) -> dict[str, Any]:
+def provenance(run: FinishedRun) -> dict[str, Any]:
     """How the run was made: checksum of its manifest, seed, commit and whether files differed from it, checksums of the
     lock file (None in runs that did not record it) and of the data, device; of predictions from outside their file.
     """

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save
 from mlclib import config, datasets, models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
-from mlclib.common.files import held, sha256, write_text, written_whole
+from mlclib.common.files import file_lock, sha256, write_text, written_whole
 from mlclib.common.machine import processor
 from mlclib.common.progress import Progress
 from mlclib.config import Experiment, RunConfig
@@ -36,18 +36,18 @@ from mlclib.models import Labels, authors
 from mlclib.models.base import Classifier
 from mlclib.models.cost import cost
 from mlclib.runs import store, tuning
-from mlclib.runs.store import Run
+from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, transform_of
-from mlclib.training.settings import processes, settled
+from mlclib.training.settings import processes, torch_settings
 from mlclib.training.trainer import Trainer
 from mlclib.training.weights import trained_state
 
 RUN_CODE = ("mlclib.training.trainer", "mlclib.training.inputs", "mlclib.transforms")  # with its model's own file
 MAPS_CODE = ("mlclib.training.features", "mlclib.transforms")  # what cached layer maps rest on
 # No part of a run's result: scores are made anew from its predictions, the configuration names its folder.
-SCORED_LATER = ("mlclib.scores.metrics", "mlclib.config", *sources.NO_RESULT)
+SCORED_LATER = ("mlclib.metrics.scores", "mlclib.config", *sources.NO_RESULT)
 CHECKPOINT = "checkpoint.sha256"  # in the folder of a run that only scored one
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
@@ -228,7 +228,7 @@ class Study:
 
     def train(
         self, run: RunConfig, seeds: tuple[int, ...] | None = None, name: str = "", force: bool = False
-    ) -> list[Run]:
+    ) -> list[FinishedRun]:
         """The run's seeds (default: the experiment's), each trained unless it is finished and current already.
 
         force: train it although it is.
@@ -236,7 +236,7 @@ class Study:
         seeds = self.experiment.seeds if seeds is None else seeds
         return [self._train(run, seed, name or run.model, force) for seed in seeds]
 
-    def train_variants(self, model: str, axis: str) -> dict[str, list[Run]]:
+    def train_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The runs of every variant of an ablation axis, trained unless finished already: value -> a run a seed."""
         variants = self.experiment.variants(model, axis)
         return {value: self.train(run, name=f"{model} {axis} {value}") for value, run in variants.items()}
@@ -304,35 +304,35 @@ class Study:
         images = sum(map(len, self.dataset.splits.values()))
         return f"the layer maps of {setting.backbone.name} for {images} images of {setting.input_size} px are cached"
 
-    def finished(self, model: str) -> list[Run]:
+    def finished(self, model: str) -> list[FinishedRun]:
         """The finished runs of one of the experiment's models, by seed; none where nothing is trained yet."""
         return self.read(self.experiment.run(model))
 
-    def finished_variants(self, model: str, axis: str) -> dict[str, list[Run]]:
+    def finished_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The finished runs of each variant of an ablation axis."""
         return {value: self.read(run) for value, run in self.experiment.variants(model, axis).items()}
 
-    def read(self, run: RunConfig) -> list[Run]:
+    def read(self, run: RunConfig) -> list[FinishedRun]:
         """The finished runs of one configuration, by seed."""
         return [self._read(run, seed) for seed in self.experiment.seeds if self.outdated(run, seed) is not None]
 
-    def _read(self, run: RunConfig, seed: int, part: str = "predictions") -> Run:
+    def _read(self, run: RunConfig, seed: int, part: str = "predictions") -> FinishedRun:
         """A finished run, with the notes of today and what of the code changed since it was made."""
         found = store.read(self.run_folder(run, seed), part)
         about = {**found.about, "notes": list(self.experiment.notes), "changed": self.outdated(run, seed)}
         about["data"] = {**about["data"], "notes": list(self.dataset.notes)}
         return dataclasses.replace(found, about=about)
 
-    def _train(self, run: RunConfig, seed: int, name: str, force: bool) -> Run:
+    def _train(self, run: RunConfig, seed: int, name: str, force: bool) -> FinishedRun:
         """The run of one seed, read or trained; of several processes that want it one trains and the others wait."""
         folder = self.run_folder(run, seed)
         if self.outdated(run, seed) == [] and not force:
             return self._read(run, seed)
         main = processes().is_main_process
-        lock = held(folder.with_name(f".{folder.name}.lock"), f"the training of {name} seed {seed}")
+        lock = file_lock(folder.with_name(f".{folder.name}.lock"), f"the training of {name} seed {seed}")
         with lock if main else nullcontext():
             processes().wait_for_everyone()
-            with settled(run.training):
+            with torch_settings(run.training):
                 self._train_alone(run, seed, name, force)
         return self._read(run, seed)
 
@@ -364,7 +364,7 @@ class Study:
             _replace(folder)
         trainer.accelerator.wait_for_everyone()
 
-    def evaluate(self, run: RunConfig, checkpoint: str | Path) -> Run:
+    def evaluate(self, run: RunConfig, checkpoint: str | Path) -> FinishedRun:
         """Score a checkpoint of the authors on the test split: a run folder without training.
 
         Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
@@ -376,7 +376,7 @@ class Study:
             models.load_authors(model, authors.read_checkpoint(checkpoint))
             self.check_images()
             test = self.inputs(run, "test")
-            with settled(run.training):
+            with torch_settings(run.training):
                 trainer = Trainer(model, test, test, run.training, 0, folder)
                 trainer.state.logits["last"] = trainer.evaluate(test)
                 if "val" in self.dataset.splits:
@@ -385,7 +385,7 @@ class Study:
                 self._finish(folder, {**self._about(run, 0, started), "checkpoint": str(checkpoint)}, run, trainer)
         return store.read(folder)
 
-    def scored_checkpoints(self) -> dict[str, list[Run]]:
+    def scored_checkpoints(self) -> dict[str, list[FinishedRun]]:
         """The authors' checkpoints that `evaluate` scored for a model of the experiment, by a name that says so."""
         found = {}
         for model in self.experiment.models:

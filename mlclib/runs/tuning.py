@@ -20,10 +20,10 @@ from scipy.special import comb
 from mlclib import config
 from mlclib.common.files import write_text
 from mlclib.config import Experiment, Range, RunConfig
-from mlclib.runs.store import Run
-from mlclib.scores import metrics
+from mlclib.metrics import scores as metrics
+from mlclib.runs.store import FinishedRun
 
-Trials = dict[str, list[list[Run]]]  # model -> its trials in order -> a run a seed, predictions on validation images
+Trials = dict[str, list[list[FinishedRun]]]  # model -> trials in order -> one run per seed, on validation images
 
 
 def trials(experiment: Experiment, model: str) -> list[RunConfig]:
@@ -47,7 +47,7 @@ def trials(experiment: Experiment, model: str) -> list[RunConfig]:
     return found
 
 
-def score(runs: list[Run]) -> float:
+def score(runs: list[FinishedRun]) -> float:
     """The validation mAP of one trial in percent, mean over its seeds, of the last epoch's logits."""
     return float(np.mean([100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]))
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mlclib import transforms
-from mlclib.common.files import held, sha256, write_text
+from mlclib.common.files import file_lock, sha256, write_text
 from mlclib.config import Backbone as BackboneConfig
 from mlclib.datasets.base import Split
 from mlclib.models import backbones
@@ -26,7 +26,7 @@ def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: 
     Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold is computed again.
     """
     if not verified(folder):
-        with held(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
+        with file_lock(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
             if not verified(folder):
                 _compute(split, config, input_size, folder)
     return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in LAYERS}, split.targets)

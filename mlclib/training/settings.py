@@ -33,7 +33,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 @contextmanager
-def settled(config: Training) -> Iterator[None]:
+def torch_settings(config: Training) -> Iterator[None]:
     """The settings of this process that a run's bits hang on: threads, and deterministic kernels; restored after it.
 
     Sums over more threads round otherwise, so `threads` is part of a run's identity.

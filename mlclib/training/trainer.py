@@ -27,8 +27,8 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text, written_whole
 from mlclib.common.progress import Progress
 from mlclib.config import Training
+from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
-from mlclib.scores import metrics
 from mlclib.training.batch_norm import synchronised_batch_norm
 from mlclib.training.inputs import as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, warmed_up
@@ -67,7 +67,7 @@ class State:
 class Trainer:
     """Trains `model` on `train`, scores `val` after every epoch and `test` at the end, and keeps its state in `folder`.
 
-    Without `val`, and where the configuration asks for it (watch_test), `test` is scored after every epoch too.
+    Without `val`, and where the configuration asks for it (eval_test_each_epoch), `test` is scored after every epoch.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Trainer:
             if not row["mAP"] <= state.chosen_mAP:
                 state.chosen_epoch, state.chosen_mAP, state.val["chosen"] = epoch, row["mAP"], state.val["last"]
                 state.chosen_weights = {key: value.cpu().clone() for key, value in trained_state(self.model).items()}
-        if self.val_data is None or self.config.watch_test:
+        if self.val_data is None or self.config.eval_test_each_epoch:
             scored = self._scored(self.test_data, state.logits)
             if not scored["mAP"] <= state.best_mAP:
                 state.best_epoch, state.best_mAP, state.logits["best"] = epoch, scored["mAP"], state.logits["last"]

@@ -25,7 +25,8 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlclib.common.errors import UserError, misfit, unknown
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.validation import validation_message
 
 FILE = Path("claims.yaml")
 README = "README.md"
@@ -132,7 +133,7 @@ def read(path: Path = FILE) -> Claims:
         raise UserError(f"{path} cannot be read: {error}") from None
     except ValidationError as errors:
         error = errors.errors()[0]
-        raise UserError(f"{'.'.join(map(str, error['loc']))} of {path} {misfit(error)}") from None
+        raise UserError(f"{'.'.join(map(str, error['loc']))} of {path} {validation_message(error)}") from None
 
 
 def broken(claims: Claims, root: Path, results: Path | None = None, experiment: str = "") -> list[str]:

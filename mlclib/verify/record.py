@@ -16,7 +16,7 @@ from rocrate.rocrate import ROCrate
 
 from mlclib.common.files import sha256, write_text
 from mlclib.runs import plan, store
-from mlclib.runs.store import Run
+from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
 FILE = "ro-crate-metadata.json"
@@ -42,7 +42,7 @@ def write(study: Study) -> Path:
     return study.folder / FILE
 
 
-def _add_run(crate: ROCrate, name: str, run: Run) -> None:
+def _add_run(crate: ROCrate, name: str, run: FinishedRun) -> None:
     """The training as an action, the run folder that it left, and what it was made with."""
     made, about = store.provenance(run), run.about
     data, versions = about["data"], about["versions"]

@@ -23,9 +23,9 @@ import numpy as np
 from scipy import stats
 
 from mlclib.common.errors import UserError
-from mlclib.runs.store import Run
+from mlclib.results.comparison import all_scores
+from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
-from mlclib.tables.comparison import all_scores
 
 SAME, CLOSE, NOISE, CONTRADICTED, UNKNOWN = VERDICTS = (
     "same bits",
@@ -101,14 +101,14 @@ def verdict(before: float, after: float, seeds: Sequence[float], comparisons: in
     return CONTRADICTED if 2 * stats.t.sf(distance, count - 1) < LEVEL / comparisons else UNKNOWN
 
 
-def _compared(name: str, before: Run, after: Run, seeds: list[Run], runs: int) -> list[Number]:
+def _compared(name: str, before: FinishedRun, after: FinishedRun, seeds: list[FinishedRun], runs: int) -> list[Number]:
     """Every score of the score table, by the logits of the last epoch; runs: how many are compared in all."""
     old, new, each = all_scores(before, "last"), all_scores(after, "last"), [all_scores(run, "last") for run in seeds]
     said = {key: verdict(old[key], new[key], [one[key] for one in each], runs * len(old)) for key in old}
     return [Number(name, key, old[key], new[key], said[key]) for key in old]
 
 
-def _same_ground(before: Run, after: Run) -> bool:
+def _same_ground(before: FinishedRun, after: FinishedRun) -> bool:
     """Whether both were made where a CPU promises the same bits."""
     same = all(before.about.get(key) == after.about.get(key) for key in GROUND)
     return same and not after.about["hardware"]["gpus"]

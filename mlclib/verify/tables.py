@@ -5,22 +5,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlclib.runs.store import Run
+from mlclib.results import ablation, comparison, cost, entries, leaderboard, literature, protocols, tuning
+from mlclib.results import decomposition as gap
+from mlclib.results import scores as performance
+from mlclib.results import table as rendering
+from mlclib.results.table import Table
+from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
-from mlclib.tables import (
-    ablation,
-    comparison,
-    cost,
-    entries,
-    gap,
-    leaderboard,
-    literature,
-    performance,
-    protocols,
-    rendering,
-    tuning,
-)
-from mlclib.tables.rendering import Table
 
 
 def recomputed(study: Study, cores: int) -> list[Table]:
@@ -43,7 +34,7 @@ def recomputed(study: Study, cores: int) -> list[Table]:
         cost.cost(models),
         *itertools.chain(*ablation.every(study).values()),
         *gap.parts(study, models),
-        *literature.beside(models, entered),
+        *literature.published_tables(models, entered),
         protocols.table(audit, models),
     ]
 
@@ -59,12 +50,12 @@ def difference(path: Path, table: Table) -> str:
     return f"it has {len(stands.splitlines())} lines, and its runs' predictions give {len(made.splitlines())}"
 
 
-def _draw(runs: list[Run], cores: int) -> None:
+def _draw(runs: list[FinishedRun], cores: int) -> None:
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(lambda run: comparison.bootstrap([run], "last"), runs))
 
 
-def _variants(study: Study) -> Iterator[list[Run]]:
+def _variants(study: Study) -> Iterator[list[FinishedRun]]:
     for model in study.experiment.ablation:
         for axis in study.experiment.axes(model):
             yield from study.finished_variants(model, axis).values()

@@ -1,1 +1,0 @@
-"""Every figure, by the notebook that shows it."""

@@ -1,0 +1,5 @@
+"""Scores of predictions, how sure they are, and whether two models differ."""
+
+from mlclib.metrics.scores import best_threshold, evaluate, examples, ranking
+
+__all__ = ["best_threshold", "evaluate", "examples", "ranking"]

@@ -1,0 +1,77 @@
+"""Whether a probability can be taken at its word: of the labels given 0.8, are 80 of 100 there?
+
+Every cell of an image and a label is one prediction of its own, the sigmoid of its logit; difficult cells are left out.
+Logits, targets and their shapes are those of metrics.py.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+
+from mlclib.common.errors import UserError
+from mlclib.metrics.scores import checked
+
+BINS = 15  # as in Guo et al.
+HOTTEST = 100.0  # temperatures from its inverse to itself are tried
+
+
+def reliability(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> pd.DataFrame:
+    """A row for each of BINS bins of equal width of the probability: count of cells, their mean probability, and the
+    share of them that are present; NaN in an empty bin. Bin m holds probabilities in ((m - 1) / BINS, m / BINS].
+    """
+    logits, targets = checked(logits, targets, "ignore")
+    known = targets != 0
+    probability = np.exp(-np.logaddexp(0, -logits[known].astype(np.float64) / temperature))
+    bins = np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
+    count, sums, hits = (np.bincount(bins, weights, BINS) for weights in (None, probability, targets[known] == 1))
+    filled = np.where(count > 0, count, np.nan)
+    return pd.DataFrame({"count": count, "probability": sums / filled, "present": hits / filled})
+
+
+def expected_error(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> float:
+    """Expected calibration error (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3) of the
+    probability that a label is present, over all cells: the mean over cells of |share present - mean probability| of
+    their bin. A fraction; NaN where no cell is known.
+    """
+    bins = reliability(logits, targets, temperature)
+    gaps = (bins["present"] - bins["probability"]).abs() * bins["count"]
+    return float(gaps.sum() / bins["count"].sum()) if bins["count"].any() else float("nan")
+
+
+def expected_error_by_label(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """`expected_error` of each label for itself, [C]; NaN where no cell of it is known."""
+    columns = range(np.shape(logits)[1])
+    return np.array([expected_error(logits[:, [c]], targets[:, [c]], temperature) for c in columns])
+
+
+def log_loss(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean over the cells of the negative log-likelihood of what is there, in nats; NaN where no cell is known."""
+    margins = _margins(logits, targets)
+    return float(np.logaddexp(0, -margins / temperature).mean()) if margins.size else float("nan")
+
+
+def fitted_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The temperature T that minimises `log_loss` of logits / T (temperature scaling, Guo et al., section 4.2).
+
+    Fit it on a validation part: on the test part it would flatter. It changes no ranking and no decision at logit 0.
+    Raises UserError where no known cell is wrong at logit 0: then no T is too small.
+    """
+    margins = _margins(logits, targets)
+    if not (margins < 0).any():
+        raise UserError(
+            "no temperature can be fitted where no label is wrong at logit 0: every smaller one fits better"
+        )
+    reach = np.log(HOTTEST)
+    found = minimize_scalar(
+        lambda log: np.logaddexp(0, -margins / np.exp(log)).mean(),
+        bounds=(-reach, reach),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(np.exp(found.x))
+
+
+def _margins(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Logits of the cells that are known, flat, their signs turned where the label is absent."""
+    logits, targets = checked(logits, targets, "ignore")
+    return (logits * targets)[targets != 0].astype(np.float64)

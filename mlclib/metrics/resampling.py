@@ -1,0 +1,302 @@
+"""How much of a score, or of a difference between two models, may be chance.
+
+Two kinds of chance: which images the test set holds (bootstrap over images) and which seed a model was trained with
+(spread over seeds). Logits [N, C] are one run; [S, N, C] are S seeds of one configuration on the same images, whose
+score is the mean of the S scores. With several seeds each draw resamples the seeds too, which for few seeds still
+understates their part of the variance, by (S - 1) / S.
+
+Intervals are bias-corrected percentile intervals (Efron, Canadian Journal of Statistics 9, 1981): a positive
+drawn twice counts twice at its own rank, so that resampled APs lie above the plain one, the more so the rarer a class
+is, and plain percentiles would lie too high. A permutation test is left out on purpose: exchanging two models' logits
+image by image mixes their scales, and so tests more than whether their scores agree.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from mlclib.common.errors import UserError, unknown
+from mlclib.metrics.scores import APS, RATES, checked, decide, mean_defined, precision_mean, rates
+
+
+class Difference(NamedTuple):
+    """Score of a minus score of b, its interval, and the two-sided p of no difference."""
+
+    delta: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether the interval does not leave out 0; so too where there is none, because no score is defined."""
+        return not (self.low > 0 or self.high < 0)
+
+
+def mean_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sample standard deviation (n - 1) of scores over seeds, the first axis; one seed has deviation NaN.
+
+    Raises UserError where there is no seed.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not values.size:
+        raise UserError("a mean over seeds needs the scores of at least one seed")
+    mean = values.mean(axis=0)
+    return mean, values.std(axis=0, ddof=1) if len(values) > 1 else np.full_like(mean, np.nan)
+
+
+DRAWS = 10_000  # resamples of a small test set; see `draws_for`
+_CELLS = 1e10  # images x labels x resamples of a run that a core scores in about 40 s (benchmarks/scores.py)
+
+
+def draws_for(images: int, labels: int) -> int:
+    """How many resamples a comparison makes: DRAWS, and fewer where images x labels are so many that two models of
+    three seeds would take more than two minutes on two cores; at least 200.
+    """
+    return int(np.clip(_CELLS / (images * labels), 200, DRAWS))
+
+
+def least_p(draws: int) -> float:
+    """The smallest two-sided p that so many resamples can tell: where no draw lies beyond 0, one more might have."""
+    return 2 / (draws + 1)
+
+
+def bootstrap(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    score: str = "mAP",
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    **protocol: object,
+) -> tuple[float, float]:
+    """The interval (low, high) of `score` at confidence `level`, from `draws` resamples of the test images.
+
+    score: "mAP", "AP" of the class `label`, or one of metrics.RATES; protocol: label, and ap, difficult, threshold (a
+    number) and top of metrics.evaluate. A class without a positive in a resample is left out of that resample's means,
+    as evaluate does, and a resample without any positive is left out. The same seed draws the same images for any model
+    and score; what was drawn for a run is kept, so that further scores and pairs of it cost little. Raises UserError
+    as evaluate does, and for a threshold that is not a number: `metrics.best_threshold` gives one.
+    """
+    values = _resampled([logits], targets, score, draws, seed, protocol)[0]
+    return interval(values, level)
+
+
+def paired(
+    logits_a: np.ndarray,
+    logits_b: np.ndarray,
+    targets: np.ndarray,
+    score: str = "mAP",
+    *,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    **protocol: object,
+) -> Difference:
+    """Whether model a scores otherwise than model b on the same images: paired bootstrap.
+
+    Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
+    p is the 1 - level at which the interval comes to touch 0, and never below `least_p(draws)`: what lies beyond the
+    last draw is not told by extrapolation. The rest is as in `bootstrap`.
+    """
+    a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
+    return of_draws(a - b, level)
+
+
+def of_draws(differences: np.ndarray, level: float = 0.95) -> Difference:
+    """The difference, its interval and p, of differences [1 + draws], the plain one first; NaN where none is."""
+    p = 2 * min(one_sided(differences, 0.0), one_sided(-differences, 0.0))
+    return Difference(float(differences[0]), *interval(differences, level), p)
+
+
+def one_sided(values: np.ndarray, bound: float) -> float:
+    """p of "the score is `bound` or less", of values [1 + draws], the plain one first; NaN where none is.
+
+    It is the tail that the bias-corrected interval leaves out when its lower end comes to touch `bound`, and
+    `least_p(draws)` / 2 at least.
+    """
+    plain, drawn = _split(values)
+    if not drawn.size:
+        return np.nan
+    least = least_p(drawn.size) / 2
+    if (drawn > bound).all() or (drawn < bound).all():
+        return least if drawn[0] > bound else 1 - least
+    return max(least, _NORMAL.cdf(_standing(drawn, bound) - 2 * _standing(drawn, plain)))
+
+
+def of_means(
+    values: np.ndarray, images: np.ndarray, seeds: np.ndarray, *, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Mean of `values` [n] with its interval: (mean, low, high), NaN where there is none.
+
+    images, seeds: the image and the seed that each value is of. Each draw resamples the images and the seeds, whole
+    images with all that is of them, as `bootstrap` does for scores.
+    """
+    if not len(values):
+        return np.nan, np.nan, np.nan
+    (_, row), (_, column) = (np.unique(keys, return_inverse=True) for keys in (images, seeds))
+    sums, counts = np.zeros((2, column.max() + 1, row.max() + 1))
+    np.add.at(sums, (column, row), values)
+    np.add.at(counts, (column, row), 1)
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate(list(_counts(sums.shape[1], draws, rng)), axis=1)
+    often = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws).T
+    often = np.concatenate([np.ones((len(sums), 1)), often], axis=1)
+    total, size = (((often.T @ part) * drawn.T).sum(axis=1) for part in (sums, counts))
+    means = np.divide(total, size, out=np.full(len(size), np.nan), where=size > 0)
+    return float(means[0]), *interval(means, level)
+
+
+_NORMAL = NormalDist()
+Scorer = Callable[[np.ndarray], np.ndarray]  # how often each image was drawn, int [N, draws] -> scores [draws]
+
+
+class _Hashed:
+    """Arrays as a key of a cache: equal where all their bytes are."""
+
+    def __init__(self, *arrays: np.ndarray):
+        self.arrays = arrays
+        digest = hashlib.blake2b()
+        for array in arrays:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        self.digest = digest.digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Hashed) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _resampled(
+    models: list[np.ndarray], targets: np.ndarray, score: str, draws: int, seed: int, protocol: dict
+) -> list[np.ndarray]:
+    """For each model its plain score, then those of the resamples: [1 + draws]."""
+    scores = [of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
+    return [over_seeds(each, number, seed) for number, each in enumerate(scores)]
+
+
+def of_seeds(
+    logits: np.ndarray, targets: np.ndarray, score: str = "mAP", *, draws: int, seed: int = 0, **protocol: object
+) -> np.ndarray:
+    """The score of each seed, plain and of the resamples of the images: [S, 1 + draws]; arguments as of `bootstrap`."""
+    if draws < 1:
+        raise UserError(f"draws must be 1 or more, not {draws}")
+    if score not in ("mAP", "AP", *RATES):
+        raise unknown("score", score, ("mAP", "AP", *RATES))
+    label = protocol.pop("label", None)
+    logits = np.asarray(logits)
+    runs = logits if logits.ndim == 3 else logits[None]
+    if not len(runs):
+        raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
+    return np.stack([_of_run(run, np.asarray(targets), score, label, draws, seed, protocol) for run in runs])
+
+
+def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
+    """The mean of the seeds in `scores` [S, 1 + draws], and in each draw that of resampled seeds: [1 + draws].
+
+    number: which model of a comparison it is; the seeds of each are drawn apart.
+    """
+    runs, draws = len(scores), scores.shape[1] - 1
+    seeds = np.random.default_rng([seed, 1 + number]).integers(runs, size=(runs, draws))
+    resampled = np.take_along_axis(scores[:, 1:], seeds, axis=0).mean(axis=0)
+    return np.concatenate([[scores[:, 0].mean()], resampled])
+
+
+def _of_run(
+    logits: np.ndarray, targets: np.ndarray, score: str, label: int | None, draws: int, seed: int, protocol: dict
+) -> np.ndarray:
+    """One run's score, plain and of the resamples: [1 + draws]."""
+    key = _Hashed(logits, targets)
+    if score in RATES:
+        kept = {name: value for name, value in protocol.items() if name != "ap"}
+        return _drawn_rates(key, draws, seed, **kept)[score]
+    kept = {name: value for name, value in protocol.items() if name in ("ap", "difficult")}
+    classes = _drawn_aps(key, draws, seed, **kept)
+    return mean_defined(classes) if score == "mAP" else classes[:, label]
+
+
+@lru_cache(maxsize=512)
+def _drawn_aps(key: _Hashed, draws: int, seed: int, ap: str = "ranks", difficult: str = "ignore") -> np.ndarray:
+    """AP of every class, plain and in each resample: [1 + draws, C]."""
+    if ap not in APS:
+        raise unknown("average precision", ap, APS)
+    logits, targets = checked(*key.arrays, difficult)
+    scorers = [_ap_scorer(*column, ap) for column in zip(logits.T, targets.T, strict=True)]
+    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
+    return np.concatenate([np.stack([scorer(drawn) for scorer in scorers], axis=1) for drawn in pieces])
+
+
+@lru_cache(maxsize=512)
+def _drawn_rates(
+    key: _Hashed, draws: int, seed: int, difficult: str = "ignore", threshold: float = 0.0, top: int | None = None
+) -> dict[str, np.ndarray]:
+    """CP, CR, ... plain and in each resample: [1 + draws] each."""
+    if isinstance(threshold, str):
+        raise UserError(f"threshold must be a number for a resample, not {threshold!r}; see metrics.best_threshold")
+    logits, targets = checked(*key.arrays, difficult)
+    present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
+    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
+    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
+    found = [rates(*(drawn.T.astype(np.float64) @ cell for cell in cells)) for drawn in pieces]
+    return {name: np.concatenate([piece[name] for piece in found]) for name in RATES}
+
+
+def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """How often each image stands in a resample, int32 [N, draws] piece by piece; first every image once."""
+    yield np.ones((images, 1), dtype=np.int32)
+    piece = max(1, 2**19 // images)  # what stays in a core's cache
+    for start in range(0, draws, piece):
+        size = min(piece, draws - start)
+        drawn = rng.integers(images, size=(size, images)) + images * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * images).reshape(size, images)
+        yield np.ascontiguousarray(counts.T, dtype=np.int32)
+
+
+def _ap_scorer(logits: np.ndarray, targets: np.ndarray, ap: str) -> Scorer:
+    """AP of one class in resamples, from one sort: a step of the ranking a distinct logit of its positives."""
+    order = np.argsort(-logits, kind="stable")
+    order = order[targets[order] != 0]
+    positives = order[targets[order] == 1]
+    if not positives.size:
+        return lambda drawn: np.full(drawn.shape[1], np.nan)
+    steps, first = np.unique(-logits[positives], return_index=True)
+    ends = np.searchsorted(-logits[order], steps, side="right")
+    begins = np.concatenate([[0], ends[:-1]])
+    order = order[: ends[-1]]
+
+    def scores(drawn: np.ndarray) -> np.ndarray:
+        hits = np.add.reduceat(drawn[positives], first, axis=0)
+        tp = hits.cumsum(axis=0)
+        return precision_mean(hits, tp, np.add.reduceat(drawn[order], begins, axis=0).cumsum(axis=0) - tp, ap)
+
+    return scores
+
+
+def _split(values: np.ndarray) -> tuple[float, np.ndarray]:
+    """The plain score, and the draws that have one: none where the plain one is NaN."""
+    return float(values[0]), values[1:][~np.isnan(values[1:]) & ~np.isnan(values[0])]
+
+
+def _standing(drawn: np.ndarray, value: float) -> float:
+    """Where `value` stands among the draws, in standard deviations of a normal; finite beyond the last draw too."""
+    below = (drawn < value).sum() + (drawn == value).sum() / 2
+    return _NORMAL.inv_cdf((below + 0.5) / (drawn.size + 1))
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The bias-corrected percentile interval of a score: values [1 + draws], the plain one first; NaN where none is."""
+    if not 0 < level < 1:
+        raise UserError(f"level must lie between 0 and 1, not {level}")
+    plain, drawn = _split(values)
+    if not drawn.size:
+        return np.nan, np.nan
+    bias, reach = 2 * _standing(drawn, plain), _NORMAL.inv_cdf((1 + level) / 2)
+    low, high = np.quantile(drawn, [_NORMAL.cdf(bias - reach), _NORMAL.cdf(bias + reach)])
+    return float(low), float(high)

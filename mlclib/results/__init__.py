@@ -1,0 +1,1 @@
+"""Tables, figures and computed sentences, one file a topic, and what they share."""

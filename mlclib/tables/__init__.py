@@ -1,1 +1,0 @@
-"""Every table, by the notebook that shows it."""
