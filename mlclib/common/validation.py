@@ -64,8 +64,9 @@ def validated(kind: type, values: Mapping[str, Any], where: str, needs: str = "a
     if error["type"] == "unexpected_keyword_argument":
         fields = dataclasses.fields(functools.reduce(_inner, error["loc"][:-1], kind))
         raise unknown("key", last, [field.name for field in fields if field.init], where=place)
-    if error["type"] == "literal_error":
-        raise unknown(last, error["input"], choices(error), where=place)
+    if error["type"] == "literal_error":  # of a list the part that is wrong has a number for its name
+        what = f"value of {parents[-1]}" if last.isdigit() else last
+        raise unknown(what, error["input"], choices(error), where=place)
     raise UserError(f"{'.'.join(path)} of {where} {validation_message(error)}")
 
 
