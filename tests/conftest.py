@@ -73,5 +73,5 @@ def tiny_study(tiny_yaml):
 
     study = Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
     for model in study.experiment.models:
-        study.train(study.experiment.run(model))
+        study.train(model)
     return study

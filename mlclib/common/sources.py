@@ -20,7 +20,7 @@ LOCK = ROOT / "requirements.lock"
 # They change no number and no figure.
 NO_RESULT = (
     *("mlclib.common.errors", "mlclib.common.files", "mlclib.common.progress"),
-    *("mlclib.runs.execution", "mlclib.inference.explorer"),
+    *("mlclib.common.validation", "mlclib.common.yaml_files", "mlclib.runs.notebooks", "mlclib.inference.explorer"),
 )
 
 # Where a package is imported under another name than it is installed by.

@@ -30,10 +30,7 @@ class Explorer:
 
     def __init__(self, study: Study, model: str):
         self.study = study
-        folders = {
-            name: study.run_folder(study.experiment.run(name), study.experiment.seeds[0])
-            for name in study.experiment.models
-        }
+        folders = {name: study.resolve(study.experiment.run(name))[0].folder for name in study.experiment.models}
         finished = [name for name, folder in folders.items() if store.finished(folder)]
         if model not in finished:
             raise unknown("model", model, finished, where=f"the finished runs of experiment {study.experiment.name!r}")

@@ -93,7 +93,7 @@ def subject(study: Study, model: str, seed: int | None = None) -> Subject:
     """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
-    folder = study.run_folder(run, seed)
+    folder = next(one.folder for one in study.resolve(run) if one.seed == seed)
     transform = transform_of(run.identity())
     test = study.dataset.splits["test"]
     return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)

@@ -6,6 +6,7 @@ manifest verifies; until then checkpoints in the same folder let it go on where 
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -141,6 +142,37 @@ def device(about: dict[str, Any]) -> str:
     """What a run (its run.yaml) was made on: its GPUs, else the processor."""
     hardware = about["hardware"]
     return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
+
+
+def beside(folder: Path, what: str) -> Path:
+    """Where a run's folder stands while it is trained anew ("new"), or replaced ("old")."""
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def begin(folder: Path, code: dict[str, str]) -> None:
+    """Make the folder of a run that is to be trained; checkpoints that other code left there do not count."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / CODE
+    if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != code:
+        for checkpoint in folder.glob("checkpoint-*"):
+            checkpoint.unlink()
+        write_text(note, json.dumps(code))
+
+
+def replace(folder: Path) -> None:
+    """Put the run trained beside `folder` in its place. Where a kill comes in between, `recover` ends it."""
+    folder.rename(beside(folder, "old"))
+    beside(folder, "new").rename(folder)
+    shutil.rmtree(beside(folder, "old"))
+
+
+def recover(folder: Path) -> None:
+    """End a `replace` that was cut short: the new run stands in its place where it is whole, else the old one."""
+    old, new = beside(folder, "old"), beside(folder, "new")
+    if old.exists() and not folder.exists():
+        (new if finished(new) else old).rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:

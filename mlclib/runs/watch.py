@@ -10,9 +10,9 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# Of a job that failed its own words are shown, not these.
-SAID_ALREADY = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
-KILLED = "it was killed, or ended without a word"
+# The job that failed has said why itself.
+REPEATED = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
+KILLED = "it was killed, or ended without a message"
 
 
 class Watch(logging.Handler):
@@ -38,23 +38,23 @@ class Watch(logging.Handler):
         elif event == LogEvent.JOB_FINISHED:
             for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
                 self.ended[job] = time.monotonic() - self.running.pop(job)
-                self.tell(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
+                self.report(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
         elif event == LogEvent.JOB_ERROR and record.log:
             job = Path(record.log[0]).name.removesuffix(".log")
             if self.running.pop(job, None) is not None:
                 self.failed.add(job)
-                sentence = said(self.folder, self.jobs[job])
-                if sentence == KILLED and record.rule_msg:  # what the cluster says of it
-                    sentence = " ".join(record.rule_msg.split())
-                self.tell(f"{self.jobs[job]['name']}: failed: {sentence}")
+                reason = sentence(self.folder, self.jobs[job])
+                if reason == KILLED and record.rule_msg:  # what the cluster says of it
+                    reason = " ".join(record.rule_msg.split())
+                self.report(f"{self.jobs[job]['name']}: failed: {reason}")
         elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
             self._pass_on(record.getMessage())
 
     def _pass_on(self, text: str) -> None:
-        if not text.startswith(SAID_ALREADY):
+        if not text.startswith(REPEATED):
             print(text, flush=True)
 
-    def tell(self, what: str) -> None:
+    def report(self, what: str) -> None:
         left = len(self.jobs) - len(self.ended) - len(self.failed) - len(self.running)
         seconds = self.seconds_left()
         time_left = "" if seconds is None else f", {words(seconds)} to go" if left or self.running else ""
@@ -96,7 +96,7 @@ def log(folder: Path, job: dict[str, Any]) -> Path:
     return folder / "logs" / f"{job['file']}.log"
 
 
-def said(folder: Path, job: dict[str, Any]) -> str:
+def sentence(folder: Path, job: dict[str, Any]) -> str:
     """The sentence with which a job failed: its error, or else the last line that it wrote."""
     try:
         lines = log(folder, job).read_text(encoding="utf-8", errors="replace").split("\n")

@@ -67,7 +67,7 @@ class Page:
     """What the pages of one experiment show.
 
     models: the runs of its scores; door: why the numbers cannot be opened, "" where they can. configuration, state,
-    graph, jobs: what `reproduce` left (plan.kept), if it did. runs: every run on this disk that the experiment trained.
+    graph, jobs: what `reproduce` left (plan.read_jobs), if it did. runs: every run on this disk that the experiment trained.
     """
 
     name: str
@@ -145,7 +145,7 @@ def _build(results: Path, out: Folder) -> Path:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["markdown"] = _html
-    folders = {path.parent for name in ("README.md", plan.KEPT) for path in results.glob(f"*/{name}")}
+    folders = {path.parent for name in ("README.md", plan.JOBS) for path in results.glob(f"*/{name}")}
     pages = [_page(folder) for folder in sorted(folders)]
 
     def write(path: str, template: str, **values: Any) -> None:
@@ -183,7 +183,7 @@ def _page(folder: Path) -> Page:
         for name, notebook in notebooks.items()
         for number, cell in enumerate(notebook.cells)
     }
-    scores, kept = folder / "tables" / "scores.csv", plan.kept(folder)
+    scores, kept = folder / "tables" / "scores.csv", plan.read_jobs(folder)
     page = Page(
         name=folder.name,
         title=folder.name,

@@ -26,9 +26,9 @@ LICENSE = "https://spdx.org/licenses/MIT"
 
 def write(study: Study) -> Path:
     """Write the record of what stands now. Raises UserError where a run is not finished."""
-    crate, every = ROCrate(version="1.1"), study.every_run()
+    crate, every = ROCrate(version="1.1"), study.runs
     crate.metadata.extra_terms.update(TERMS)
-    made = {name: store.read(study.run_folder(run, seed)) for name, (run, seed) in every.items()}
+    made = {name: store.read(run.folder) for name, run in every.items()}
     crate.name = study.experiment.title
     crate.description = " ".join([f"Results of the experiment {study.experiment.name}.", *study.experiment.notes])
     crate.license = LICENSE

@@ -73,9 +73,9 @@ def verify(study: Study, cores: int, share: float | None = None, seed: int = 0) 
 
 def _runs(study: Study, report: Report) -> list[str]:
     """The names of the runs that are whole; what is wrong with the others."""
-    every, whole, outdated = study.every_run(), [], Counter()
-    for name, (run, seed) in every.items():
-        folder, reasons = study.run_folder(run, seed), study.outdated(run, seed)
+    every, whole, outdated = study.runs, [], Counter()
+    for name, run in every.items():
+        folder, reasons = run.folder, None if run.state == "missing" else run.changes
         if reasons is not None:
             whole.append(name)
             outdated.update(reasons)
@@ -115,7 +115,7 @@ def _tables(study: Study, report: Report, cores: int) -> set[str]:
 def _records(study: Study, report: Report, made: set[str]) -> None:
     """Files against the records of the notebooks that wrote them, the records against the runs and the data."""
     held, recorded = set(), set()
-    for stage in (*plan.every_stage(study), None):
+    for stage in (*plan.stages(study), None):
         name = stage.name if stage else "page"
         left = plan.record(study, name)
         if not left:
@@ -153,7 +153,7 @@ def _rests_on(study: Study, report: Report, stage: plan.Stage, before: dict[str,
     changed = sources.changes(*({key: one[key] for key in one if key in results} for one in (before, now)))
     report.problems += [f"{stage.name} was made of other runs or data: {reason}" for reason in changed]
     changed = sources.changes(*({key: one[key] for key in one if key not in results} for one in (before, now)))
-    if changed and stage.notebook not in COMPUTED:
+    if changed and stage.path.stem not in COMPUTED:
         report.unsure.append(f"whether {stage.name} would come out the same: {_few(changed)}")
 
 

@@ -67,14 +67,14 @@ def retrained(study: Study, names: Sequence[str]) -> tuple[list[Number], list[st
 
     Layer maps of a frozen backbone are computed anew too. The folder lies where temporary files do (TMPDIR).
     """
-    every, numbers, broken = study.every_run(), [], []
+    every, numbers, broken = study.runs, [], []
     with tempfile.TemporaryDirectory(prefix="mlclib-verify-") as folder:
         fresh = Study(study.experiment, study.root, Path(folder))
         for name in names:
-            run, seed = every[name]
-            others = study.read(run)
-            before = next(one for one in others if one.seed == seed)
-            (after,) = fresh.train(run, (seed,), name.rpartition(" seed ")[0])
+            run = every[name]
+            others = study.read_all(run.configuration)
+            before = next(one for one in others if one.seed == run.seed)
+            (after,) = fresh.train_all([fresh.runs[name]])
             found = _compared(name, before, after, others, len(names))
             numbers += found
             if _same_ground(before, after) and any(number.verdict != SAME for number in found):
