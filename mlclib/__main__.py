@@ -10,6 +10,7 @@ from pathlib import Path
 from mlclib import config
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import file_lock, no_room
+from mlclib.runs import times
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -357,7 +358,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; a UserError becomes its one sentence and exit code 1."""
     parsed = parser().parse_args(arguments)
     try:
-        return parsed.function(parsed) or 0
+        with times.measured(os.environ.get(times.VARIABLE)):
+            return parsed.function(parsed) or 0
     except (UserError, OSError) as error:
         sentence = error if isinstance(error, UserError) else no_room(error, error.filename or "a file")
         if not sentence:

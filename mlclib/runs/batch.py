@@ -1,7 +1,7 @@
 """The jobs of an experiment at work: handed to Snakemake, which runs them here or on a cluster.
 
 What a job asks of a machine (minutes, memory, a GPU) is what it took before, or jobs of its like did, or what `check`
-estimated, with a margin. Times and memory are Snakemake's own benchmark files, results/<experiment>/times.
+estimated, with a margin. Each job measures itself and leaves results/<experiment>/times/<job>.json.
 """
 
 import importlib.util
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 import yaml
 
@@ -28,18 +27,11 @@ from mlclib.common.files import write_text
 from mlclib.runs import gpus, watch
 from mlclib.runs.plan import Job
 from mlclib.runs.study import Study
+from mlclib.runs.times import Cost, costs
 
 ESTIMATE = "estimate.json"  # what `check` estimated: {model: {"seconds": of a run, "memory": in MB or null}}
 COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is one
 SHORT = 600.0  # seconds; jobs that take less may go to a cluster's queue together
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds that a job takes and megabytes that it needs at its peak; None where that is not known."""
-
-    seconds: float | None
-    memory: float | None
 
 
 @dataclass(frozen=True)
@@ -139,16 +131,6 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
             }
         )
     return lines
-
-
-def costs(folder: Path) -> dict[str, Cost]:
-    """What each job of an experiment took when it last ran, by its `Job.file`, from Snakemake's benchmark files."""
-    measured = {}
-    for path in (folder / "times").glob("*/*.tsv"):
-        row = pd.read_csv(path, sep="\t").iloc[-1]
-        memory = pd.to_numeric(row["max_rss"], errors="coerce")
-        measured[path.name.removesuffix(".tsv")] = Cost(float(row["s"]), float(memory) if memory > 0 else None)
-    return measured
 
 
 def write_estimates(folder: Path, estimates: Iterable[Any]) -> None:
