@@ -32,7 +32,7 @@ from mlclib.common.progress import Progress
 from mlclib.config import Experiment, RunConfig
 from mlclib.datasets import content, integrity, labels
 from mlclib.datasets.base import Dataset
-from mlclib.models import Labels, authors
+from mlclib.models import LabelInfo, authors
 from mlclib.models.base import Classifier
 from mlclib.models.cost import cost
 from mlclib.runs import store, tuning
@@ -60,7 +60,7 @@ class Study:
         self.experiment, self.results = experiment, Path(results)
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
-        self._known: dict[tuple[str, str], Labels] = {}
+        self._label_info: dict[tuple[str, str], LabelInfo] = {}
         self._homes: dict[str, Path] = {}
 
     @cached_property
@@ -84,14 +84,14 @@ class Study:
         """Co-occurrence counts [C, C] and label counts [C] of the training split."""
         return labels.cooccurrence(self.dataset.splits["train"].targets)
 
-    def known(self, run: RunConfig) -> Labels:
-        """What the run's model is told of the labels: their vectors and their co-occurrence."""
+    def label_info(self, run: RunConfig) -> LabelInfo:
+        """What the run's model is given of the labels: their vectors and their co-occurrence."""
         key = run.label_vectors, run.cooccurrence
-        if key not in self._known:
-            self._known[key] = self._told(run)
-        return self._known[key]
+        if key not in self._label_info:
+            self._label_info[key] = self._load_label_info(run)
+        return self._label_info[key]
 
-    def _told(self, run: RunConfig) -> Labels:
+    def _load_label_info(self, run: RunConfig) -> LabelInfo:
         names, graph = self.dataset.labels, self.cooccurrence
         if run.label_vectors.endswith(".pkl"):
             vectors = authors.read_label_vectors(run.label_vectors, names)
@@ -99,16 +99,14 @@ class Study:
             vectors = labels.vectors(names, run.label_vectors)
         if run.cooccurrence != "train":
             graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
-        return Labels(len(names), vectors, graph, run.model)
+        return LabelInfo(len(names), vectors, *graph)
 
     def build(self, run: RunConfig) -> Classifier:
         """The run's model with fresh weights; draws from torch's global generator."""
-        known, backbone = self.known(run), run.backbone
+        backbone = run.backbone
         model = models.build(
             run.model,
-            labels=self.dataset.labels,
-            label_vectors=known.vectors,
-            cooccurrence=(known.counts, known.totals),
+            labels=self.label_info(run),
             backbone=backbone.name,
             weights=backbone.weights,
             frozen=backbone.frozen,
@@ -156,9 +154,9 @@ class Study:
     def _home(self, run: RunConfig, more: dict[str, str]) -> Path:
         """The folder that holds a folder for each seed."""
         identity = {**run.written_out(), "data": self.checksum, **more}
-        known = self.known(run)
-        told = [np.asarray(array).tobytes() for array in (known.vectors, known.counts, known.totals)]
-        identity["known"] = hashlib.sha256(b"".join(told)).hexdigest()
+        info = self.label_info(run)
+        given = [np.asarray(array).tobytes() for array in (info.vectors, info.counts, info.totals)]
+        identity["known"] = hashlib.sha256(b"".join(given)).hexdigest()
         for key in ("label_vectors", "cooccurrence"):
             identity[key] = "file" if Path(identity[key]).is_file() else identity[key]
         identity["backbone"] = {**identity["backbone"], "weights": _content(run.backbone.weights)}
@@ -283,7 +281,7 @@ class Study:
         for name in self.experiment.models:
             run = self.experiment.run(name)
             kind, options = models.find(run.model), models.check_options(run.model, run.options)
-            graph = kind.label_graph(self.known(run), options)
+            graph = kind.label_graph(self.label_info(run), options)
             if graph is None:
                 continue
             source = "the training split" if run.cooccurrence == "train" else Path(run.cooccurrence).name
