@@ -38,11 +38,11 @@ from mlclib.models.cost import cost
 from mlclib.runs import store, tuning
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
+from mlclib.training.checkpoints import trained_state
 from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, transform_of
 from mlclib.training.settings import processes, torch_settings
 from mlclib.training.trainer import Trainer
-from mlclib.training.weights import trained_state
 
 RUN_CODE = ("mlclib.training.trainer", "mlclib.training.inputs", "mlclib.transforms")  # with its model's own file
 MAPS_CODE = ("mlclib.training.features", "mlclib.transforms")  # what cached layer maps rest on
@@ -356,7 +356,7 @@ class Study:
         progress = Progress(f"{name} seed {seed}", run.training.epochs)
         trainer = Trainer(model, data["train"], data["test"], run.training, seed, work, progress, val=data.get("val"))
         state = trainer.run()
-        epochs = {"best_epoch": state.best_epoch, "chosen_epoch": state.chosen_epoch}
+        epochs = {"best_epoch": state.best_test_epoch, "chosen_epoch": state.best_val_epoch}
         self._finish(work, {**self._about(run, seed, started), **epochs}, run, trainer)
         if work != folder and trainer.accelerator.is_main_process:
             _replace(folder)
