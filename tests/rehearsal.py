@@ -24,7 +24,7 @@ from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))
-SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_epochs": 1}
+SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_minutes": 5.0}
 SIZES = {
     "msrn": {"width": 8},
     "dsdl": {"hidden": 16},

@@ -231,7 +231,13 @@ def test_overrides_from_the_command_line_change_single_keys(tmp_path):
 def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_else(tmp_path):
     path = written(tmp_path)
     identity = config.load(path).run("msrn").identity()
-    same = {"training.workers": 3, "training.checkpoint_epochs": 5, "dataset.root": "elsewhere", "seeds": [4]}
+    same = {
+        "training.workers": 3,
+        "training.checkpoint_minutes": 2.5,
+        "training.keep_weights": False,
+        "dataset.root": "elsewhere",
+        "seeds": [4],
+    }
     other = {"training.epochs": 3, "models.msrn.options.width": 9, "input_size": 32, "dataset.train": 7}
     for key, value in same.items():
         assert config.load(path, {key: value}).run("msrn").identity() == identity, key

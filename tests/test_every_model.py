@@ -78,7 +78,7 @@ def test_a_model_on_one_map_takes_any_layer(name, layer):
     assert {key.layer for key in found} <= {str(layer), "all"} and Key("grad-cam", str(layer)) in found
     if name in OWN_MAPS:
         assert Key(OWN_MAPS[name], str(layer)) in found
-    with pytest.raises(UserError, match="layer is 5; give one of 2, 3, 4"):
+    with pytest.raises(UserError, match="unknown layer '5' in model .*; known: 2, 3, 4"):
         build(name, layer=5)
 
 
@@ -155,7 +155,7 @@ def test_the_readme_s_row_of_a_model_is_true(name):
     assert set(re.findall("`(.+?)`", options)) <= models.options_of(name).keys()
     kind, stated = models.find(name), [float(number) for number in re.findall(r"([\d.]+) M", parameters)]
     for labels, ratio, written in zip((20, 80), (0.2, 0.05), 2 * stated if len(stated) == 1 else stated, strict=False):
-        known = models.Labels(labels, torch.ones(labels, 300), (torch.zeros(labels, labels), torch.ones(labels)))
+        known = models.LabelInfo(labels, torch.ones(labels, 300), torch.zeros(labels, labels), torch.ones(labels))
         read = kind.Options(group_ratio=ratio) if name == "msrn" else kind.Options()
         learnt = sum(p.numel() for p in kind(Maps(), known, read, kind.published_loss).parameters()) / 1e6
         assert float(f"{learnt:.2f}" if learnt < 1 else f"{learnt:.1f}" if learnt < 10 else f"{learnt:.0f}") == written

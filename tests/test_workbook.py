@@ -168,7 +168,7 @@ def test_a_learning_experiment_that_is_killed_goes_on_from_there(tmp_path):
         (["status", "voc2007", "--data", "no/folder"], "no/folder"),
         (["execute", "notebooks/02_train.ipynb", "out.ipynb", "--set", "modle=msrn"], "unknown parameter 'modle'"),
         (["execute", "notebooks/02_trian.ipynb", "out.ipynb", "--set", "model=msrn"], "unknown notebook"),
-        (["train", "demo", "--model", "gmp", "--set", "models.msrn.options.widht=8"], "unknown option 'widht'"),
+        (["train", "demo", "--model", "gmp", "--set", "models.msrn.options.widht=8"], "unknown key 'widht'"),
         (["train", "demo", "--model", "gmp", "--set", "seeds=[a]"], "seeds.0 of experiments/demo.yaml"),
     ],
 )

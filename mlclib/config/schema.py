@@ -79,6 +79,8 @@ class Training(Strict):
     batch norm of the backbone does. What learns nothing keeps its running statistics.
     eval_test_each_epoch: score the test images after every epoch, as the papers' code does, so that the protocol audit
     can say what their best test epoch is worth; where there is no validation part they always are.
+    checkpoint_minutes: write a checkpoint when so many have gone by since the last one; a kill costs no more than that.
+    keep_weights: false leaves weights.safetensors out of a finished run (many trials on a small disk).
     init: a finished run, as a folder or a pattern, whose backbone the run starts from.
     """
 
@@ -106,7 +108,8 @@ class Training(Strict):
     frozen_norms: bool = False
     eval_test_each_epoch: bool = False
     workers: Index = 0
-    checkpoint_epochs: Count = 1
+    checkpoint_minutes: Factor = 5.0
+    keep_weights: bool = True
     deterministic: bool = True
     tensorboard: bool = False
     init: str | None = None
@@ -114,7 +117,7 @@ class Training(Strict):
 
 
 # What changes how long a run takes or what it leaves behind, and never its result.
-NOT_IN_IDENTITY = ("workers", "checkpoint_epochs", "tensorboard")
+NOT_IN_IDENTITY = ("workers", "checkpoint_minutes", "keep_weights", "tensorboard")
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from mlclib.datasets.images import open_rgb
 from mlclib.models.base import Classifier
 from mlclib.runs import store
 from mlclib.runs.study import Study
+from mlclib.training.checkpoints import load_trained_state
 from mlclib.training.inputs import transform_of
-from mlclib.training.weights import load_trained_state
 
 FORMS = ("table", "json", "csv")
 PRESENT = 0.5  # probability from which a label counts as present: logit 0, the default threshold of the scores

@@ -28,9 +28,9 @@ from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
 from mlclib.training import features
+from mlclib.training.checkpoints import trained_state
 from mlclib.training.settings import PRECISION, check_precision, torch_settings
 from mlclib.training.trainer import Trainer
-from mlclib.training.weights import trained_state
 
 OPENED = 8  # images of each split that are opened
 FEW = 2  # images of a step on a CPU, where a whole one may take minutes

@@ -16,7 +16,7 @@ from mlclib.common.files import sha256, write_text
 from mlclib.config import Experiment, RunConfig
 from mlclib.datasets import content, integrity, labels
 from mlclib.datasets.base import Dataset
-from mlclib.models import Labels, authors
+from mlclib.models import LabelInfo, authors
 from mlclib.models.base import Classifier
 from mlclib.runs import run as runs_of
 from mlclib.runs import store, tuning
@@ -35,7 +35,7 @@ class Study:
         self.experiment, self.results = experiment, Path(results)
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
-        self._label_info: dict[tuple[str, str], Labels] = {}
+        self._label_info: dict[tuple[str, str], LabelInfo] = {}
         self._resolved: dict[str, list[Run]] = {}
 
     @cached_property
@@ -59,7 +59,7 @@ class Study:
         """Co-occurrence counts [C, C] and label counts [C] of the training split."""
         return labels.cooccurrence(self.dataset.splits["train"].targets)
 
-    def label_info(self, run: RunConfig) -> Labels:
+    def label_info(self, run: RunConfig) -> LabelInfo:
         """What the run's model gets to know of the labels: their vectors and their co-occurrence."""
         key = run.label_vectors, run.cooccurrence
         if key not in self._label_info:
@@ -70,7 +70,7 @@ class Study:
                 vectors = labels.vectors(names, run.label_vectors)
             if run.cooccurrence != "train":
                 graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
-            self._label_info[key] = Labels(len(names), vectors, graph, run.model)
+            self._label_info[key] = LabelInfo(len(names), vectors, *graph)
         return self._label_info[key]
 
     # The runs.
@@ -195,12 +195,10 @@ class Study:
 
     def build(self, configuration: RunConfig) -> Classifier:
         """The configuration's model with fresh weights; draws from torch's global generator."""
-        info, backbone = self.label_info(configuration), configuration.backbone
+        backbone = configuration.backbone
         model = models.build(
             configuration.model,
-            labels=self.dataset.labels,
-            label_vectors=info.vectors,
-            cooccurrence=(info.counts, info.totals),
+            labels=self.label_info(configuration),
             backbone=backbone.name,
             weights=backbone.weights,
             frozen=backbone.frozen,

@@ -27,9 +27,9 @@ from mlclib.runs import store
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
+from mlclib.training.checkpoints import trained_state
 from mlclib.training.settings import processes, torch_settings
 from mlclib.training.trainer import Trainer
-from mlclib.training.weights import trained_state
 
 CHECKPOINT = "checkpoint.sha256"  # in the folder of a run that only scored one
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
@@ -72,7 +72,7 @@ def _train(study: Study, run: Run, force: bool) -> None:
         model, data["train"], data["test"], configuration.training, run.seed, work, progress, val=data.get("val")
     )
     state = trainer.run()
-    epochs = {"best_epoch": state.best_epoch, "chosen_epoch": state.chosen_epoch}
+    epochs = {"best_test_epoch": state.best_test_epoch, "best_val_epoch": state.best_val_epoch}
     _finish(study, run, work, trainer, started, epochs)
     if work != folder and trainer.accelerator.is_main_process:
         store.replace(folder)
@@ -125,9 +125,10 @@ def _finish(study: Study, run: Run, folder: Path, trainer: Trainer, started: str
     about["unseen"] = trainer.model.size_warnings(run.configuration.input_size)
     about["cost"] = cost(trainer.model, run.configuration.input_size)._asdict()
     if trainer.accelerator.is_main_process:
-        weights = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
-        with written_whole(folder / "weights.safetensors") as part:
-            part.write_bytes(save(weights))  # save_file would make a file that its owner alone may read
+        if run.configuration.training.keep_weights:
+            weights = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
+            with written_whole(folder / "weights.safetensors") as part:
+                part.write_bytes(save(weights))  # save_file would make a file that its owner alone may read
         test = {key: value.numpy() for key, value in state.logits.items()}
         store.write_predictions(folder / "predictions.npz", splits["test"].names, splits["test"].targets, **test)
         if "val" in splits:  # what a threshold may be chosen on
