@@ -139,17 +139,17 @@ def written(tmp_path, text=PLAIN):
         (axes("{width: [4]}") + "tuning: {trials: 2, ranges: {'*': {training.epochs: [1, 2]}}}\n", ["both tuning and"]),
         # Data sets and their options, without any data.
         (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "option 'trian'", "did you mean 'train'"]),
-        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "option train", "whole number", "'many'"]),
-        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["option ids", "text"]),
-        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown option 'year'", "voc2007"]),
+        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "key 'trian'", "did you mean 'train'"]),
+        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "train", "whole number", "'many'"]),
+        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["ids", "text"]),
+        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown key 'year'", "voc2007"]),
         (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
         (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
         (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["option train", "scenes", "greater than or equal to 1"]),
-        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["option seed", "greater than or equal to 0"]),
-        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["option test_share", "less than 1"]),
-        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["option separator", "hold some letters"]),
+        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["train", "scenes", "greater than or equal to 1"]),
+        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["seed", "greater than or equal to 0"]),
+        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["test_share", "less than 1"]),
+        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
         (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
@@ -305,7 +305,7 @@ def test_whole_numbers_stand_for_others_and_a_merged_mapping_may_change_its_keys
 
 
 def test_a_dataset_that_is_loaded_takes_the_same_options_as_one_that_is_checked(tmp_path):
-    for options, words in (({"trian": 3}, "unknown option 'trian'.*'train'"), ({"train": "3"}, "train.*whole number")):
+    for options, words in (({"trian": 3}, "unknown key 'trian'.*'train'"), ({"train": "3"}, "train.*whole number")):
         with pytest.raises(UserError, match=words):
             datasets.check_options("scenes", options)
         with pytest.raises(UserError, match=words):
@@ -335,6 +335,6 @@ def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(path):
             with pytest.raises(UserError, match=rf"ablation axis '{axis[0]}x"):
                 config.load(path.stem, {f"ablation.{model}": {f"{axis[0]}x{axis[1:]}": values}})
     with pytest.raises(
-        UserError, match=f"unknown option 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
+        UserError, match=f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
     ):
         config.load(path.stem, {"dataset.tset": "x"})
