@@ -265,14 +265,14 @@ def _class_scorer(logits: np.ndarray, targets: np.ndarray, ap: str) -> Scorer:
     if not positives.size:
         return lambda counts: np.full(counts.shape[1], np.nan)
     steps, first = np.unique(-logits[positives], return_index=True)
-    ends = np.searchsorted(-logits[order], steps, side="right")
-    begins = np.concatenate([[0], ends[:-1]])
-    order = order[: ends[-1]]
+    last_positive = np.append(first[1:], positives.size) - 1
+    last_image = np.searchsorted(-logits[order], steps, side="right") - 1
+    order = order[: last_image[-1] + 1]
 
     def scores(counts: np.ndarray) -> np.ndarray:
-        hits = np.add.reduceat(counts[positives], first, axis=0)
-        tp = hits.cumsum(axis=0)
-        return precision_mean(hits, tp, np.add.reduceat(counts[order], begins, axis=0).cumsum(axis=0) - tp, ap)
+        tp = counts[positives].cumsum(axis=0, dtype=np.int32)[last_positive]
+        predicted = counts[order].cumsum(axis=0, dtype=np.int32)[last_image]
+        return precision_mean(np.diff(tp, axis=0, prepend=np.int32(0)), tp, predicted - tp, ap)
 
     return scores
 
