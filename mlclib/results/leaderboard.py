@@ -18,7 +18,7 @@ from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
 MARGIN = 1.0  # points of mAP: two models are equivalent whose difference is shown to be smaller
-GAP, SHARE, IMPROVEMENT = "smallest gap", "seeds' share, %", "improvement"
+GAP, SHARE = "smallest gap", "seeds' share, %"
 IMAGES, SEEDS = "images needed", "seeds needed"
 
 
@@ -120,8 +120,6 @@ def pairs(found: PairwiseComparison) -> Table:
         "lessen and more images do not. Images and seeds needed: how many would show the present difference with that "
         f"power, the other as it is (here {len(reference.names):,} images); ∞ where no number would, an em dash where "
         "one seed does not tell.",
-        "Improvement: how often a seed of the first scores above a seed of the second on these images (Mann-Whitney), "
-        "with its 95 % interval (Newcombe).",
         captions.made(models, found.selection),
     ]
     frame = pd.DataFrame([_row(pair, found) for pair in found.pairs])
@@ -134,9 +132,8 @@ def pairs(found: PairwiseComparison) -> Table:
             **dict.fromkeys((DELTA, "Δ low", "Δ high"), "+.1f"),
             **dict.fromkeys(("p", "p equivalence"), "p"),
             **dict.fromkeys((SHARE, IMAGES, SEEDS), ",.0f"),
-            **dict.fromkeys((IMPROVEMENT, "improvement low", "improvement high"), ".2f"),
         },
-        intervals={"Δ 95 %": ("Δ low", "Δ high"), "improvement 95 %": ("improvement low", "improvement high")},
+        intervals={"Δ 95 %": ("Δ low", "Δ high")},
         runs={title(a, b): [*models[a], *models[b]] for a, b in names},
         caption=" ".join(sentences),
     )
@@ -163,7 +160,4 @@ def _row(pair: Pair, found: PairwiseComparison) -> dict[str, str | float]:
         SHARE: 100 * parts.seeds / parts.error**2 if parts.error else np.nan,
         IMAGES: parts.images_needed(gap, len(reference.names)),
         SEEDS: parts.seeds_needed(gap),
-        IMPROVEMENT: pair.improvement.probability,
-        "improvement low": pair.improvement.low,
-        "improvement high": pair.improvement.high,
     }
