@@ -411,8 +411,8 @@ def _shown(study: Study, model: str) -> int:
     setting, test = study.experiment, study.dataset.splits["test"]
     if model not in (setting.models if setting.attention.models is None else setting.attention.models):
         return 0
-    scored = (test.targets[: setting.attention.scored] == 1).sum() if test.boxes is not None else 0
-    return len(setting.seeds) * int(scored) + min(setting.attention.tried, len(test)) * PASSES_TRIED
+    scored = (test.targets[: setting.attention.n_localisation] == 1).sum() if test.boxes is not None else 0
+    return len(setting.seeds) * int(scored) + min(setting.attention.n_faithfulness, len(test)) * PASSES_TRIED
 
 
 def _with_loading(seconds: float, step: Step, workers: int, cores: int | None = None) -> float:

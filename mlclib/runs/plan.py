@@ -257,8 +257,8 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     axes["05_tables"] = [(model, axis) for model in setting.ablation for axis in setting.axes(model)]
     shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes.get(stage.notebook, ())}
     if stage.notebook == "04_attention":
-        shown["attention"] = {"images": setting.attention.images, "scored": setting.attention.scored}
-        shown["attention"]["tried"] = setting.attention.tried
+        counts = {"localisation": setting.attention.n_localisation, "faithfulness": setting.attention.n_faithfulness}
+        shown["attention"] = {"images": setting.attention.images, **counts}
     if stage.notebook == "07_tuning":
         shown["tuning"] = setting.tuning.ranges
     found |= dict(_flat(shown))
