@@ -23,7 +23,7 @@ models:
 ablation:
   msrn:
     layers: [[4], [2, 3, 4]]
-attention: {images: [0, 1], scored: 6, tried: 2}
+attention: {images: [0, 1], n_localisation: 6, n_faithfulness: 2}
 """
 
 # The files that take longest start first, so that no worker is left alone with one at the end.

@@ -69,7 +69,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         "seeds": [0],
         "training": small,
         "models": models,
-        "attention": {"images": [0], "scored": 3, "tried": 1},
+        "attention": {"images": [0], "n_localisation": 3, "n_faithfulness": 1},
     }
     if shipped.tuning:
         raw["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}

@@ -28,7 +28,7 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verify")
     raw = yaml.safe_load(TINY.replace("ROOT", str(folder / "scenes")))
     raw["models"].pop("dsdl")
-    raw |= {"seeds": [0, 1], "attention": {"models": ["msrn"], "images": [0], "scored": 3, "tried": 1}}
+    raw |= {"seeds": [0, 1], "attention": {"models": ["msrn"], "images": [0], "n_localisation": 3, "n_faithfulness": 1}}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         return rehearsal.rehearse(folder / "tiny.yaml", folder / "results", patch)

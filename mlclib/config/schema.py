@@ -125,14 +125,14 @@ class Attention(Strict):
     """What 04_attention shows.
 
     models: whose attention (null: that of all the experiment's models). images: the test images in its pictures, by
-    row. scored: how many test images have their maps scored against boxes. tried: how many have what their maps point
-    at hidden (deletion) and shown (insertion).
+    row. n_localisation: how many test images have their maps scored against boxes. n_faithfulness: how many have what
+    their maps point at hidden (deletion) and shown (insertion).
     """
 
     models: Annotated[tuple[str, ...], AfterValidator(_distinct)] | None = None
     images: Annotated[tuple[Index, ...], Field(min_length=1)] = (0, 1, 2, 3)
-    scored: Count = 200
-    tried: Count = 16
+    n_localisation: Count = 200
+    n_faithfulness: Count = 16
 
 
 @dataclass(frozen=True)
