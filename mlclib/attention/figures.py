@@ -17,7 +17,7 @@ from mlclib.attention.saliency import Example, Key, Subject
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
 from mlclib.metrics import resampling as significance
-from mlclib.results.style import COLOURS, draw_boxes, said
+from mlclib.results.style import COLOURS, draw_boxes, text_figure
 from mlclib.results.table import written
 
 SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}
@@ -167,7 +167,7 @@ def localisation(scores: pd.DataFrame) -> Figure:
     Bars are 95 % intervals over images and seeds; grey lines are the centre and the random map.
     """
     if scores.empty:
-        return said("No boxes are known here, so the maps are shown and not scored")
+        return text_figure("No boxes are known here, so the maps are shown and not scored")
     methods = [method for method in dict.fromkeys(scores["method"]) if method not in saliency.BASELINES]
     names = {"2": COLOURS[0], "3": COLOURS[1], "4": COLOURS[2], "all": "black"}
     figure, places = plt.subplots(

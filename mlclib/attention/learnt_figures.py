@@ -17,7 +17,7 @@ from sklearn.manifold import TSNE
 
 from mlclib.attention import learnt
 from mlclib.attention.saliency import Subject
-from mlclib.results.style import COLOURS, placed
+from mlclib.results.style import COLOURS, graph_layout
 
 
 def knowledge(subject: Subject, cooccurrence: tuple[np.ndarray, np.ndarray]) -> dict[str, Figure]:
@@ -61,7 +61,7 @@ def grouped_graph(adjacency: np.ndarray, assignment: np.ndarray, labels: Sequenc
     group = assignment.argmax(1)
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(labels)))
-    spot = placed(graph)
+    spot = graph_layout(graph)
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
     for number in np.unique(group):
