@@ -13,7 +13,7 @@ COLOURS = sns.color_palette("colorblind")
 sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
 
 
-def placed(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
+def graph_layout(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
     """Places for the nodes, by springs (seeded); weak springs between all of them keep those without edges near."""
     springs = nx.complete_graph(graph.nodes)
     nx.set_edge_attributes(springs, 0.05, "weight")
@@ -21,7 +21,7 @@ def placed(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
     return nx.spring_layout(springs, seed=0, k=3 / np.sqrt(len(graph)), iterations=500)
 
 
-def said(text: str) -> Figure:
+def text_figure(text: str) -> Figure:
     """A figure that holds one sentence, where there is nothing to draw."""
     figure, axes = plt.subplots(figsize=(9, 1))
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)

@@ -5,8 +5,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlclib.results import ablation, comparison, cost, entries, leaderboard, literature, protocols, tuning
-from mlclib.results import decomposition as gap
+from mlclib.results import (
+    ablation,
+    comparison,
+    cost,
+    decomposition,
+    entries,
+    leaderboard,
+    literature,
+    protocols,
+    tuning,
+)
 from mlclib.results import scores as performance
 from mlclib.results import table as rendering
 from mlclib.results.table import Table
@@ -21,21 +30,21 @@ def recomputed(study: Study, cores: int) -> list[Table]:
     then find them. Raises UserError where no run is finished.
     """
     if study.experiment.tuning:
-        return [tuning.efforts(study.experiment, study.finished_trials())]
+        return [tuning.trials_table(study.experiment, study.finished_trials())]
     models = entries.models(study)
     _draw([run for runs in (*models.values(), *_variants(study)) for run in runs], cores)
     entered = entries.entered(study.folder / "external", models[next(iter(models))][0].labels)
     audit = protocols.audit(models)
     return [
-        performance.scores(models),
-        *leaderboard.every(leaderboard.contest(models)),
-        performance.per_class(models),
-        performance.further(models),
-        cost.cost(models),
-        *itertools.chain(*ablation.every(study).values()),
-        *gap.parts(study, models),
+        performance.scores_table(models),
+        *leaderboard.tables(leaderboard.compare_all(models)),
+        performance.per_class_table(models),
+        performance.further_table(models),
+        cost.cost_table(models),
+        *itertools.chain(*ablation.all_tables(study).values()),
+        *decomposition.decomposition_tables(study, models),
         *literature.published_tables(models, entered),
-        protocols.table(audit, models),
+        protocols.changes_table(audit, models),
     ]
 
 
