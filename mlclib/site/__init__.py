@@ -95,7 +95,8 @@ def _build(results: Path, out: Folder) -> Path:
         write(f"{page.name}.html", "experiment.html", page=page)
         for name, notebook in page.notebooks.items():
             body, figures = pages.executed(notebook, name)
-            write(f"{page.name}/{name}.html", "notebook.html", page=page, name=name, body=body)
+            links = {f"../{page.name}.html": page.title}
+            write(f"{page.name}/{name}.html", "text.html", title=f"{name}, {page.name}", links=links, body=body)
             for path, content in figures.items():
                 out.put(f"{page.name}/{path}", content)
     contest = max(
@@ -104,9 +105,10 @@ def _build(results: Path, out: Folder) -> Path:
     write("index.html", "index.html", contest=contest)
     write("papers.html", "papers.html", entries=ledger.entries(results))
     write("models.html", "models.html", models=models.MODELS, doc=inspect.getdoc, module=inspect.getmodule)
-    texts = {path.stem.lower(): path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+    texts = {f"{path.stem.lower()}.html": path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
+    links = {name: name.removesuffix(".html") for name in texts}
     for name, path in texts.items():
         text = re.sub(r"!?\[([^\]]+)\]\((?!http)[^)]+\)", r"\1", path.read_text(encoding="utf-8"))
-        write(f"docs/{name}.html", "text.html", text=text, names=list(texts))
+        write(f"docs/{name}", "text.html", title=links[name], links=links, body=pages.markdown(text))
     out.clear()
     return out.path / "index.html"

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from mlclib.results import captions, entries
 from mlclib.results.captions import Models
 from mlclib.runs import store
 from mlclib.runs.store import FinishedRun
-from mlclib.site.pages import Page, title
+from mlclib.site.pages import title
 
 MOST = 64 * 2**20  # bytes of logits that a browser is given at once
 DRAWS = 1000  # of test images and seeds, for the intervals that the browser computes
 
 
-def predictions(page: Page) -> Models:
+def predictions(page: SimpleNamespace) -> Models:
     """The runs that the experiment's table of scores is made of. Raises UserError that says why there are none."""
     tables, results = page.folder / "tables", page.folder.parent
     again = f"`make reproduce EXPERIMENT={page.name}` makes them"
@@ -34,8 +35,7 @@ def predictions(page: Page) -> Models:
         models = {model: [store.read(results / "runs" / name) for name in names] for model, names in own.items()}
     except UserError:
         raise UserError(f"The runs that the scores are made of are not on this disk: {again}") from None
-    reference = captions.checked(models, "last")
-    outside = entries.external(page.folder / "external", reference)
+    outside = entries.external(page.folder / "external", reference := captions.checked(models, "last"))
     models |= {name: runs for name, runs in outside.items() if name in made}
     if sum(array.nbytes for runs in models.values() for run in runs for array in run.logits.values()) > MOST:
         raise UserError("The predictions are too many for a browser: use the notebooks 05_tables and 06_protocols")
@@ -44,7 +44,7 @@ def predictions(page: Page) -> Models:
     return models
 
 
-def script(page: Page, models: Models, pictures: str) -> str:
+def script(page: SimpleNamespace, models: Models, pictures: str) -> str:
     """predictions.js. pictures: the folder in the site that holds the test images, "" where there is none."""
     reference = next(iter(models.values()))[0]
     data = {

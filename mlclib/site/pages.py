@@ -2,8 +2,8 @@
 
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -21,38 +21,13 @@ from mlclib.runs import batch, plan, store
 KINDS = ("csv", "md", "tex")
 
 
-@dataclass
-class Page:
-    """What the pages of one experiment show.
+def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
+    """What the page of the experiment whose results lie in `folder` shows. runs: all runs on this disk (`trained`).
 
     about: Markdown. finding: its first finding. scores: the rows of scores.csv. images: how many test images, 0 where
     no table says it. jobs, costs by `Job.file`, configuration: what `reproduce` left. runs: those that it trained.
     door: why its numbers cannot be opened, "" where they can.
     """
-
-    folder: Path
-    title: str
-    about: str
-    finding: str
-    notebooks: dict[str, Any]
-    tables: list[dict[str, Any]]
-    figures: list[str]
-    scores: list[dict[str, Any]]
-    images: int
-    seeds: int
-    jobs: list[plan.Job]
-    costs: dict[str, batch.Cost]
-    configuration: str
-    runs: list[dict[str, Any]]
-    door: str = ""
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-
-def read(folder: Path, runs: list[dict[str, Any]]) -> Page:
-    """What is there of the experiment whose results lie in `folder`. runs: all runs on this disk (`trained`)."""
     settings, jobs = plan.kept(folder) or ({"title": folder.name, "notes": []}, [])
     title, about = settings["title"], "\n".join(f"- {note}" for note in settings["notes"])
     if (readme := folder / "README.md").exists():
@@ -62,10 +37,11 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> Page:
     paths = sorted(folder.glob("notebooks/*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     scores, made, caption = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json", "md"))
-    count = re.search(r"([\d,]+) test images", caption.read_text(encoding="utf-8")) if caption.is_file() else None
+    count = re.search(r"([\d,]+) test\b", caption.read_text(encoding="utf-8")) if caption.is_file() else None
     names = json.loads(made.read_text(encoding="utf-8"))["made of"].values() if made.is_file() else []
-    return Page(
+    return SimpleNamespace(
         folder=folder,
+        name=folder.name,
         title=title,
         about=about,
         finding=findings[0] if findings else "",
@@ -79,6 +55,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> Page:
         costs=batch.costs(folder),
         configuration=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=110) if jobs else "",
         runs=[run for run in runs if run["experiment"] == folder.name],
+        door="",
     )
 
 

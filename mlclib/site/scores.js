@@ -3,7 +3,6 @@
 "use strict";
 
 const RATES = ["CP", "CR", "CF1", "OP", "OR", "OF1"];
-const THRESHOLDS = Array.from({ length: 20 }, (_, i) => (i - 10) / 10);
 const DEFAULT = { ap: "ranks", difficult: "ignore", threshold: 0, top: 0, selection: "last" };
 
 const sum = values => values.reduce((total, value) => total + value, 0);
@@ -85,7 +84,7 @@ function rates(counts) {
 // The threshold of -1.0, -0.9, ..., 0.9 with the highest CF1 + OF1 on this very set, the lowest of equals.
 function bestThreshold(logits, targets, labels, difficult, top) {
   let best = NaN, highest = -1;
-  for (const threshold of THRESHOLDS) {
+  for (const threshold of range(20).map(i => (i - 10) / 10)) {
     const { CF1, OF1 } = rates(count(decide(logits, labels, threshold, top), targets, labels, difficult));
     if (CF1 + OF1 > highest) [best, highest] = [threshold, CF1 + OF1];
   }
@@ -101,21 +100,11 @@ function evaluate(logits, targets, labels, protocol = {}, orders = ranked(logits
   return { AP, mAP: mean(defined(AP)), ...rates(counts), threshold, decided, counts };
 }
 
-// A generator of numbers in [0, 1) from a seed (mulberry32).
-function generator(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
 // Draws of test images, and of each model's seeds, as mlclib/metrics/resampling.py makes them, by this generator.
 // models: for each its runs [{logits, orders}]. After draw(n), drawn[model] holds the mAP of each draw, the plain first.
 class Bootstrap {
   constructor(models, targets, labels, { ap, difficult }) {
-    Object.assign(this, { models, targets, labels, ap, difficult, random: generator(1), drawn: models.map(() => []) });
+    Object.assign(this, { models, targets, labels, ap, difficult, seed: 1, drawn: models.map(() => []) });
     this.score(null, seeds => seeds);
   }
   score(often, pick) {
@@ -134,6 +123,8 @@ class Bootstrap {
       this.score(often, seeds => seeds.map(() => seeds[one(seeds.length)]));
     }
   }
+  // A number in [0, 1): the generator of Park and Miller.
+  random() { return (this.seed = this.seed * 48271 % 2147483647) / 2147483647; }
   get count() { return this.drawn[0].length - 1; }
   interval(model) { return interval(this.drawn[model]); }
   // The two-sided p of no difference between two models.
