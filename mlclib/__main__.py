@@ -117,12 +117,12 @@ def accept(arguments: argparse.Namespace) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Check an experiment's runs, tables, figures and claims; with --retrain, train some runs anew and compare."""
+    """Check an experiment's runs, tables and figures; with --retrain, train some runs anew and compare."""
     from mlclib.verify import results
 
-    report = results.verify(_study(arguments), arguments.cores, arguments.retrain, arguments.seed)
+    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed)
     print(report)
-    return 0 if report.ok else 1
+    return 1 if report.problems else 0
 
 
 def execute(arguments: argparse.Namespace) -> None:
@@ -300,7 +300,6 @@ def parser() -> argparse.ArgumentParser:
     share = "train this share of the runs anew, 0.1 for a tenth, and compare their scores"
     sub.add_argument("--retrain", type=float, metavar="SHARE", help=share)
     sub.add_argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)")
-    cores(sub)
 
     sub = studied(run, "one job of reproduce: train runs")
     sub.add_argument("--name", required=True, action="append", help="a run, as `msrn seed 0`; repeatable")

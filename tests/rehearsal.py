@@ -91,9 +91,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
 
 def rehearse(path: Path, results: Path, monkeypatch) -> Study:
     """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
-    said = io.StringIO()
-    monkeypatch.setattr(Figure, "savefig", draw)
-    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
+    said = in_process(monkeypatch)
     for _ in range(100):  # a job may only be known once those before it ended
         study = Study(config.load(path), results=results)
         todo = [job for job in plan.jobs(study, (str(path), "--results", str(results)), 1) if job.reasons]
@@ -104,6 +102,14 @@ def rehearse(path: Path, results: Path, monkeypatch) -> Study:
                 assert line.main(list(job.command)) == 0, f"{job.name}: {said.getvalue()[-2000:]}"
     study.said = said.getvalue()
     return study
+
+
+def in_process(monkeypatch) -> io.StringIO:
+    """Notebooks run in this process and draw small figures; what they print is kept in the stream."""
+    said = io.StringIO()
+    monkeypatch.setattr(Figure, "savefig", draw)
+    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
+    return said
 
 
 def draw(figure: Figure, path: Path, format: str, **_) -> None:
