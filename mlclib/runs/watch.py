@@ -47,9 +47,12 @@ class Watch(logging.Handler):
                 if reason == KILLED and record.rule_msg:  # what the cluster says of it
                     reason = " ".join(record.rule_msg.split())
                 self.report(f"{self.jobs[job]['name']}: failed: {reason}")
-        elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
-            if not record.getMessage().startswith(REPEATED):
-                print(record.getMessage(), flush=True)
+        elif (
+            record.levelno >= logging.ERROR
+            and event in (None, LogEvent.ERROR)
+            and not record.getMessage().startswith(REPEATED)
+        ):
+            print(record.getMessage(), flush=True)
 
     def report(self, what: str) -> None:
         left = len(self.jobs) - len(self.ended) - len(self.failed) - len(self.running)
