@@ -94,7 +94,10 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {training: [1]}}"), ["models.gmp.training", "mapping"]),
         (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
         (axes("{label_vector: [table]}"), ["ablation axis 'label_vector'", "did you mean 'label_vectors'"]),
-        (axes("{graph: [none, idnetity]}"), ["ablation.msrn.graph, value idnetity, of", "own.yaml", "did you mean 'identity'"]),
+        (
+            axes("{graph: [none, idnetity]}"),
+            ["ablation.msrn.graph, value idnetity, of", "own.yaml", "did you mean 'identity'"],
+        ),
         (axes("{label_vectors: [3]}"), ["label_vectors of msrn", "text (put it in quotes), not 3"]),
         (axes("{head+width: [[mlp], [8, x]]}"), ["ablation.msrn.head+width", "value head mlp; width x"]),
         (axes("{head+widht: [[mlp], [8]]}"), ["ablation axis 'widht'", "did you mean 'width'"]),
