@@ -12,6 +12,7 @@ import torch
 from made_models import build, some_maps, some_targets
 
 from mlclib import models
+from mlclib.attention import maps as attention
 from mlclib.attention.maps import Key
 from mlclib.common.errors import UserError
 from mlclib.inference.export import difference, trace
