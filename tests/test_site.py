@@ -66,7 +66,7 @@ def made(tmp_path_factory):
     runs = {
         model: [make(results, model, s, g, marks=marks) for s in (0, 1)] for model, g in (("gmp", 0.3), ("msrn", 1))
     }
-    for table in (performance.scores(runs), performance.per_class(runs)):
+    for table in (performance.scores_table(runs), performance.per_class_table(runs)):
         table.write(results / "demo" / "tables")
     (results / "demo" / "README.md").write_text("# Scenes & <things>\n\n- A note.\n\nMade by `make`\n\n## Tables\n")
     reproduced(results / "demo")
@@ -194,7 +194,7 @@ def test_pages_of_an_experiment_that_is_gone_are_removed_and_nothing_else(tmp_pa
     results, out = tmp_path / "results", tmp_path / "site"
     runs = {"gmp": [make(results, "gmp")]}
     for name in ("demo", "other"):
-        performance.scores(runs).write(results / name / "tables")
+        performance.scores_table(runs).write(results / name / "tables")
         (results / name / "README.md").write_text(f"# {name}\n\n## Tables\n")
     site.build(results, out)
     (out / "mine.html").write_text("not of any build")
