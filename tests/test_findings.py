@@ -17,7 +17,7 @@ from mlclib.attention import figures as pictures
 from mlclib.attention import tables as attention
 from mlclib.datasets.base import Dataset, Split
 from mlclib.metrics import scores as metrics
-from mlclib.results import ablation, cost, data, literature, notebook, one_model, protocols, tuning
+from mlclib.results import ablation, data, literature, notebook, one_model, protocols
 from mlclib.results import scores as performance
 from mlclib.results.table import Table
 
@@ -60,17 +60,6 @@ def test_a_finding_is_markdown_in_which_labels_mean_themselves():
 # The data set
 
 
-def test_the_parts_differ_where_the_sentence_says():
-    train = [[1, -1], [1, -1], [1, 1], [-1, 1]]
-    test = [[1, 1], [1, 1], [1, -1], [1, 1]]
-    dataset = Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)})
-    said = data.parts_sentence(dataset)
-    assert "shows 1.25 labels and a test image 1.75" in said
-    assert "differ most in a, which 75.0 % and 100.0 %" in said or "differ most in b, which 50.0 % and 75.0 %" in said
-    hidden = Dataset("made", ("a", "b"), {"train": split(train), "test": split(np.zeros((2, 2)))})
-    assert "not public" in data.parts_sentence(hidden)
-
-
 def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_has_no_ap():
     marks = -np.ones((40, 3))
     marks[:35, 0], marks[:4, 1] = 1, 1
@@ -89,13 +78,6 @@ def test_labels_come_together_by_their_correlation():
     said = data.cooccurrence_sentence(counts, shown.sum(0), 50, list("abcdef"))
     assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) come together most" in said
     assert f"{'abcdef'[k]} and {'abcdef'[m]} ({wanted[k, m]:+.2f}) least".replace("-", "−") in said
-
-
-def test_of_a_graph_it_is_told_who_teaches_most():
-    graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
-    said = data.graphs_sentence({"msrn": graph}, ["a", "b", "c"])
-    assert "2 of 3 labels learn from b" in said and "1 from none" in said
-    assert "No model" in data.graphs_sentence({}, ["a"])
 
 
 # One model
@@ -155,14 +137,6 @@ def test_the_hardest_labels_stand_first_with_what_is_missed_and_claimed(models):
     assert said.startswith(f"Hardest are {frame.index[0]} ({frame['AP'].iloc[0]:.1f}), {frame.index[1]}")
     rank = spearmanr(frame["training images"], frame["AP"]).statistic
     assert f"{rank:+.2f}".replace("-", "−") in said
-
-
-def test_the_scores_of_one_model_are_told_with_their_interval(models):
-    table = performance.scores_table({"msrn": models["msrn"]})
-    row, said = table.frame.iloc[0], one_model.scores_sentence(table)
-    assert f"between {row['mAP low']:.1f} and {row['mAP high']:.1f}" in said
-    more, less = ("recall", "precision") if row["OR"] > row["OP"] else ("precision", "recall")
-    assert f"its {more} is {abs(row['OR'] - row['OP']):.1f} points above its {less}" in said
 
 
 def test_hidden_labels_are_told_of_in_every_sentence(hidden):
@@ -262,21 +236,6 @@ def test_a_ranking_turns_where_means_over_seeds_change_their_order():
     assert "No choice turns the ranking by CF1 or OF1." in said
 
 
-def test_where_none_turns_it_says_so_and_one_model_has_no_ranking():
-    frame = audit({"default": {"a": [70], "b": [73]}, "max-precision": {"a": [72.999], "b": [73.02]}})
-    assert protocols.reversals_sentence(frame).startswith("No choice turns any ranking")
-    assert "One model alone" in protocols.reversals_sentence(frame[frame["model"] == "a"])
-    said = protocols.changes_sentence(frame)
-    assert said.startswith("1 of 1 choices move a score of some model by a point or more")
-
-
-def test_the_choices_that_have_nothing_to_be_made_from_are_named(models, hidden):
-    said = protocols.audit_sentence(protocols.audit(models))
-    assert said.startswith("12 of 15 choices are made, on 6 runs of 3 models; nothing is there to make these from: ")
-    assert "epoch: moving average of the weights" in said and "epoch: the best on the test set" not in said
-    assert "not public" in protocols.audit_sentence(protocols.audit({"gmp": hidden}))
-
-
 # Scores, cost, published figures and tuning
 
 
@@ -288,17 +247,6 @@ def test_the_model_with_the_highest_ap_of_most_labels_is_named(models, hidden):
     for at, model in enumerate(models):
         assert (f"{model} of {(highest == at).sum()}" in said) == (at in highest)
     assert "not public" in performance.per_class_sentence(performance.per_class_table({"gmp": hidden}))
-
-
-def test_models_that_a_smaller_head_surpasses_are_not_named():
-    frame = pd.DataFrame(
-        {"model": list("abcd"), "mAP": [60.0, 70.0, 65.0, 80.0], cost.PARAMETERS: [1.0, 2.0, 2.0, 3.0]}
-    )
-    said = cost.cost_sentence(Table("x", "x", frame, ""))
-    assert said.startswith("3 of 4 models") and said.endswith(
-        ": a (1.00 M, 60.0 %), b (2.00 M, 70.0 %), d (3.00 M, 80.0 %)."
-    )
-    assert cost.cost_sentence(Table("x", "x", frame.assign(mAP=np.nan), "")).startswith("No run here")
 
 
 def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare():
@@ -315,14 +263,6 @@ def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare(
         [Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")]
     )
     assert literature.published_sentence([]) == "No published mAP at hand is of this data set."
-
-
-def test_what_tuning_gains_names_its_ends():
-    frame = pd.DataFrame({"model": ["a", "b"], tuning.GAIN: [0.5, 2.5]})
-    assert tuning.gain_sentence(Table("x", "x", frame, "")) == (
-        "On the images that chose it the best trial is 1.5 points above the file's settings on average, "
-        "2.5 at most (b), 0.5 at least (a)."
-    )
 
 
 def test_maps_better_than_blind_ones_and_their_own_are_told_apart():

@@ -4,7 +4,6 @@ same numbers, and where the truth is known.
 
 import re
 from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +17,6 @@ from mlclib.metrics import resampling as significance
 from mlclib.metrics.pairwise import BETTER, EQUIVALENT, UNKNOWN, WORSE
 from mlclib.results import ablation, across, findings
 from mlclib.results import leaderboard as tables
-from mlclib.results import report as reports
 from mlclib.results import scores as performance
 
 ONES = np.ones((200, 1), dtype=np.int8)
@@ -426,20 +424,6 @@ def test_findings_name_the_variant_that_matters_most(models, contest):
     both = findings.sentences(contest, {"dsdl": alike, "msrn": table})
     assert any(one.startswith(f"Of 3 variants of dsdl and msrn, 2 differ {most}") for one in both)
     assert 3 <= len(both) <= 5
-
-
-def test_findings_stand_at_the_top_of_the_experiments_page(contest, tmp_path):
-    folder = tmp_path / "demo"
-    text = findings.write(folder / "tables", findings.sentences(contest, {}))
-    tables.leaderboard_table(contest).write(folder / "tables")
-    assert (folder / "tables" / "findings.md").read_text(encoding="utf-8") == text
-    experiment = SimpleNamespace(name="demo", title="Scenes", notes=("A note.",))
-    study = SimpleNamespace(experiment=experiment, folder=folder, results=tmp_path)
-    shown = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    page = reports.write(study, shown).read_text(encoding="utf-8")
-    assert page.startswith("# Scenes\n\n**What the runs say.**")
-    assert page.index(text.strip()) < page.index("- A note.") < page.index("### Leaderboard on scenes")
-    assert page.count("What the runs say") == 1
 
 
 def test_models_are_ranked_over_the_data_sets_of_their_leaderboards(tmp_path):

@@ -43,10 +43,10 @@ def test_what_the_notebook_itself_made_earlier_is_no_parameter(at_the_root):
 
 
 def test_every_notebook_runs_twice_in_one_kernel_and_refuses_a_misspelt_parameter_then_too(tiny_yaml, tiny_study):
-    """Run All, again and again, in a live kernel: 02, 04 and 05 on the tiny study, then a parameter that none knows."""
+    """Run All, again and again, in a live kernel: 02 and 06 on the tiny study, then a parameter that none knows."""
     given = f"experiment = {str(tiny_yaml)!r}\nresults = {str(tiny_study.results)!r}\n"
     whole = nbformat.v4.new_notebook()
-    for name in ("02_train", "04_attention", "05_tables"):
+    for name in ("02_train", "06_protocols"):
         cells = [
             c for c in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells if c.cell_type == "code"
         ]
@@ -57,7 +57,7 @@ def test_every_notebook_runs_twice_in_one_kernel_and_refuses_a_misspelt_paramete
         whole.cells[number] = {**cell, "id": str(number)}
     whole = nbformat.from_dict(whole)
     client = NotebookClient(whole, kernel_name="python3", resources={"metadata": {"path": ROOT / "notebooks"}})
-    with pytest.raises(CellExecutionError, match="unknown parameter 'expriment' in notebook 05_tables"):
+    with pytest.raises(CellExecutionError, match="unknown parameter 'expriment' in notebook 06_protocols"):
         client.execute()
     counts = [cell.execution_count for cell in whole.cells]
     assert counts == list(range(1, len(counts) + 1))  # the last one alone failed

@@ -34,6 +34,7 @@ def write(study):
 
 def test_the_readme_shows_tables_figures_notes_and_the_command(study):
     text = write(study)
+    assert text == write(study)
     assert text.startswith("# Scenes & <things>\n\n- Drawn by the project.\n\nMade by `make reproduce EXPERIMENT=demo`")
     assert "photographs" not in text
     assert text.index("### Scores on scenes") < text.index("### AP per class on scenes") < text.index("## Figures")
@@ -50,10 +51,6 @@ def test_a_long_table_is_named_and_not_linked_as_git_does_not_track_it(study):
 def test_what_no_notebook_claims_is_not_shown(study):
     text = reports.write(study, {"tables/scores.md"}).read_text(encoding="utf-8")
     assert "### Scores on scenes" in text and "### AP per class" not in text and "## Figures" not in text
-
-
-def test_the_same_results_give_the_same_page(study):
-    assert write(study) == write(study)
 
 
 def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path):

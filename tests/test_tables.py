@@ -83,15 +83,6 @@ def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
     assert "mean over 4 labels" in table.protocol
 
 
-def test_per_class_ranks_the_models_of_each_row(models):
-    table = performance.per_class_table(models)
-    for row in range(len(LABELS) + 1):
-        values = {model: round(table.frame[model][row], 1) for model in models}
-        ranked = sorted(set(values.values()), reverse=True)
-        for model, value in values.items():
-            assert shown(table, row, model).place == ("best", "second", "")[ranked.index(value)]
-
-
 def test_hidden_test_labels_give_dashes_only(tmp_path):
     hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
     assert set(rendering.markdown(performance.scores_table(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
@@ -147,13 +138,6 @@ def study_of(models, axes):
         finished=lambda model: models[model],
         finished_variants=lambda model, axis: axes[axis],
     )
-
-
-def test_only_axes_with_finished_runs_have_tables(models):
-    study = study_of(models, {"layers": {"2": models["gmp"], "3": []}, "groups": {"0.0": []}})
-    found = ablation.all_tables(study)["msrn"]
-    assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
-    assert ablation.all_tables(study_of(models, {"layers": {"3": []}})) == {}
 
 
 def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number(models):
@@ -219,10 +203,6 @@ def test_entered_scores_must_be_whole(tmp_path):
         file.write_text(text)
         with pytest.raises(UserError, match=message):
             entries.entered(tmp_path, ["bus", "car"])
-
-
-def test_a_data_set_without_published_rows_has_no_such_table(models):
-    assert literature.published_tables(models) == []
 
 
 # Predictions from outside
