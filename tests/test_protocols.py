@@ -108,6 +108,7 @@ def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
 
 def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit):
     table = protocols.changes_table(audit, models)
+    assert table.name == "protocols"
     assert list(zip(table.frame["kind"], table.frame["choice"], strict=True)) == list(protocols.ORDER)
     row = [choice.name for choice in protocols.CHOICES].index("counted as absent")
     changes = [
