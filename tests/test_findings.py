@@ -60,6 +60,12 @@ def test_a_finding_is_markdown_in_which_labels_mean_themselves():
 # The data set
 
 
+def test_the_parts_differ_where_the_sentence_says():
+    train, test = [[1, -1], [1, -1], [1, 1], [-1, 1]], [[1, 1], [1, -1], [1, -1], [1, 1]]
+    sentence = data.parts_sentence(Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)}))
+    assert "shows 1.25 labels and a test image 1.50" in sentence and "most in a, which 75.0 % and 100.0 %" in sentence
+
+
 def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_has_no_ap():
     marks = -np.ones((40, 3))
     marks[:35, 0], marks[:4, 1] = 1, 1
@@ -78,6 +84,12 @@ def test_labels_come_together_by_their_correlation():
     said = data.cooccurrence_sentence(counts, shown.sum(0), 50, list("abcdef"))
     assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) come together most" in said
     assert f"{'abcdef'[k]} and {'abcdef'[m]} ({wanted[k, m]:+.2f}) least".replace("-", "−") in said
+
+
+def test_of_a_graph_it_is_told_who_teaches_most():
+    graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
+    sentence = data.graphs_sentence({"msrn": graph}, ["a", "b", "c"])
+    assert "2 of 3 labels learn from b" in sentence and "1 from none" in sentence
 
 
 # One model
@@ -234,6 +246,13 @@ def test_a_ranking_turns_where_means_over_seeds_change_their_order():
     assert said.startswith("1 ranking of the models turns")
     assert "AP, envelope: by mAP a (75.0) comes to stand above b (74.0)" in said
     assert "No choice turns the ranking by CF1 or OF1." in said
+
+
+def test_choices_without_anything_to_make_them_from_are_named_and_others_counted(models):
+    sentence = protocols.changes_sentence(protocols.audit(models))
+    worth = protocols.changes(protocols.audit(models))["mean"].abs().groupby(["kind", "choice"]).max().dropna()
+    assert len(worth) == 12 and sentence.startswith(f"{(worth >= 1).sum()} of 12 choices move")
+    assert "epoch: moving average of the weights" in sentence.partition("nothing to make these from")[2]
 
 
 # Scores, cost, published figures and tuning
