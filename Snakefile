@@ -12,6 +12,8 @@ from mlclib.runs.watch import Watch
 with open(config["plan"], encoding="utf-8") as file:
     JOBS = {job["file"]: job for job in json.load(file)}
 FOLDER = config["folder"]
+# glibc gives freed memory back at once and asks for it again: a third of a training's time went into new pages.
+MALLOC = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=64000000000"
 
 if workflow.is_main_process:
     logger.addHandler(Watch(JOBS, FOLDER))
@@ -45,8 +47,6 @@ for kind in ("maps", "train", "notebook", "page"):
             touch(f"{FOLDER}/plan/{kind}/{{job}}.done"),
         log:
             f"{FOLDER}/logs/{{job}}.log",
-        benchmark:
-            f"{FOLDER}/times/{kind}/{{job}}.tsv"
         group:
             lambda w: JOBS[w.job]["group"]
         threads: lambda w: JOBS[w.job]["threads"]
@@ -56,5 +56,6 @@ for kind in ("maps", "train", "notebook", "page"):
             gpu=lambda w: JOBS[w.job]["gpu"],
         params:
             command=lambda w: shlex.join([sys.executable, "-m", "mlclib", *JOBS[w.job]["command"]]),
+            times=lambda w: f"{FOLDER}/times/{w.job}.json",
         shell:
-            "exec env OMP_NUM_THREADS={threads} {params.command} >> {log:q} 2>&1"
+            "exec env OMP_NUM_THREADS={threads} {MALLOC} MLCLIB_TIMES={params.times:q} {params.command} >> {log:q} 2>&1"

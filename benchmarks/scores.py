@@ -27,12 +27,12 @@ def seconds(function: Callable[[], object], runs: int = 3) -> float:
 
 def loop(scores: np.ndarray, targets: np.ndarray) -> float:
     """The AP of one label, image by image in the order of their scores, as the published meters compute it."""
-    found, total = 0, 0.0
+    hits, total = 0, 0.0
     for rank, image in enumerate(np.argsort(-scores, kind="stable"), start=1):
         if targets[image] == 1:
-            found += 1
-            total += found / rank
-    return total / found
+            hits += 1
+            total += hits / rank
+    return total / hits
 
 
 def main() -> None:

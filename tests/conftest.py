@@ -23,7 +23,7 @@ models:
 ablation:
   msrn:
     layers: [[4], [2, 3, 4]]
-attention: {images: [0, 1], scored: 6, tried: 2}
+attention: {images: [0, 1], n_localisation: 6, n_faithfulness: 2}
 """
 
 # The files that take longest start first, so that no worker is left alone with one at the end.
@@ -73,5 +73,5 @@ def tiny_study(tiny_yaml):
 
     study = Study(config.load(tiny_yaml), results=tiny_yaml.parent / "results")
     for model in study.experiment.models:
-        study.train(study.experiment.run(model))
+        study.train(model)
     return study

@@ -24,7 +24,7 @@ from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))
-SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_epochs": 1}
+SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_minutes": 5.0}
 SIZES = {
     "msrn": {"width": 8},
     "dsdl": {"hidden": 16},
@@ -69,7 +69,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
         "seeds": [0],
         "training": small,
         "models": models,
-        "attention": {"images": [0], "scored": 3, "tried": 1},
+        "attention": {"images": [0], "n_localisation": 3, "n_faithfulness": 1},
     }
     if shipped.tuning:
         raw["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
@@ -91,9 +91,7 @@ def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
 
 def rehearse(path: Path, results: Path, monkeypatch) -> Study:
     """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
-    said = io.StringIO()
-    monkeypatch.setattr(Figure, "savefig", draw)
-    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
+    said = in_process(monkeypatch)
     for _ in range(100):  # a job may only be known once those before it ended
         study = Study(config.load(path), results=results)
         todo = [job for job in plan.jobs(study, (str(path), "--results", str(results)), 1) if job.reasons]
@@ -104,6 +102,14 @@ def rehearse(path: Path, results: Path, monkeypatch) -> Study:
                 assert line.main(list(job.command)) == 0, f"{job.name}: {said.getvalue()[-2000:]}"
     study.said = said.getvalue()
     return study
+
+
+def in_process(monkeypatch) -> io.StringIO:
+    """Notebooks run in this process and draw small figures; what they print is kept in the stream."""
+    said = io.StringIO()
+    monkeypatch.setattr(Figure, "savefig", draw)
+    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
+    return said
 
 
 def draw(figure: Figure, path: Path, format: str, **_) -> None:

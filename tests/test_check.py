@@ -36,7 +36,7 @@ models:
 ablation:
   msrn:
     layers: [[4], [2, 3, 4]]
-attention: {scored: 4, tried: 2}
+attention: {n_localisation: 4, n_faithfulness: 2}
 """
 TRAIN, TEST = 26, 11
 

@@ -122,13 +122,13 @@ def test_missing_and_contradicting_annotations_are_one_sentence(tmp_path):
             datasets.load("coco2014", tmp_path)
 
 
-def test_full_size_annotations_load_in_little_memory(tmp_path):
-    """82,783 and 40,504 images with 7.3 objects each, as many as COCO has, of 8 corners each."""
+def test_large_annotations_load_in_little_memory(tmp_path):
+    """A quarter of the 82,783 and 40,504 images of COCO, with 7.3 objects each of 8 corners each."""
     g = np.random.default_rng(0)
     outline = ",".join(f"{v:.2f}" for v in g.uniform(0, 640, 16))
     categories = np.array(list(CATEGORIES))
     counts = {}
-    for part, size in (("train", 82_783), ("val", 40_504)):
+    for part, size in (("train", 20_695), ("val", 10_126)):
         write(tmp_path, part, [], [annotation(0, 1)])  # the frame, which the rows below fill
         path = tmp_path / "annotations" / f"instances_{part}2014.json"
         ids = np.sort(g.choice(600_000, size, replace=False))
@@ -157,4 +157,4 @@ def test_full_size_annotations_load_in_little_memory(tmp_path):
     out = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True).stdout
     train, val, peak_mib = map(int, out.split())
     assert (train, val) == (counts["train"], counts["val"])
-    assert peak_mib < 1500
+    assert peak_mib < 600

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mlclib import models
-from mlclib.attention import saliency
-from mlclib.attention.saliency import Key
+from mlclib.attention import maps as attention
+from mlclib.attention.maps import Key
 from mlclib.common.errors import UserError
 from mlclib.inference.export import difference, trace
 from mlclib.models.backbones import STRIDES
@@ -74,11 +74,11 @@ def test_a_model_on_one_map_takes_any_layer(name, layer):
         assert torch.equal(model.classify(maps).logits, model(images).logits)
         exported = model.exported()(images)
     torch.testing.assert_close(exported, model(images).logits, rtol=1e-4, atol=1e-4)
-    found = saliency.explain(model, maps, [0, 3], 64)
+    found = attention.explain(model, maps, [0, 3], 64)
     assert {key.layer for key in found} <= {str(layer), "all"} and Key("grad-cam", str(layer)) in found
     if name in OWN_MAPS:
         assert Key(OWN_MAPS[name], str(layer)) in found
-    with pytest.raises(UserError, match="layer is 5; give one of 2, 3, 4"):
+    with pytest.raises(UserError, match="unknown layer '5' in model .*; known: 2, 3, 4"):
         build(name, layer=5)
 
 
@@ -118,10 +118,10 @@ def test_an_onnx_file_gives_the_same_logits_for_any_batch(name, tmp_path):
 def test_attention_of_its_own_stands_beside_grad_cam(name):
     model = build(name).eval()
     maps = {k: torch.randn(2, c, 128 // STRIDES[k], 128 // STRIDES[k]).relu() for k, c in CHANNELS.items()}
-    found = saliency.explain(model, maps, [2, 5], 128)
+    found = attention.explain(model, maps, [2, 5], 128)
     assert {Key(OWN_MAPS[name], "4"), Key("grad-cam", "4")} <= found.keys()
     for map in found.values():
-        assert map.shape == (2, saliency.GRID, saliency.GRID) and not map.requires_grad
+        assert map.shape == (2, attention.GRID, attention.GRID) and not map.requires_grad
         np.testing.assert_allclose(map.sum((1, 2)), 1, rtol=1e-4)
 
 
@@ -155,7 +155,7 @@ def test_the_readme_s_row_of_a_model_is_true(name):
     assert set(re.findall("`(.+?)`", options)) <= models.options_of(name).keys()
     kind, stated = models.find(name), [float(number) for number in re.findall(r"([\d.]+) M", parameters)]
     for labels, ratio, written in zip((20, 80), (0.2, 0.05), 2 * stated if len(stated) == 1 else stated, strict=False):
-        known = models.Labels(labels, torch.ones(labels, 300), (torch.zeros(labels, labels), torch.ones(labels)))
+        known = models.LabelInfo(labels, torch.ones(labels, 300), torch.zeros(labels, labels), torch.ones(labels))
         read = kind.Options(group_ratio=ratio) if name == "msrn" else kind.Options()
         learnt = sum(p.numel() for p in kind(Maps(), known, read, kind.published_loss).parameters()) / 1e6
         assert float(f"{learnt:.2f}" if learnt < 1 else f"{learnt:.1f}" if learnt < 10 else f"{learnt:.0f}") == written

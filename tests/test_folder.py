@@ -145,7 +145,7 @@ def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validat
         load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.001)
     with pytest.raises(UserError, match="has a validation part of its own"):
         datasets.load("scenes", tmp_path / "scenes", train=3, val=1, test=1, val_share=0.5)
-    with pytest.raises(UserError, match="option val_share of data set 'folder'"):
+    with pytest.raises(UserError, match="val_share of data set 'folder' must be less than 1"):
         datasets.load("folder", tmp_path, val_share=1)
 
 
@@ -175,7 +175,7 @@ def test_missing_tables_folders_and_options(tmp_path):
         datasets.load("folder", tmp_path / "none")
     with pytest.raises(UserError, match="no images in"):
         datasets.load("folder", tmp_path)
-    with pytest.raises(UserError, match=r"unknown option 'tabel'.*did you mean 'table'"):
+    with pytest.raises(UserError, match=r"unknown key 'tabel'.*did you mean 'table'"):
         datasets.load("folder", tmp_path, tabel="mine.csv")
     with pytest.raises(UserError, match="stand in its own files"):
         datasets.labels_of("folder")

@@ -1,5 +1,6 @@
 """mlclib.metrics.scores against scikit-learn, the authors' meters, plain loops and cases worked by hand."""
 
+import doctest
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from parity import recipe
 from sklearn import metrics as sk
 
 from mlclib.common.errors import UserError
+from mlclib.metrics import calibration, pairwise, resampling, scores
 from mlclib.metrics.scores import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
 
 GOLDEN = Path(__file__).parent / "parity" / "metrics_500x20.npz"
@@ -442,3 +444,9 @@ def test_choices_that_do_not_exist_are_refused(options, message):
 def test_a_sweep_needs_a_present_label():
     with pytest.raises(UserError, match="no threshold is best"):
         best_threshold(np.zeros((2, 2)), np.full((2, 2), -1))
+
+
+@pytest.mark.parametrize("module", [scores, resampling, pairwise, calibration])
+def test_the_examples_of_the_docstrings_give_what_they_show(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed

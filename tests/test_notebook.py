@@ -10,7 +10,7 @@ from nbclient.exceptions import CellExecutionError
 
 from mlclib.common.errors import UserError
 from mlclib.results import notebook
-from mlclib.runs import execution
+from mlclib.runs import notebooks
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def at_the_root(monkeypatch):
 
 def declares(name: str) -> str:
     return "\n".join(
-        f"{key} = {value!r}" for key, value in execution.declared(ROOT / f"notebooks/{name}.ipynb").items()
+        f"{key} = {value!r}" for key, value in notebooks.parameters_of(ROOT / f"notebooks/{name}.ipynb").items()
     )
 
 
@@ -81,4 +81,4 @@ def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     with pytest.raises(UserError, match="notebook dies broke off, its kernel was killed.*copy.ipynb"):
-        execution.execute(path, tmp_path / "copy.ipynb", {})
+        notebooks.execute(path, tmp_path / "copy.ipynb", {})

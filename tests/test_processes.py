@@ -18,6 +18,7 @@ from mlclib.runs import store
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.inputs import Maps
+from mlclib.training.settings import torch_settings
 from mlclib.training.trainer import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -38,10 +39,11 @@ dataset: {name: voc2007, root: ROOT}
 exclude: ["100011"]
 input_size: 64
 backbone: {name: test_resnet, weights: null, frozen: false}
-training: {epochs: 2, batch_size: 7, learning_rate: 1e-2, optimizer: sgd, threads: 1, augmentation: msrn}
+training:
+  {epochs: 2, batch_size: 7, learning_rate: 1e-2, optimizer: sgd, threads: 1, augmentation: msrn, frozen_norms: true}
 models:
   gmp: {options: {difficult: ignore}, training: {batch_size: 10, accumulate: 2}}
-  linear: {options: {difficult: ignore}}
+  linear: {options: {difficult: ignore, norm: layer}}
   msrn: {options: {head: elementwise, width: 16, difficult: ignore}}
 """
 ONE = [sys.executable, "-m"]
@@ -94,7 +96,7 @@ def shared(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", ["gmp", "linear", "msrn"])
-def test_two_processes_train_a_backbone_with_batch_norm_as_one_does(shared, tmp_path, model):
+def test_two_processes_train_a_backbone_of_frozen_norms_as_one_does(shared, tmp_path, model):
     """24 images in sevens leave a batch of 3, two and one a process (in tens one of 4, a part of which is one image);
     11 test images do not divide; difficult labels are left out, of which the parts hold unlike many.
     """
@@ -108,11 +110,13 @@ def test_two_processes_train_a_backbone_with_batch_norm_as_one_does(shared, tmp_
     np.testing.assert_allclose(two.logits["last"], one.logits["last"], rtol=1e-3, atol=1e-3)
 
 
-def test_there_may_be_more_processes_than_test_images(learning, tmp_path):
+@pytest.mark.slow
+def test_there_may_be_more_processes_than_test_images_and_batch_norm_on_cpus_is_warned_of(learning, tmp_path):
     less = ["--set", "dataset.test=1", "--set", f"dataset.root={tmp_path / 'scenes'}"]
     done = train(TWO, learning, tmp_path / "results", *less)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(made(tmp_path / "results").names) == 1
+    assert done.stdout.count("has batch norm, which each of 2 processes on a CPU takes over its own part") == 1
 
 
 UNREADABLE = """
@@ -127,7 +131,7 @@ FULL = """
 real, calls = torch.save, []
 def full(plain, path):
     calls.append(path)
-    if len(calls) == 2:
+    if len(calls) == 1:
         raise OSError(28, "No space left on device")
     real(plain, path)
 torch.save = full
@@ -140,6 +144,7 @@ from mlclib.datasets.images import open_rgb
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
@@ -151,6 +156,7 @@ from mlclib.datasets.images import open_rgb
 def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path, broken, said):
     (tmp_path / "broken.py").write_text(f"{START}{broken}sys.exit(line.main(sys.argv[1:]))\n")
     command = [*TWO[:-1], str(tmp_path / "broken.py"), "train", str(learning), "--model", "gmp"]
+    command += ["--set", "training.checkpoint_minutes=0.0"]
     started = time.monotonic()
     done = subprocess.run(
         [*command, "--results", str(tmp_path / "results")], cwd=ROOT, capture_output=True, text=True, timeout=120,
@@ -160,6 +166,7 @@ def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_
     assert "error: " in done.stderr and said in done.stderr
 
 
+@pytest.mark.slow
 def test_two_at_once_cache_layer_maps_once(tiny_yaml, tmp_path):
     command = [*ONE, "mlclib", "maps", str(tiny_yaml), "--part", "train", "--results", str(tmp_path)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -194,9 +201,10 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
         torch.testing.assert_close(other, weights[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
     command = [*ONE, "mlclib", "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
-    command += ["--set", "training.epochs=40"]
+    command += ["--set", "training.epochs=40", "--set", "training.checkpoint_minutes=0.0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, cwd=ROOT, **pipes)
     while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
@@ -254,10 +262,10 @@ def test_float16_on_a_cpu_is_refused(learning, tmp_path):
             study.train(study.experiment.run("gmp"))
 
 
-def test_what_a_training_sets_in_its_process_is_restored(learning, tmp_path):
+def test_what_a_training_sets_in_its_process_is_restored():
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    study = Study(config.load(learning, {"training.threads": before[0] + 1}), results=tmp_path)
-    study.train(study.experiment.run("gmp"))
+    with torch_settings(config.Training(threads=before[0] + 1, deterministic=not before[1])):
+        assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (before[0] + 1, not before[1])
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 

@@ -228,7 +228,7 @@ def test_ssgrl_names_the_edge_that_it_does_not_see(size, sees):
 
 def test_ssgrl_learns_from_the_conditional_probabilities_it_shows():
     counts, totals = np.array([[0, 3, 1], [3, 0, 0], [1, 0, 0]]), np.array([4, 6, 0])
-    labels = models.Labels(3, cooccurrence=(counts, totals))
+    labels = models.LabelInfo(3, counts=counts, totals=totals)
     kind = models.find("ssgrl")
     graph = kind.label_graph(labels, kind.Options())
     torch.testing.assert_close(graph, torch.tensor([[0, 0.75, 0.25], [0.5, 0, 0], [1, 0, 0]]))

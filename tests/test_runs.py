@@ -21,7 +21,7 @@ from mlclib.metrics import scores as metrics
 from mlclib.runs import store
 from mlclib.runs import study as study_module
 from mlclib.runs.study import Study
-from mlclib.training.weights import load_trained_state
+from mlclib.training.checkpoints import load_trained_state
 
 
 def copied(run, tmp_path):

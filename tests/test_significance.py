@@ -23,8 +23,7 @@ def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.
 def counts(monkeypatch) -> list[np.ndarray]:
     """The resamples drawn during the test, as how often each image stands in them."""
     seen, counts = [], significance._counts
-    significance._drawn_aps.cache_clear()
-    significance._drawn_rates.cache_clear()
+    significance._drawn.cache_clear()
 
     def watched(*args):
         for piece in counts(*args):
@@ -49,7 +48,7 @@ def rescored(logits, targets, counts, score, **protocol) -> np.ndarray:
 def test_every_resample_scores_as_evaluate_scores_its_images(score, protocol, counts):
     # 12 images: classes without positives, images drawn often, ties between images
     logits, targets = drawn(12, 3, seed=1, tied=True)
-    values = significance._resampled([logits], targets, score, 60, 5, protocol)[0]
+    (values,) = significance.of_seeds(logits, targets, score, draws=60, seed=5, **protocol)
     expected = rescored(logits, targets, counts, score, **protocol)
     assert len(values) == 61
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
@@ -153,7 +152,7 @@ def test_equally_good_models_differ_beyond_noise_about_1_time_in_20():
 def test_several_seeds_score_their_mean():
     first, targets = drawn(80, 3, seed=15)
     runs = np.stack([first, first + np.random.default_rng(0).normal(0, 1, first.shape)])
-    plain = significance._resampled([runs], targets, "mAP", 3, 0, {})[0][0]
+    plain = significance.over_seeds(significance.of_seeds(runs, targets, draws=3), 0)[0]
     assert plain == pytest.approx(np.mean([evaluate(run, targets)["mAP"] for run in runs]), abs=1e-12)
     assert bootstrap(first[None], targets, draws=50) == bootstrap(first, targets, draws=50)
 

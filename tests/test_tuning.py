@@ -250,8 +250,8 @@ def test_a_tuning_runs_to_its_page_and_notices_settings_changed_by_hand(study, y
     shutil.copytree(study.results, tmp_path / "results")
     done = rehearsal.rehearse(path, tmp_path / "results", monkeypatch)
     rehearsal.check_pages(done)
-    report = results.verify(done, 1)
-    assert report.ok, str(report)
+    report = results.verify(done, str(path))
+    assert not report.problems, str(report)
     assert "tables: 1 of 1 come out of the predictions to the same bytes (tuning)" in report.facts
     overlay = path.with_name("_tuned_tuned.yaml")
     overlay.write_text(overlay.read_text().replace("learning_rate", "momentum"))

@@ -88,7 +88,7 @@ def test_ids_that_are_nowhere_are_refused(tmp_path):
     with pytest.raises(UserError, match="'000009', which is not in VOC 2007 trainval or test"):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
     (tmp_path / "ids.csv").write_text("000001,trainval,x\n")
-    with pytest.raises(UserError, match="expected an image id a line"):
+    with pytest.raises(UserError, match="expected an image id per line"):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
 
 

@@ -138,7 +138,7 @@ def test_a_learning_experiment_that_is_killed_goes_on_from_there(tmp_path):
         "backbone": {"name": "test_resnet", "weights": None},
         "training": {"epochs": 1, "batch_size": 8, "threads": 1, "augmentation": "msrn"},
         "models": {"gmp": {}},
-        "attention": {"images": [0], "scored": 3, "tried": 1},
+        "attention": {"images": [0], "n_localisation": 3, "n_faithfulness": 1},
     }
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     command = [sys.executable, "-m", "mlclib", "reproduce", str(path), "--results", str(folder / "my results")]
@@ -168,7 +168,7 @@ def test_a_learning_experiment_that_is_killed_goes_on_from_there(tmp_path):
         (["status", "voc2007", "--data", "no/folder"], "no/folder"),
         (["execute", "notebooks/02_train.ipynb", "out.ipynb", "--set", "modle=msrn"], "unknown parameter 'modle'"),
         (["execute", "notebooks/02_trian.ipynb", "out.ipynb", "--set", "model=msrn"], "unknown notebook"),
-        (["train", "demo", "--model", "gmp", "--set", "models.msrn.options.widht=8"], "unknown option 'widht'"),
+        (["train", "demo", "--model", "gmp", "--set", "models.msrn.options.widht=8"], "unknown key 'widht'"),
         (["train", "demo", "--model", "gmp", "--set", "seeds=[a]"], "seeds.0 of experiments/demo.yaml"),
     ],
 )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.datasets.base import Archive, Dataset, Split
+from mlclib.datasets.base import Dataset, Split
 
 LABELS = (
     "airplane", "apple", "backpack", "banana", "baseball bat", "baseball glove", "bear", "bed", "bench", "bicycle",
@@ -31,34 +31,6 @@ LABELS = (
 )  # fmt: skip
 SIZES = {"train2014": 82081, "val2014": 40137}
 PUBLISHED = {"coco2014": {"train": SIZES["train2014"], "test": SIZES["val2014"]}}
-
-_HOST = "http://images.cocodataset.org"
-# Sizes and SHA-256 as in the checksum file of TensorFlow Datasets (url_checksums/coco.txt).
-ARCHIVES = {
-    "coco2014": (
-        Archive(
-            f"{_HOST}/annotations/annotations_trainval2014.zip",
-            252872794,
-            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-            "annotations/instances_train2014.json",
-            900000000,
-        ),
-        Archive(
-            f"{_HOST}/zips/train2014.zip",
-            13510573713,
-            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-            "train2014",
-            13600000000,
-        ),
-        Archive(
-            f"{_HOST}/zips/val2014.zip",
-            6645013297,
-            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-            "val2014",
-            6700000000,
-        ),
-    ),
-}
 
 
 def load(root: str | Path) -> Dataset:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mlclib.common.errors import UserError
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Dataset
 
 
 def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
@@ -53,23 +53,17 @@ def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
     """
     if "val" in dataset.splits:
         raise UserError(f"data set {dataset.name} has a validation part of its own: take val_share out of its options")
-    train = dataset.splits["train"]
-    parts = split(train.targets == 1, (1 - share, share), seed)
-    kept, val = (np.flatnonzero(parts == part) for part in (0, 1))
-    if not len(kept) or not len(val):
+    whole = dataset.splits["train"]
+    parts = split(whole.targets == 1, (1 - share, share), seed)
+    train, val = (whole.take(np.flatnonzero(parts == part)) for part in (0, 1))
+    if not len(train) or not len(val):
         raise UserError(
-            f"val_share {share} of data set {dataset.name} divides its {len(train)} training images into {len(kept)} "
+            f"val_share {share} of data set {dataset.name} divides its {len(whole)} training images into {len(train)} "
             f"and {len(val)}: choose another share"
         )
     note = (
-        f"{len(val):,} of {len(train):,} training images set apart for validation by iterative stratification, "
+        f"{len(val):,} of {len(whole):,} training images set apart for validation by iterative stratification, "
         f"seed {seed}"
     )
-    splits = {**dataset.splits, "train": _rows(train, kept), "val": _rows(train, val)}
+    splits = {**dataset.splits, "train": train, "val": val}
     return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
-
-
-def _rows(whole: Split, rows: np.ndarray) -> Split:
-    boxes = whole.boxes and [whole.boxes[row] for row in rows]
-    names, paths = ([values[row] for row in rows] for values in (whole.names, whole.paths))
-    return Split(names, paths, whole.targets[rows], boxes)

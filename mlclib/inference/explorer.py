@@ -10,9 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib.attention import figures as pictures
-from mlclib.attention import saliency
-from mlclib.attention.saliency import Key
+from mlclib.attention import maps, pictures
+from mlclib.attention.maps import Key
 from mlclib.common import progress
 from mlclib.common.errors import unknown
 from mlclib.datasets.images import open_rgb
@@ -30,14 +29,11 @@ class Explorer:
 
     def __init__(self, study: Study, model: str):
         self.study = study
-        folders = {
-            name: study.run_folder(study.experiment.run(name), study.experiment.seeds[0])
-            for name in study.experiment.models
-        }
+        folders = {name: study.resolve(study.experiment.run(name))[0].folder for name in study.experiment.models}
         finished = [name for name, folder in folders.items() if store.finished(folder)]
         if model not in finished:
             raise unknown("model", model, finished, where=f"the finished runs of experiment {study.experiment.name!r}")
-        self.subject = cache(lambda name: predict.subject(study, name))
+        self.subject = cache(lambda name: predict.model_on_split(study, name))
         self.split, self.labels = study.dataset.splits["test"], list(study.dataset.labels)
         first = int(study.experiment.attention.images[0])
         wide = widgets.Layout(width="32em")
@@ -83,7 +79,7 @@ class Explorer:
             f"In test image {row} {self.label.value} {there[int(self.split.targets[row, label])]}; {self.model.value} "
             f"gives it {100 * self.probabilities[label]:.0f} %, rank {rank} of {len(self.labels)} labels"
         )
-        for mask in (mask for _, other, _, mask in saliency.boxed(self.split, row) if other == label):
+        for mask in (one.mask for one in maps.boxed_labels(self.split, row) if one.label == label):
             said += (
                 f"; {100 * float((self.weights * mask).sum()):.0f} % of the map ({self.map.value}) lies in its boxes, "
                 f"which take {100 * float(mask.float().mean()):.0f} % of the picture"
@@ -95,19 +91,19 @@ class Explorer:
         label, row = self.labels.index(self.label.value), self.image.value
         subject = self.subject(self.model.value)
         if self.own is None:
-            seen = subject.maps([row])
+            seen = subject.layer_maps([row])
         else:
-            seen = saliency.layer_maps(subject.model, subject.transform(self.own)[None])
+            seen = maps.layer_maps(subject.model, subject.transform(self.own)[None])
         with torch.no_grad():
             probabilities = subject.model.classify(seen).logits[0].sigmoid().numpy()
-        maps = saliency.explain(subject.model, seen, [label], subject.transform.size)
-        key = self._offered(list(maps))
-        self.probabilities, self.weights = probabilities, maps[key][0]
+        drawn = maps.explain(subject.model, seen, [label], subject.transform.size)
+        key = self._offered(list(drawn))
+        self.probabilities, self.weights = probabilities, drawn[key][0]
         if self.own is not None:
-            return pictures.view(self.own, key, maps[key][0], self.labels, label, probabilities)
+            return pictures.view(self.own, key, drawn[key][0], self.labels, label, probabilities)
         boxes = self.split.boxes[row] if self.split.boxes is not None else np.empty((0, 5))
         return pictures.view(
-            open_rgb(self.split.paths[row]), key, maps[key][0], self.labels, label, probabilities,
+            open_rgb(self.split.paths[row]), key, drawn[key][0], self.labels, label, probabilities,
             self.split.targets[row], boxes[boxes[:, 0] == label, 1:],
         )  # fmt: skip
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from mlclib import models
-from mlclib.attention import figures as pictures
-from mlclib.attention import saliency
-from mlclib.attention.saliency import Subject
+from mlclib.attention import maps as attention
+from mlclib.attention import pictures
+from mlclib.attention.maps import ModelOnSplit
 from mlclib.common import progress
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import written_whole
@@ -24,8 +24,8 @@ from mlclib.datasets.images import open_rgb
 from mlclib.models.base import Classifier
 from mlclib.runs import store
 from mlclib.runs.study import Study
+from mlclib.training.checkpoints import load_trained_state
 from mlclib.training.inputs import transform_of
-from mlclib.training.weights import load_trained_state
 
 FORMS = ("table", "json", "csv")
 PRESENT = 0.5  # probability from which a label counts as present: logit 0, the default threshold of the scores
@@ -51,7 +51,7 @@ class Predictor:
 
     def layer_maps(self, image: Image.Image) -> dict[int, torch.Tensor]:
         """The layer maps {layer: [1, C, h, w]} of an RGB image."""
-        return saliency.layer_maps(self.model, self.transform(image)[None])
+        return attention.layer_maps(self.model, self.transform(image)[None])
 
     def probabilities(self, maps: dict[int, torch.Tensor]) -> np.ndarray:
         """The probability of each label, float32 [C], of one image's layer maps."""
@@ -84,19 +84,19 @@ def load_model(folder: str | Path) -> Classifier:
     return model.eval()
 
 
-def subjects(study: Study, model: str) -> dict[int, Subject]:
+def models_on_split(study: Study, model: str) -> dict[int, ModelOnSplit]:
     """A model of the experiment on the test split, as each seed trained it, by seed."""
-    return {seed: subject(study, model, seed) for seed in study.experiment.seeds}
+    return {seed: model_on_split(study, model, seed) for seed in study.experiment.seeds}
 
 
-def subject(study: Study, model: str, seed: int | None = None) -> Subject:
+def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOnSplit:
     """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
-    folder = study.run_folder(run, seed)
+    folder = next(one.folder for one in study.resolve(run) if one.seed == seed)
     transform = transform_of(run.identity())
     test = study.dataset.splits["test"]
-    return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
+    return ModelOnSplit(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
 
 
 def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | None = None) -> Predictions:
@@ -169,7 +169,7 @@ def _write_maps(
 ) -> None:
     present: Sequence[int] = np.flatnonzero(row >= PRESENT) if (row >= PRESENT).any() else [int(row.argmax())]
     for label in present:
-        maps = saliency.explain(predictor.model, seen, [int(label)], predictor.transform.size)
+        maps = attention.explain(predictor.model, seen, [int(label)], predictor.transform.size)
         figure = pictures.grid(
             [image], [f"{predictor.labels[label]}: {row[label]:.2f}"], [{k: m[0] for k, m in maps.items()}]
         )

@@ -1,7 +1,7 @@
-"""Whether a probability can be taken at its word: of the labels given 0.8, are 80 of 100 there?
+"""Whether a probability can be believed: of the labels given 0.8, are 80 of 100 present?
 
 Every cell of an image and a label is one prediction of its own, the sigmoid of its logit; difficult cells are left out.
-Logits, targets and their shapes are those of metrics.py.
+Logits, targets and their shapes are those of metrics/scores.py.
 """
 
 import numpy as np
@@ -12,18 +12,22 @@ from mlclib.common.errors import UserError
 from mlclib.metrics.scores import checked
 
 BINS = 15  # as in Guo et al.
-HOTTEST = 100.0  # temperatures from its inverse to itself are tried
+HIGHEST = 100.0  # temperatures from its inverse to itself are tried
 
 
 def reliability(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> pd.DataFrame:
-    """A row for each of BINS bins of equal width of the probability: count of cells, their mean probability, and the
+    """One row for each of BINS bins of equal width of the probability: count of cells, their mean probability, and the
     share of them that are present; NaN in an empty bin. Bin m holds probabilities in ((m - 1) / BINS, m / BINS].
+
+    Example:
+        >>> reliability(np.array([[0.0], [0.1], [9.0]]), np.array([[1], [-1], [1]])).loc[[7, 14], "present"].tolist()
+        [0.5, 1.0]
     """
     logits, targets = checked(logits, targets, "ignore")
-    known = targets != 0
-    probability = np.exp(-np.logaddexp(0, -logits[known].astype(np.float64) / temperature))
+    counted = targets != 0
+    probability = np.exp(-np.logaddexp(0, -logits[counted].astype(np.float64) / temperature))
     bins = np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
-    count, sums, hits = (np.bincount(bins, weights, BINS) for weights in (None, probability, targets[known] == 1))
+    count, sums, hits = (np.bincount(bins, weights, BINS) for weights in (None, probability, targets[counted] == 1))
     filled = np.where(count > 0, count, np.nan)
     return pd.DataFrame({"count": count, "probability": sums / filled, "present": hits / filled})
 
@@ -32,6 +36,10 @@ def expected_error(logits: np.ndarray, targets: np.ndarray, temperature: float =
     """Expected calibration error (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3) of the
     probability that a label is present, over all cells: the mean over cells of |share present - mean probability| of
     their bin. A fraction; NaN where no cell is known.
+
+    Example:
+        >>> round(expected_error(np.zeros((4, 1)), np.array([[1], [1], [1], [-1]])), 3)
+        0.25
     """
     bins = reliability(logits, targets, temperature)
     gaps = (bins["present"] - bins["probability"]).abs() * bins["count"]
@@ -39,13 +47,18 @@ def expected_error(logits: np.ndarray, targets: np.ndarray, temperature: float =
 
 
 def expected_error_by_label(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """`expected_error` of each label for itself, [C]; NaN where no cell of it is known."""
+    """`expected_error` of each label by itself, [C]; NaN where no cell of it is known."""
     columns = range(np.shape(logits)[1])
     return np.array([expected_error(logits[:, [c]], targets[:, [c]], temperature) for c in columns])
 
 
 def log_loss(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean over the cells of the negative log-likelihood of what is there, in nats; NaN where no cell is known."""
+    """Mean over the cells of the negative log-likelihood of the target, in nats; NaN where no cell is known.
+
+    Example:
+        >>> round(log_loss(np.zeros((2, 1)), np.array([[1], [-1]])), 3)
+        0.693
+    """
     margins = _margins(logits, targets)
     return float(np.logaddexp(0, -margins / temperature).mean()) if margins.size else float("nan")
 
@@ -55,23 +68,27 @@ def fitted_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
 
     Fit it on a validation part: on the test part it would flatter. It changes no ranking and no decision at logit 0.
     Raises UserError where no known cell is wrong at logit 0: then no T is too small.
+
+    Example:
+        >>> round(fitted_temperature(np.array([[2.0], [2.0], [2.0], [2.0]]), np.array([[1], [1], [1], [-1]])), 2)
+        1.82
     """
     margins = _margins(logits, targets)
     if not (margins < 0).any():
         raise UserError(
             "no temperature can be fitted where no label is wrong at logit 0: every smaller one fits better"
         )
-    reach = np.log(HOTTEST)
-    found = minimize_scalar(
+    reach = np.log(HIGHEST)
+    best = minimize_scalar(
         lambda log: np.logaddexp(0, -margins / np.exp(log)).mean(),
         bounds=(-reach, reach),
         method="bounded",
         options={"xatol": 1e-6},
     )
-    return float(np.exp(found.x))
+    return float(np.exp(best.x))
 
 
 def _margins(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Logits of the cells that are known, flat, their signs turned where the label is absent."""
+    """Logits of the cells that are known, flat, with the sign turned where the label is absent."""
     logits, targets = checked(logits, targets, "ignore")
     return (logits * targets)[targets != 0].astype(np.float64)

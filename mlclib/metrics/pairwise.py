@@ -1,7 +1,7 @@
 """Which models are shown to be better, which are equivalent, and which a test set cannot tell apart.
 
 Everywhere: logits [N, C] are one run of a model, [S, N, C] are S seeds of it on the same images; scores [S, 1 + draws]
-are those of its seeds, plain and in each bootstrap resample of the images (`significance.of_seeds`). A model of one
+are those of its seeds, plain and in each bootstrap resample of the images (`resampling.of_seeds`). A model of one
 seed is taken as it is: nothing is known of what another seed would have scored.
 """
 
@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtri
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from mlclib.common.errors import UserError
-from mlclib.metrics import resampling as significance
+from mlclib.metrics import resampling
 from mlclib.metrics.resampling import Difference
 
 ALPHA, POWER = 0.05, 0.80
@@ -67,14 +66,6 @@ class Parts(NamedTuple):
         return max(1.0, float(np.ceil(self.one_seed / left))) if left > 0 else np.inf
 
 
-class Improvement(NamedTuple):
-    """The probability that a seed of one model scores above a seed of another, and its 95 % interval."""
-
-    probability: float
-    low: float
-    high: float
-
-
 class Pair(NamedTuple):
     """Model number `a` of a comparison against number `b`.
 
@@ -90,7 +81,6 @@ class Pair(NamedTuple):
     high: float
     p_equivalence: float
     parts: Parts
-    improvement: Improvement
     p_corrected: float = np.nan
     p_equivalence_corrected: float = np.nan
 
@@ -113,37 +103,47 @@ def compare(
     **protocol: object,
 ) -> list[Pair]:
     """Every pair of models on the same images, the one that is named first as `a`; logits and protocol as of
-    `significance.paired`.
+    `resampling.paired`.
 
     margin: how large a difference is still no difference, as a share; two models are equivalent where both one-sided
     tests, of a difference of -margin or less and of margin or more, reject (TOST: Schuirmann, J. Pharmacokinet.
     Biopharm. 15, 1987), which is where the 90 % interval lies within the margin.
+
+    Example:
+        >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
+        >>> good, bad = 3.0 * targets, np.zeros((100, 2))
+        >>> [pair.verdict for pair in compare([good, bad], targets, margin=0.01, draws=100)]
+        ['better']
     """
-    scores = [significance.of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
-    found = [_pair(scores, a, b, margin, seed) for a, b in itertools.combinations(range(len(scores)), 2)]
-    corrected = holm([pair.difference.p for pair in found]), holm([pair.p_equivalence for pair in found])
+    scores = [resampling.of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
+    pairs = [_pair(scores, a, b, margin, seed) for a, b in itertools.combinations(range(len(scores)), 2)]
+    corrected = holm([pair.difference.p for pair in pairs]), holm([pair.p_equivalence for pair in pairs])
     return [
         pair._replace(p_corrected=float(p), p_equivalence_corrected=float(q))
-        for pair, p, q in zip(found, *corrected, strict=True)
+        for pair, p, q in zip(pairs, *corrected, strict=True)
     ]
 
 
 def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int) -> Pair:
-    # numbered as where the other models are compared with the highest, so that both tables state the same p
-    values = significance.over_seeds(scores[a], 1, seed) - significance.over_seeds(scores[b], 0, seed)
+    # Seeds are drawn under the numbers that `paired` gives to a model and the highest: both tables state the same p.
+    values = resampling.over_seeds(scores[a], 1, seed) - resampling.over_seeds(scores[b], 0, seed)
     return Pair(
         a,
         b,
-        significance.of_draws(values),
-        *significance.interval(values, 1 - 2 * ALPHA),
-        max(significance.one_sided(values, -margin), significance.one_sided(-values, -margin)),
+        resampling.of_draws(values),
+        *resampling.interval(values, 1 - 2 * ALPHA),
+        max(resampling.one_sided(values, -margin), resampling.one_sided(-values, -margin)),
         parts(scores[a], scores[b]),
-        improvement(scores[a][:, 0], scores[b][:, 0]),
     )
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
-    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979); a NaN is no test."""
+    """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 6, 1979); a NaN is no test.
+
+    Example:
+        >>> holm([0.01, 0.04, float("nan")]).tolist()
+        [0.02, 0.04, nan]
+    """
     p = np.asarray(p, dtype=np.float64)
     order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN stand last
     corrected = np.full_like(p, np.nan)
@@ -159,10 +159,10 @@ def parts(a: np.ndarray, b: np.ndarray) -> Parts:
     and p resample images and seeds at once, which counts `both` more than once and of `seeds` (S - 1) / S (Owen,
     Annals of Applied Statistics 1, 2007): where seeds differ most by image they err to the safe side.
     """
-    known = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-    if not known[0] or known.sum() < 3:
+    defined = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
+    if not defined[0] or defined.sum() < 3:
         return Parts(*[np.nan] * 4)
-    a, b = a[:, known], b[:, known]
+    a, b = a[:, defined], b[:, defined]
     of_a, of_b = _of_one_seed(a), _of_one_seed(b)
     both, seeds = np.nansum([of_a / len(a), of_b / len(b)], axis=0)
     images = (a.mean(axis=0) - b.mean(axis=0))[1:].var(ddof=1) - both
@@ -174,34 +174,9 @@ def _of_one_seed(scores: np.ndarray) -> np.ndarray:
     """The variance of one seed's score by images and seeds together, and by seeds alone; NaN of a single seed."""
     if len(scores) == 1:
         return np.full(2, np.nan)
-    apart, free = scores - scores.mean(axis=0), len(scores) - 1
-    both = apart[:, 1:].var(axis=1, ddof=1).sum() / free
-    return np.array([both, (apart[:, 0] ** 2).sum() / free - both])
-
-
-def improvement(a: np.ndarray, b: np.ndarray) -> Improvement:
-    """How often a seed of model a scores above one of b on these images, from the scores of their seeds [S].
-
-    The share of all pairs of seeds, ties half: Mann-Whitney's U / (S_a S_b) (Agarwal et al., NeurIPS 2021, section
-    4.3). The interval is Newcombe's fifth (Statistics in Medicine 25, 2006), NaN where a model has one seed: it
-    stays wide where few seeds never overlap, while resampled seeds would give an interval without width.
-    """
-    share = float(((a[:, None] > b) + (a[:, None] == b) / 2).mean())
-    if np.isnan(a).any() or np.isnan(b).any():
-        return Improvement(*[np.nan] * 3)
-    if min(len(a), len(b)) < 2:
-        return Improvement(share, np.nan, np.nan)
-
-    def beyond(truth: float) -> float:
-        """How far the share is from `truth`, less what chance allows."""
-        overlap = (1 - truth) / (2 - truth) + truth / (1 + truth)
-        variance = truth * (1 - truth) * (1 + ((len(a) + len(b)) / 2 - 1) * overlap) / (len(a) * len(b))
-        return abs(share - truth) - ndtri(1 - ALPHA / 2) * np.sqrt(variance)
-
-    close = 1e-9  # at 0 and at 1 chance allows nothing, so that a share of 0 or 1 would solve the equation itself
-    low = brentq(beyond, 0, share - close) if share > close else 0.0
-    high = brentq(beyond, share + close, 1) if share < 1 - close else 1.0
-    return Improvement(share, low, high)
+    residuals, freedom = scores - scores.mean(axis=0), len(scores) - 1
+    both = residuals[:, 1:].var(axis=1, ddof=1).sum() / freedom
+    return np.array([both, (residuals[:, 0] ** 2).sum() / freedom - both])
 
 
 def shown_better(pairs: Sequence[Pair], count: int) -> np.ndarray:
@@ -229,16 +204,20 @@ def ties(better: np.ndarray) -> dict[str, list[int]]:
     Computational and Graphical Statistics 13, 2004).
 
     A set is the models' numbers, rising; the first model's sets come first.
+
+    Example:
+        >>> ties(np.array([[False, False, True], [False, False, False], [False, False, False]]))
+        {'a': [0, 1], 'b': [1, 2]}
     """
-    untold = nx.from_numpy_array(~(better | better.T))
-    letters = (letter + "'" * round_ for round_ in itertools.count() for letter in string.ascii_letters)
-    return dict(zip(letters, sorted(map(sorted, nx.find_cliques(untold))), strict=False))
+    tied = nx.from_numpy_array(~(better | better.T))
+    names = (letter + "'" * primes for primes in itertools.count() for letter in string.ascii_letters)
+    return dict(zip(names, sorted(map(sorted, nx.find_cliques(tied))), strict=False))
 
 
 def letters(better: np.ndarray) -> list[str]:
     """The letters of `ties` that each model has."""
-    tied = ties(better).items()
-    return ["".join(letter for letter, models in tied if model in models) for model in range(len(better))]
+    sets = ties(better).items()
+    return ["".join(letter for letter, models in sets if model in models) for model in range(len(better))]
 
 
 class Across(NamedTuple):
@@ -257,6 +236,10 @@ def ranks_across(scores: np.ndarray) -> Across:
     no difference (NaN for two models, where there is none), and Nemenyi's critical difference at the 5 % level.
 
     After Demsar, JMLR 7, 2006. Raises UserError where a score is missing, or there are not two data sets and models.
+
+    Example:
+        >>> ranks_across(np.array([[0.9, 0.8, 0.7], [0.6, 0.7, 0.5]])).average.tolist()
+        [1.5, 1.5, 3.0]
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or min(scores.shape) < 2 or np.isnan(scores).any():

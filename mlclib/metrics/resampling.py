@@ -11,7 +11,6 @@ is, and plain percentiles would lie too high. A permutation test is left out on 
 image by image mixes their scales, and so tests more than whether their scores agree.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from statistics import NormalDist
@@ -19,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlclib.common.errors import UserError, unknown
-from mlclib.metrics.scores import APS, RATES, checked, decide, mean_defined, precision_mean, rates
+from mlclib.common.errors import UserError
+from mlclib.metrics.scores import APS, RATES, check_name, checked, decide, mean_defined, precision_mean, rates
 
 
 class Difference(NamedTuple):
@@ -41,6 +40,11 @@ def mean_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sample standard deviation (n - 1) of scores over seeds, the first axis; one seed has deviation NaN.
 
     Raises UserError where there is no seed.
+
+    Example:
+        >>> mean, deviation = mean_sd([0.5, 0.7, 0.9])
+        >>> round(float(mean), 3), round(float(deviation), 3)
+        (0.7, 0.2)
     """
     values = np.asarray(values, dtype=np.float64)
     if not values.size:
@@ -61,7 +65,7 @@ def draws_for(images: int, labels: int) -> int:
 
 
 def least_p(draws: int) -> float:
-    """The smallest two-sided p that so many resamples can tell: where no draw lies beyond 0, one more might have."""
+    """The smallest two-sided p that so many resamples can show: where no draw lies beyond 0, one more might have."""
     return 2 / (draws + 1)
 
 
@@ -77,14 +81,18 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval (low, high) of `score` at confidence `level`, from `draws` resamples of the test images.
 
-    score: "mAP", "AP" of the class `label`, or one of metrics.RATES; protocol: label, and ap, difficult, threshold (a
-    number) and top of metrics.evaluate. A class without a positive in a resample is left out of that resample's means,
-    as evaluate does, and a resample without any positive is left out. The same seed draws the same images for any model
-    and score; what was drawn for a run is kept, so that further scores and pairs of it cost little. Raises UserError
-    as evaluate does, and for a threshold that is not a number: `metrics.best_threshold` gives one.
+    score: "mAP", "AP" of the class `label`, or one of RATES; protocol: label, and ap, difficult, threshold (a number)
+    and top of `evaluate`. A class without a positive in a resample is left out of that resample's means, as `evaluate`
+    does, and a resample without any positive is left out. The same seed draws the same images for any model and score;
+    what was drawn for a run is cached, so that further scores and pairs of it cost little. Raises UserError as
+    `evaluate` does, and for a threshold that is not a number: `best_threshold` gives one.
+
+    Example:
+        >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
+        >>> bootstrap(3.0 * targets, targets, draws=100)
+        (1.0, 1.0)
     """
-    values = _resampled([logits], targets, score, draws, seed, protocol)[0]
-    return interval(values, level)
+    return interval(over_seeds(of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol), 0, seed), level)
 
 
 def paired(
@@ -101,11 +109,16 @@ def paired(
     """Whether model a scores otherwise than model b on the same images: paired bootstrap.
 
     Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
-    p is the 1 - level at which the interval comes to touch 0, and never below `least_p(draws)`: what lies beyond the
-    last draw is not told by extrapolation. The rest is as in `bootstrap`.
+    p is the 1 - level at which the interval comes to touch 0, and never below `least_p(draws)`: nothing is extrapolated
+    beyond the last draw. The rest is as in `bootstrap`.
+
+    Example:
+        >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
+        >>> paired(3.0 * targets, np.zeros((100, 2)), targets, draws=100).delta
+        0.5
     """
-    a, b = _resampled([logits_a, logits_b], targets, score, draws, seed, protocol)
-    return of_draws(a - b, level)
+    a, b = (of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in (logits_a, logits_b))
+    return of_draws(over_seeds(a, 0, seed) - over_seeds(b, 1, seed), level)
 
 
 def of_draws(differences: np.ndarray, level: float = 0.95) -> Difference:
@@ -153,33 +166,7 @@ def of_means(
 
 
 _NORMAL = NormalDist()
-Scorer = Callable[[np.ndarray], np.ndarray]  # how often each image was drawn, int [N, draws] -> scores [draws]
-
-
-class _Hashed:
-    """Arrays as a key of a cache: equal where all their bytes are."""
-
-    def __init__(self, *arrays: np.ndarray):
-        self.arrays = arrays
-        digest = hashlib.blake2b()
-        for array in arrays:
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
-        self.digest = digest.digest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Hashed) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-
-def _resampled(
-    models: list[np.ndarray], targets: np.ndarray, score: str, draws: int, seed: int, protocol: dict
-) -> list[np.ndarray]:
-    """For each model its plain score, then those of the resamples: [1 + draws]."""
-    scores = [of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
-    return [over_seeds(each, number, seed) for number, each in enumerate(scores)]
+Scorer = Callable[[np.ndarray], np.ndarray]  # how often each image was drawn, int [N, draws] -> scores [draws, ...]
 
 
 def of_seeds(
@@ -188,14 +175,19 @@ def of_seeds(
     """The score of each seed, plain and of the resamples of the images: [S, 1 + draws]; arguments as of `bootstrap`."""
     if draws < 1:
         raise UserError(f"draws must be 1 or more, not {draws}")
-    if score not in ("mAP", "AP", *RATES):
-        raise unknown("score", score, ("mAP", "AP", *RATES))
+    check_name("score", score, ("mAP", "AP", *RATES))
     label = protocol.pop("label", None)
     logits = np.asarray(logits)
     runs = logits if logits.ndim == 3 else logits[None]
     if not len(runs):
         raise UserError("logits of shape [seeds, images, labels] hold no seed; give at least one run")
-    return np.stack([_of_run(run, np.asarray(targets), score, label, draws, seed, protocol) for run in runs])
+    of_rates = score in RATES
+    used = ("difficult", "threshold", "top") if of_rates else ("difficult", "ap")
+    options = {name: value for name, value in protocol.items() if name in used}
+    drawn = [_drawn(_frozen(run), _frozen(targets), of_rates, draws, seed, **options) for run in runs]
+    if score == "mAP":
+        return mean_defined(np.stack(drawn))
+    return np.stack([values[:, RATES.index(score) if of_rates else label] for values in drawn])
 
 
 def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
@@ -209,43 +201,36 @@ def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([[scores[:, 0].mean()], resampled])
 
 
-def _of_run(
-    logits: np.ndarray, targets: np.ndarray, score: str, label: int | None, draws: int, seed: int, protocol: dict
+def _frozen(array: np.ndarray) -> tuple[bytes, str, tuple[int, ...]]:
+    """An array as the key of a cache; `_thawed` gives the array."""
+    array = np.asarray(array)
+    return array.tobytes(), array.dtype.str, array.shape
+
+
+def _thawed(content: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+@lru_cache(maxsize=512)
+def _drawn(
+    logits: tuple,
+    targets: tuple,
+    of_rates: bool,
+    draws: int,
+    seed: int,
+    *,
+    ap: str = "ranks",
+    difficult: str = "ignore",
+    threshold: float = 0.0,
+    top: int | None = None,
 ) -> np.ndarray:
-    """One run's score, plain and of the resamples: [1 + draws]."""
-    key = _Hashed(logits, targets)
-    if score in RATES:
-        kept = {name: value for name, value in protocol.items() if name != "ap"}
-        return _drawn_rates(key, draws, seed, **kept)[score]
-    kept = {name: value for name, value in protocol.items() if name in ("ap", "difficult")}
-    classes = _drawn_aps(key, draws, seed, **kept)
-    return mean_defined(classes) if score == "mAP" else classes[:, label]
-
-
-@lru_cache(maxsize=512)
-def _drawn_aps(key: _Hashed, draws: int, seed: int, ap: str = "ranks", difficult: str = "ignore") -> np.ndarray:
-    """AP of every class, plain and in each resample: [1 + draws, C]."""
-    if ap not in APS:
-        raise unknown("average precision", ap, APS)
-    logits, targets = checked(*key.arrays, difficult)
-    scorers = [_ap_scorer(*column, ap) for column in zip(logits.T, targets.T, strict=True)]
-    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
-    return np.concatenate([np.stack([scorer(drawn) for scorer in scorers], axis=1) for drawn in pieces])
-
-
-@lru_cache(maxsize=512)
-def _drawn_rates(
-    key: _Hashed, draws: int, seed: int, difficult: str = "ignore", threshold: float = 0.0, top: int | None = None
-) -> dict[str, np.ndarray]:
-    """CP, CR, ... plain and in each resample: [1 + draws] each."""
+    """Of one run, plain and in each resample: all RATES [1 + draws, 6], or the AP of every class [1 + draws, C]."""
     if isinstance(threshold, str):
         raise UserError(f"threshold must be a number for a resample, not {threshold!r}; see metrics.best_threshold")
-    logits, targets = checked(*key.arrays, difficult)
-    present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
-    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
-    pieces = _counts(len(targets), draws, np.random.default_rng(seed))
-    found = [rates(*(drawn.T.astype(np.float64) @ cell for cell in cells)) for drawn in pieces]
-    return {name: np.concatenate([piece[name] for piece in found]) for name in RATES}
+    check_name("average precision", ap, APS)
+    logits, targets = checked(_thawed(*logits), _thawed(*targets), difficult)
+    scorer = _rate_scorer(logits, targets, threshold, top) if of_rates else _ap_scorer(logits, targets, ap)
+    return np.concatenate([scorer(counts) for counts in _counts(len(targets), draws, np.random.default_rng(seed))])
 
 
 def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -259,22 +244,35 @@ def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.nd
         yield np.ascontiguousarray(counts.T, dtype=np.int32)
 
 
+def _rate_scorer(logits: np.ndarray, targets: np.ndarray, threshold: float, top: int | None) -> Scorer:
+    """All RATES in resamples."""
+    present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
+    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
+    return lambda counts: np.stack([*rates(*(counts.T.astype(np.float64) @ cell for cell in cells)).values()], axis=1)
+
+
 def _ap_scorer(logits: np.ndarray, targets: np.ndarray, ap: str) -> Scorer:
-    """AP of one class in resamples, from one sort: a step of the ranking a distinct logit of its positives."""
+    """AP of every class in resamples."""
+    scorers = [_class_scorer(*column, ap) for column in zip(logits.T, targets.T, strict=True)]
+    return lambda counts: np.stack([scorer(counts) for scorer in scorers], axis=1)
+
+
+def _class_scorer(logits: np.ndarray, targets: np.ndarray, ap: str) -> Scorer:
+    """AP of one class in resamples, from one sort: one step of the ranking for each distinct logit of its positives."""
     order = np.argsort(-logits, kind="stable")
     order = order[targets[order] != 0]
     positives = order[targets[order] == 1]
     if not positives.size:
-        return lambda drawn: np.full(drawn.shape[1], np.nan)
+        return lambda counts: np.full(counts.shape[1], np.nan)
     steps, first = np.unique(-logits[positives], return_index=True)
-    ends = np.searchsorted(-logits[order], steps, side="right")
-    begins = np.concatenate([[0], ends[:-1]])
-    order = order[: ends[-1]]
+    last_positive = np.append(first[1:], positives.size) - 1
+    last_image = np.searchsorted(-logits[order], steps, side="right") - 1
+    order = order[: last_image[-1] + 1]
 
-    def scores(drawn: np.ndarray) -> np.ndarray:
-        hits = np.add.reduceat(drawn[positives], first, axis=0)
-        tp = hits.cumsum(axis=0)
-        return precision_mean(hits, tp, np.add.reduceat(drawn[order], begins, axis=0).cumsum(axis=0) - tp, ap)
+    def scores(counts: np.ndarray) -> np.ndarray:
+        tp = counts[positives].cumsum(axis=0, dtype=np.int32)[last_positive]
+        predicted = counts[order].cumsum(axis=0, dtype=np.int32)[last_image]
+        return precision_mean(np.diff(tp, axis=0, prepend=np.int32(0)), tp, predicted - tp, ap)
 
     return scores
 

@@ -1,21 +1,22 @@
 """Scores of multi-label predictions, each protocol of this literature under its name.
 
-Everywhere: logits are real numbers [N, C], a row an image; targets are integers [N, C], 1 present, 0 difficult
+Everywhere: logits are real numbers [N, C], one row per image; targets are integers [N, C], 1 present, 0 difficult
 (unknown), -1 absent. Scores are fractions in float64. Equal logits are never ordered: all of a tie are answered
 together, as in scikit-learn. `difficult` says what becomes of a 0: "ignore" leaves the cell out of every count
 (it is no true positive, not predicted, not present; it takes no rank), "absent" counts it as -1.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from mlclib.common.errors import UserError, unknown
 
 APS = ("ranks", "envelope", "11-point")
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
-THRESHOLDS = np.arange(-10, 10) / 10  # those MSRN's meter tries
+THRESHOLDS = np.arange(-10, 10) / 10  # the sweep of MSRN's meter
 
 
 class Score(NamedTuple):
@@ -68,8 +69,13 @@ def evaluate(
     Where no class has a positive the figures that divide by it are NaN.
 
     Raises UserError for arrays that do not fit the above and for unknown names.
+
+    Example:
+        >>> scores = evaluate(np.array([[2.0, -1.0], [1.0, 3.0], [-2.0, 1.0]]), np.array([[1, -1], [-1, 1], [1, -1]]))
+        >>> round(scores["mAP"], 3), scores["CP"], scores["CR"]
+        (0.917, 0.5, 0.75)
     """
-    _known("average precision", ap, APS)
+    check_name("average precision", ap, APS)
     logits, targets = checked(logits, targets, difficult)
     precisions = np.array([_average_precision(*columns, ap) for columns in _by_class(logits, targets)])
     threshold, predicted = _decided(logits, targets, threshold, top)
@@ -89,7 +95,12 @@ def best_threshold(
 ) -> float:
     """The logit threshold of -1.0, -0.9, ..., 0.9 with the highest CF1 + OF1 on this set, the lowest of equals.
 
-    On a validation split its result is a fair `threshold` for `evaluate` on the test split.
+    On a validation split its result is a fair `threshold` for `evaluate` on the test split. Raises UserError as
+    `evaluate` does, and where no label is present.
+
+    Example:
+        >>> best_threshold(np.array([[0.5], [0.2], [-0.5]]), np.array([[1], [-1], [-1]]))
+        0.3
     """
     return _best_threshold(*checked(logits, targets, difficult), top)
 
@@ -105,19 +116,27 @@ def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore
 
     AUC [C]: the chance that a positive stands above a negative, a tie counting half; NaN for a class without
     both. macro_AUC: mean over the classes that have one. micro_AUC: over all cells at once.
+
+    Example:
+        >>> scores = ranking(np.array([[3.0, 1.0, 2.0]]), np.array([[1, 1, -1]]))
+        >>> scores["coverage_error"], scores["ranking_loss"]
+        (3.0, 0.5)
     """
     logits, targets = checked(logits, targets, difficult)
-    hit, tp, fp = _ranked_rows(logits, targets)
-    precision = precision_mean(hit.T, tp.T, fp.T, "ranks")
-    pairs = tp[:, -1] * fp[:, -1]
-    auc = np.array([_auc(positives, negatives) for positives, negatives in _by_class(logits, targets)])
+    present, counted = targets == 1, targets != 0
+    # Cells that do not count go to the bottom, where they change no rank of those that do.
+    rank, rank_of_present = (rankdata(np.where(cells, -logits, np.inf), "max", axis=1) for cells in (counted, present))
+    positives, negatives = present.sum(axis=1), (targets == -1).sum(axis=1)
+    precision = np.where(present, rank_of_present / rank, 0).sum(axis=1) / np.maximum(positives, 1)
+    disordered = np.where(present, rank - rank_of_present, 0).sum(axis=1) / np.maximum(positives * negatives, 1)
+    auc = np.array([_auc(*columns) for columns in _by_class(logits, targets)])
     return {
-        "coverage_error": float((hit * (tp + fp)).max(axis=1).mean()),
-        "label_ranking_AP": float(np.where(np.isnan(precision), 1.0, precision).mean()),
-        "ranking_loss": float(((hit * fp).sum(axis=1) / np.maximum(pairs, 1)).mean()),
+        "coverage_error": float(np.where(present, rank, 0).max(axis=1).mean()),
+        "label_ranking_AP": float(np.where(positives > 0, precision, 1).mean()),
+        "ranking_loss": float(disordered.mean()),
         "AUC": auc,
         "macro_AUC": float(mean_defined(auc)),
-        "micro_AUC": _auc(np.sort(logits[targets == 1]), np.sort(logits[targets == -1])),
+        "micro_AUC": _auc(np.sort(logits[present]), np.sort(logits[targets == -1])),
     }
 
 
@@ -133,6 +152,10 @@ def examples(
 
     example_F1: mean over images of 2 TP / (predicted + present), 1 where both are none. exact_match: the share of
     images with every label right. hamming_loss: the share of wrong cells.
+
+    Example:
+        >>> examples(np.array([[1.0, 1.0], [1.0, -1.0]]), np.array([[1, -1], [1, -1]]))["exact_match"]
+        0.5
     """
     logits, targets = checked(logits, targets, difficult)
     _, predicted = _decided(logits, targets, threshold, top)
@@ -147,12 +170,18 @@ def examples(
     }
 
 
-# The parts below are shared with scores.significance, which scores many resamples at once.
+# The functions below are shared with metrics.resampling, which scores many resamples at once.
+
+
+def check_name(what: str, name: str, names: Collection[str]) -> None:
+    """Raises UserError where `name` is none of `names`."""
+    if name not in names:
+        raise unknown(what, name, names)
 
 
 def checked(logits: np.ndarray, targets: np.ndarray, difficult: str) -> tuple[np.ndarray, np.ndarray]:
     """Logits as finite floats and targets as int8, one shape [N, C], the 0 of targets recoded as `difficult` says."""
-    _known("treatment of difficult labels", difficult, ("ignore", "absent"))
+    check_name("treatment of difficult labels", difficult, ("ignore", "absent"))
     logits, targets = np.asarray(logits), np.asarray(targets)
     if logits.ndim != 2 or logits.shape != targets.shape:
         raise UserError(
@@ -192,9 +221,9 @@ def decide(logits: np.ndarray, threshold: float, top: int | None) -> np.ndarray:
 
 def rates(tp: np.ndarray, predicted: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
     """CP, CR, CF1, OP, OR, OF1 from the classes' counts [..., C] of true positives, predicted and present labels."""
-    known = np.where(present > 0, 1.0, np.nan)
-    cp = mean_defined(known * tp / np.maximum(predicted, 1))
-    cr = mean_defined(known * tp / np.maximum(present, 1))
+    hits_of_class = np.where(present > 0, tp, np.nan)
+    cp = mean_defined(hits_of_class / np.maximum(predicted, 1))
+    cr = mean_defined(hits_of_class / np.maximum(present, 1))
     hits, cells = tp.sum(axis=-1), present.sum(axis=-1)
     op = hits / np.maximum(predicted.sum(axis=-1), 1)
     overall_recall = np.where(cells > 0, hits / np.maximum(cells, 1), np.nan)
@@ -226,20 +255,15 @@ def mean_defined(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _known(what: str, name: str, names: tuple[str, ...]) -> None:
-    if name not in names:
-        raise unknown(what, name, names)
-
-
 def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     total = precision + recall
     return 2 * precision * recall / np.where(total == 0, 1.0, total)
 
 
-def _by_class(logits: np.ndarray, targets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _by_class(logits: np.ndarray, targets: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """The sorted logits of each class's positives and of its negatives."""
-    for column, target in zip(np.ascontiguousarray(logits.T), np.ascontiguousarray(targets.T), strict=True):
-        yield np.sort(column[target == 1]), np.sort(column[target == -1])
+    columns = zip(np.ascontiguousarray(logits.T), np.ascontiguousarray(targets.T), strict=True)
+    return [(np.sort(logit[target == 1]), np.sort(logit[target == -1])) for logit, target in columns]
 
 
 def _average_precision(positives: np.ndarray, negatives: np.ndarray, ap: str) -> float:
@@ -258,32 +282,11 @@ def _auc(positives: np.ndarray, negatives: np.ndarray) -> float:
     return float((below + not_above) / (2 * negatives.size))
 
 
-def _ranked_rows(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each row from high to low logit: which cells are present, and how many present and absent ones stand at its
-    logit or above."""
-    order = np.argsort(logits, axis=1)[:, ::-1]
-    ranked, answer = np.take_along_axis(logits, order, axis=1), np.take_along_axis(targets, order, axis=1)
-    counts = [np.cumsum(answer == side, axis=1, dtype=np.int32) for side in (1, -1)]
-    tie = ranked[:, :-1] == ranked[:, 1:]
-    rows = tie.any(axis=1)
-    for count in counts:
-        # counts only grow: the next lower logit's predecessor is the smallest count among the ends of ties to come
-        ends = count[rows]
-        ends[:, :-1][tie[rows]] = logits.shape[1]
-        count[rows] = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    return answer == 1, *counts
-
-
 def _among_top(logits: np.ndarray, top: int) -> np.ndarray:
     if not isinstance(top, int | np.integer) or isinstance(top, bool) or top < 1:
         raise UserError(f"top must be a whole number from 1 on, or None for no limit, not {top!r}")
-    if top >= logits.shape[1]:
-        return np.ones(logits.shape, dtype=bool)
-    among = logits >= np.partition(logits, -top, axis=1)[:, -top, None]
-    tied = np.flatnonzero(among.sum(axis=1) > top)
-    among[tied] = False
-    first = np.argsort(-logits[tied], axis=1, kind="stable")[:, :top]
-    among[tied[:, None], first] = True
+    among = np.zeros(logits.shape, dtype=bool)
+    np.put_along_axis(among, np.argsort(-logits, axis=1, kind="stable")[:, :top], True, axis=1)
     return among
 
 
@@ -291,7 +294,7 @@ def _decided(
     logits: np.ndarray, targets: np.ndarray, threshold: float | str, top: int | None
 ) -> tuple[float, np.ndarray]:
     if isinstance(threshold, str):
-        _known("threshold", threshold, ("sweep",))
+        check_name("threshold", threshold, ("sweep",))
         threshold = _best_threshold(logits, targets, top)
     if np.isnan(threshold):
         raise UserError("threshold must be a number or 'sweep', not NaN")

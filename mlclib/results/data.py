@@ -1,6 +1,8 @@
 """What a data set holds (01_data): its parts, labels, images, co-occurrence and label graphs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import networkx as nx
@@ -9,11 +11,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from mlclib import models
 from mlclib.datasets.base import Dataset, Split
 from mlclib.datasets.images import open_rgb
 from mlclib.results import captions
 from mlclib.results.style import COLOURS, graph_layout
 from mlclib.results.table import written
+from mlclib.runs.study import Study
 
 
 def parts_table(dataset: Dataset) -> pd.DataFrame:
@@ -130,6 +134,25 @@ def samples_sentence(split: Split) -> str:
         f"An image of this part shows {counts.min()} to {counts.max()} labels, {np.median(counts):.0f} in the middle; "
         f"{100 * (counts == 1).mean():.0f} % show one label alone."
     )
+
+
+def label_graphs(study: Study) -> dict[str, np.ndarray]:
+    """The label graphs, float32 [C, C], that the experiment's models are built with, by a title that says which
+    models have it and how it is made; none where no model has one.
+    """
+    graphs: dict[str, tuple[list[str], np.ndarray]] = {}
+    for name in study.experiment.models:
+        run = study.experiment.run(name)
+        kind, options = models.find(run.model), models.check_options(run.model, run.options)
+        graph = kind.label_graph(study.label_info(run), options)
+        if graph is None:
+            continue
+        source = "the training split" if run.cooccurrence == "train" else Path(run.cooccurrence).name
+        choices = {key: value for key, value in dataclasses.asdict(options).items() if key.startswith("graph")}
+        origin = ", ".join([*(f"{key} {value}" for key, value in choices.items()), f"counts of {source}"])
+        same = next((title for title, (_, other) in graphs.items() if np.array_equal(other, graph.numpy())), origin)
+        graphs.setdefault(same, ([], graph.numpy()))[0].append(name)
+    return {f"{', '.join(names)} ({origin})": graph for origin, (names, graph) in graphs.items()}
 
 
 def label_graph_figure(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, title: str) -> Figure:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.results.captions import Models
+from mlclib.runs import train
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
@@ -30,7 +31,7 @@ def models(study: Study) -> Models:
             f"no run of experiment {study.experiment.name!r} is finished in {study.results}: train its models first, "
             f"with notebooks/02_train.ipynb or `make reproduce EXPERIMENT={study.experiment.name}`"
         )
-    own |= study.scored_checkpoints()
+    own |= train.scored_checkpoints(study)
     outside = external(study.folder / "external", next(iter(own.values()))[0])
     if taken := sorted(own.keys() & outside.keys()):
         raise UserError(f"{study.folder / 'external' / taken[0]}.npz has the name of a model of ours: rename the file")

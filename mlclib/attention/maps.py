@@ -1,4 +1,4 @@
-"""Where a model looks for a label, and whether that is where the label's things are.
+"""Attention maps: where a model looks for a label.
 
 Maps come by method. Some models have attention of their own, which their files explain (`own_maps`): MSRN's is "mean"
 and "weighted". "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
@@ -42,7 +42,7 @@ class Key(NamedTuple):
         return f"{self.method}, " + ("all layers" if self.layer == "all" else f"layer {self.layer}")
 
 
-class Subject(NamedTuple):
+class ModelOnSplit(NamedTuple):
     """A model, and the split that it looks at: as images for the reader, and as inputs for the model."""
 
     model: Classifier
@@ -51,11 +51,15 @@ class Subject(NamedTuple):
     split: Split
     labels: Sequence[str]
 
+    def picture(self, row: int) -> Image.Image:
+        """The image of this row, as a reader sees it."""
+        return open_rgb(self.split.paths[row])
+
     def pictures(self, rows: Sequence[int]) -> Tensor:
         """These images as the model's backbone takes them, float32 [B, 3, S, S]."""
-        return torch.stack([self.transform(open_rgb(self.split.paths[row])) for row in rows])
+        return torch.stack([self.transform(self.picture(row)) for row in rows])
 
-    def maps(self, rows: Sequence[int]) -> dict[int, Tensor]:
+    def layer_maps(self, rows: Sequence[int]) -> dict[int, Tensor]:
         """The layer maps of these images, {layer: [B, C, h, w]}."""
         return layer_maps(self.model, self.inputs.__getitems__([(0, int(row)) for row in rows])[0])
 
@@ -71,6 +75,14 @@ class Example(NamedTuple):
     maps: dict[Key, Tensor]
 
 
+class BoxedLabel(NamedTuple):
+    """A label with boxes in an image: the side share of its largest box, and the cells [GRID, GRID] inside any."""
+
+    label: int
+    share: float
+    mask: Tensor
+
+
 def layer_maps(model: Classifier, inputs: Tensor | Mapping[int, Tensor]) -> dict[int, Tensor]:
     """The layer maps that the model classifies, from its cached maps or from images [B, 3, H, W]."""
     if isinstance(inputs, Tensor):
@@ -79,13 +91,24 @@ def layer_maps(model: Classifier, inputs: Tensor | Mapping[int, Tensor]) -> dict
     return {layer: inputs[layer] for layer in model.backbone.layers}
 
 
+def logits(model: Classifier, maps: Mapping[int, Tensor]) -> np.ndarray:
+    """Logits, float32 [B, C], of layer maps."""
+    with torch.no_grad():
+        return model.classify(maps).logits.numpy()
+
+
+def probabilities(model: Classifier, maps: Mapping[int, Tensor]) -> np.ndarray:
+    """The probability of each label, float32 [B, C], of layer maps."""
+    return torch.from_numpy(logits(model, maps)).sigmoid().numpy()
+
+
 def explain(
     model: Classifier, maps: Mapping[int, Tensor], labels: Sequence[int], input_size: int, group: int | None = None
 ) -> dict[Key, Tensor]:
-    """Every map of one label an image: {key: float32 [B, GRID, GRID]}.
+    """Every map of one label of each image: {key: float32 [B, GRID, GRID]}.
 
-    maps: of B images of side `input_size`, as `layer_maps` gives them; labels: a label's index an image. With `group`,
-    the model's own maps are those of that group, "weighted" by how it moves the label's logit.
+    maps: of B images of side `input_size`, as `layer_maps` gives them. labels: the index of one label for each image.
+    With `group`, the model's own maps are those of that group, "weighted" by how it moves the label's logit.
     Raises UserError for a group that the model does not have.
     """
     maps = {layer: maps[layer].detach().float().requires_grad_() for layer in model.backbone.layers}
@@ -95,10 +118,11 @@ def explain(
         chosen = output.logits.gather(1, labels[:, None]).sum()
         gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
         own = model.own_maps(maps, output, labels, group)
-    found = {Key(*key): (map.float(), cell) for key, (map, cell) in own.items()}
+    coarse = {Key(*key): (map.float(), cell) for key, (map, cell) in own.items()}
     for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
-        found[Key("grad-cam", str(layer))] = _grad_cam(map, gradient), STRIDES[layer]
-    by_layer = {key: _on_image(map, cell / input_size) for key, (map, cell) in found.items()}
+        weights = gradient.mean((2, 3), keepdim=True)
+        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map).sum(1)), STRIDES[layer]
+    by_layer = {key: _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()}
     return _with_all({key: map.detach() for key, map in by_layer.items()})
 
 
@@ -115,33 +139,36 @@ def baselines(rows: Sequence[int], labels: Sequence[int]) -> dict[Key, Tensor]:
     return {Key("centre", ""): centre, Key("random", ""): _on_image(torch.tensor(np.array(draws)).float(), 1 / 7)}
 
 
-def examples(subject: Subject, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
+def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
     """Images to look at, each with the labels `wanted` or, without any, with its smallest and its largest thing.
 
     Where no boxes are known it is the two likeliest of the labels that the image shows, and of all where that is not
     known or none.
     Raises UserError for a row that the split does not have.
     """
-    found, split = [], subject.split
+    shown, split = [], subject.split
     for row in rows:
         if not 0 <= row < len(split):
             raise UserError(f"there is no image {row}: the split has {len(split)} images, counted from 0")
-        seen = subject.maps([row])
-        with torch.no_grad():
-            probabilities = subject.model.classify(seen).logits[0].sigmoid()
-        boxes = split.boxes[row] if split.boxes is not None else np.empty((0, 5), np.float32)
-        known = np.flatnonzero(split.targets[row] == 1)
-        present = known if len(known) else np.arange(len(subject.labels))  # hidden, or none
-        by_share = sorted(boxed(split, row), key=lambda one: one[2])
-        likeliest = [int(label) for label in present[np.argsort(-probabilities.numpy()[present], kind="stable")]]
-        ends = [by_share[0][1], by_share[-1][1]] if by_share else likeliest[:2]
-        for label in dict.fromkeys(wanted or ends):
-            maps = {**explain(subject.model, seen, [label], subject.transform.size), **baselines([row], [label])}
-            own, target = boxes[boxes[:, 0] == label, 1:], int(split.targets[row, label])
-            found.append(
-                Example(row, label, float(probabilities[label]), target, own, {k: m[0] for k, m in maps.items()})
+        seen = subject.layer_maps([row])
+        likely = probabilities(subject.model, seen)[0]
+        for label in dict.fromkeys(wanted or _telling_labels(split, row, likely)):
+            maps = explain(subject.model, seen, [label], subject.transform.size) | baselines([row], [label])
+            target, boxes = int(split.targets[row, label]), boxes_of(split, row, label)
+            shown.append(
+                Example(row, label, float(likely[label]), target, boxes, {key: map[0] for key, map in maps.items()})
             )
-    return found
+    return shown
+
+
+def _telling_labels(split: Split, row: int, likely: np.ndarray) -> list[int]:
+    """The labels of an image's smallest and largest thing; without boxes, the two likeliest that it shows."""
+    by_size = sorted(boxed_labels(split, row), key=lambda one: one.share)
+    if by_size:
+        return [by_size[0].label, by_size[-1].label]
+    present = np.flatnonzero(split.targets[row] == 1)
+    candidates = present if len(present) else np.arange(len(likely))  # hidden, or none
+    return [int(label) for label in candidates[np.argsort(-likely[candidates], kind="stable")][:2]]
 
 
 def overall(keys: Iterable[Key]) -> list[Key]:
@@ -149,7 +176,7 @@ def overall(keys: Iterable[Key]) -> list[Key]:
     return list({key.method: key for key in keys}.values())
 
 
-def chosen(names: str, labels: Sequence[str]) -> list[int]:
+def label_columns(names: str, labels: Sequence[str]) -> list[int]:
     """The columns of the labels named in `names`, with commas between. Raises UserError for an unknown label."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
@@ -158,8 +185,28 @@ def chosen(names: str, labels: Sequence[str]) -> list[int]:
     return [list(labels).index(name) for name in wanted]
 
 
-def _grad_cam(map: Tensor, gradient: Tensor) -> Tensor:
-    return F.relu((gradient.mean((2, 3), keepdim=True) * map).sum(1))
+def boxes_of(split: Split, row: int, label: int) -> np.ndarray:
+    """The boxes [K, 4] of one label in image `row`, in pixels; none where the split has no boxes."""
+    boxes = split.boxes[row] if split.boxes is not None else np.empty((0, 5), np.float32)
+    return boxes[boxes[:, 0] == label, 1:]
+
+
+def boxed_labels(split: Split, row: int) -> list[BoxedLabel]:
+    """Each label with boxes in image `row`, by label."""
+    if split.boxes is None or not len(split.boxes[row]):
+        return []
+    with Image.open(split.paths[row]) as image:
+        scale = np.tile(image.size, 2)
+    labels = []
+    for label in np.unique(split.boxes[row][:, 0]).astype(int):
+        boxes = boxes_of(split, row, label) / scale
+        mask = torch.zeros(GRID, GRID, dtype=torch.bool)
+        for left, top, right, bottom in np.round(boxes * GRID).astype(int):
+            left, top = min(left, GRID - 1), min(top, GRID - 1)  # a box smaller than a cell fills one
+            mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        labels.append(BoxedLabel(int(label), float(np.sqrt(areas.max())), mask))
+    return labels
 
 
 def _on_image(map: Tensor, cell: float) -> Tensor:
@@ -186,21 +233,3 @@ def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
         if len(layers) > 1:
             result[Key(method, "all")] = torch.stack(list(layers.values())).mean(0)
     return result
-
-
-def boxed(split: Split, row: int) -> list[tuple[int, int, float, Tensor]]:
-    """(row, label, side share of its largest box, mask bool [GRID, GRID]) of each label with boxes in image `row`."""
-    if split.boxes is None or not len(split.boxes[row]):
-        return []
-    with Image.open(split.paths[row]) as image:
-        scale = np.tile(image.size, 2)
-    found = []
-    for label in np.unique(split.boxes[row][:, 0]).astype(int):
-        boxes = split.boxes[row][split.boxes[row][:, 0] == label, 1:] / scale
-        mask = torch.zeros(GRID, GRID, dtype=torch.bool)
-        for left, top, right, bottom in np.round(boxes * GRID).astype(int):
-            left, top = min(left, GRID - 1), min(top, GRID - 1)  # a box smaller than a cell fills one
-            mask[top : max(bottom, top + 1), left : max(right, left + 1)] = True
-        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        found.append((row, int(label), float(np.sqrt(areas.max())), mask))
-    return found
