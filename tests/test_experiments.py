@@ -82,7 +82,7 @@ def test_an_odd_grid_is_named_when_a_run_trains_and_in_its_caption(made, tmp_pat
     said = "layer 4 has 3 x 3 cells at 96 px and the 2 x 2 pooling of MSRN drops the last row and column"
     with pytest.warns(UserWarning, match=f"msrn: {said}"):
         runs = study.train(study.experiment.run("msrn"))
-    assert said[1:] in performance.scores({"msrn": runs}).caption
+    assert said[1:] in performance.scores_table({"msrn": runs}).caption
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         study.train(study.experiment.run("gmp"))
@@ -97,7 +97,7 @@ def test_voc2012_ends_in_the_archive_for_its_server(made, tmp_path, monkeypatch)
         assert len(archive.namelist()) == 20
         lines = archive.read("results/VOC2012/Main/comp1_cls_test_cat.txt").decode().split("\n")
     assert [one.split()[0] for one in lines if one] == run.names
-    said = performance.scores({"gmp": [run]}).caption
+    said = performance.scores_table({"gmp": [run]}).caption
     assert "not public" in said
 
 

@@ -211,7 +211,7 @@ def test_changed_notes_reach_every_caption_without_training(study):
     assert not any(name.startswith("train") for name in found)
     assert {"02_train-gmp", "05_tables", "page"} <= set(found)
     (run,) = again(study, notes=("Drawn at night.",)).finished("gmp")
-    assert "Drawn at night." in captions.made({"gmp": [run]})
+    assert "Drawn at night." in captions.run_details({"gmp": [run]})
 
 
 def test_an_excluded_and_a_replaced_picture_are_other_data(study):
@@ -292,7 +292,8 @@ def test_runs_accepted_although_the_code_changed_are_current_and_say_so(study, s
     run = changed.experiment.run("gmp")
     assert changed.outdated(run, 0) == ["mlclib/models/gmp.py changed"]
     (stale,) = changed.finished("gmp")
-    assert "Made by other code than stands here now: mlclib/models/gmp.py changed." in captions.made({"gmp": [stale]})
+    sentence = "Made by other code than stands here now: mlclib/models/gmp.py changed."
+    assert sentence in captions.run_details({"gmp": [stale]})
     monkeypatch.setattr(line, "_study", lambda arguments: again(study))
     line.main(["accept", "tiny"])
     assert capsys.readouterr().out == "accepted: gmp seed 0 (mlclib/models/gmp.py changed)\n"
@@ -304,7 +305,7 @@ def test_runs_accepted_although_the_code_changed_are_current_and_say_so(study, s
     assert not any(name.startswith("train") for name in found)
     assert "run gmp seed 0, accepted.json is new" in found["05_tables"]
     (kept,) = changed.finished("gmp")
-    assert "although the code had changed: mlclib/models/gmp.py changed." in captions.made({"gmp": [kept]})
+    assert "although the code had changed: mlclib/models/gmp.py changed." in captions.run_details({"gmp": [kept]})
     edit(source / "models" / "gmp.py", "amin", "aminmax")
     assert changed.outdated(run, 0) == ["mlclib/models/gmp.py changed"]
     (changed.run_folder(run, 0) / store.ACCEPTED).unlink()

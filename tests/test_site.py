@@ -69,7 +69,7 @@ def built(tmp_path_factory):
     results = folder / "results"
     gains = {"gmp": 0.3, "msrn": 1}
     runs = {model: [make(results, model, s, gain, marks=marks) for s in (0, 1)] for model, gain in gains.items()}
-    for table in (performance.scores(runs), performance.per_class(runs)):
+    for table in (performance.scores_table(runs), performance.per_class_table(runs)):
         table.write(results / "demo" / "tables")
     (results / "demo" / "README.md").write_text("# Scenes & <things>\n\n- A note.\n\nMade by `make`\n\n## Tables\n")
     (results / "demo" / "figures").mkdir()
@@ -199,7 +199,7 @@ def test_pages_of_an_experiment_that_is_gone_are_removed_and_nothing_else(tmp_pa
     results, out = tmp_path / "results", tmp_path / "site"
     runs = {"gmp": [make(results, "gmp", data="folder")]}
     for name in ("demo", "other"):
-        performance.scores(runs).write(results / name / "tables")
+        performance.scores_table(runs).write(results / name / "tables")
         (results / name / "README.md").write_text(f"# {name}\n\n## Tables\n")
     site.build(results, out)
     (out / "mine.html").write_text("not of any build")

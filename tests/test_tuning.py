@@ -19,7 +19,6 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
 from mlclib.config import Experiment
 from mlclib.results import tuning as tables
-from mlclib.results import tuning_figures as figures
 from mlclib.runs import check, plan, tuning
 from mlclib.runs.study import Study
 from mlclib.verify import results
@@ -156,9 +155,9 @@ def test_what_is_chosen_does_not_hang_on_the_test_images(study, tmp_path):
     poisoned = Study(study.experiment, study.root, tmp_path / "results")
     trials, clean = poisoned.train_trials(), study.finished_trials()
     assert tuning.overlay(study.experiment, trials) == tuning.overlay(study.experiment, clean)
-    shown, expected = (tables.efforts(study.experiment, found) for found in (trials, clean))
+    shown, expected = (tables.trials_table(study.experiment, found) for found in (trials, clean))
     pd.testing.assert_frame_equal(shown.frame, expected.frame)
-    figures.efforts(trials)
+    tables.effort_figure(trials)
     assert (folder / "predictions.npz").read_bytes() == b"poison"
 
 
@@ -192,7 +191,7 @@ def test_the_expected_best_of_k_trials_is_the_mean_over_all_choices_of_k(values)
 
 
 def test_the_table_says_what_tuning_gained(study):
-    frame = tables.efforts(study.experiment, study.finished_trials()).frame
+    frame = tables.trials_table(study.experiment, study.finished_trials()).frame
     assert list(frame["model"]) == ["gmp", "msrn"] and set(frame["trials"]) == {4}
     scores = tuning.scores(study.finished_trials())
     for row, values in zip(frame.itertuples(index=False), scores.values(), strict=True):

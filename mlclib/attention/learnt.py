@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 
 from mlclib.attention.maps import ModelOnSplit
-from mlclib.results.style import COLOURS, placed
+from mlclib.results.style import COLOURS, graph_layout
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
@@ -135,7 +135,7 @@ def label_graph(known: Learnt) -> Figure:
     joined, group = np.triu((known.graph > 0) | (known.graph.T > 0), 1), known.group
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(known.labels)))
-    spot = placed(graph)
+    spot = graph_layout(graph)
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
     for number in np.unique(group):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlclib.attention.maps import BASELINES, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
 from mlclib.metrics import resampling
-from mlclib.results.style import COLOURS, said
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, written
 from mlclib.runs.store import FinishedRun
 
@@ -178,7 +178,7 @@ def figure(scores: pd.DataFrame) -> Figure:
     much a label's own map lies better in its boxes than that of another label shown: the interval of `specific`.
     """
     if scores.empty:
-        return said("No boxes are known here, so the maps are shown and not scored")
+        return text_figure("No boxes are known here, so the maps are shown and not scored")
     methods = [method for method in dict.fromkeys(scores["method"]) if method not in BASELINES]
     # the baselines stand beside each method
     beside = [scores[scores["method"].isin([method, *BASELINES])].assign(column=method) for method in methods]
