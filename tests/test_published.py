@@ -14,9 +14,13 @@ def test_every_row_names_its_method_and_source(name):
     assert table["mAP"].dropna().between(50, 100).all()
 
 
+ADDED = "kaiitunnz|FT-ZHOU-ZZZ|chehao2628"  # repositories whose rows came after the tables were handed over
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_the_shipped_table_is_the_one_handed_over_but_for_what_was_mended(name, shared):
-    ours, given = load(name).drop(columns="protocol"), pd.read_csv(shared / "published" / f"{name}.csv")
+    ours = load(name).drop(columns="protocol")
+    ours, given = ours[~ours["source"].str.contains(ADDED)], pd.read_csv(shared / "published" / f"{name}.csv")
     if name == "summary":  # 94.6 is not in the file that the row named; that file lists TResNet-XL, 96.0
         asl = (ours["method"] == "ASL") & (ours["dataset"] == "voc2007")
         assert ours[asl][["backbone", "mAP"]].to_numpy().tolist() == [["TResNet-L", 94.6], ["TResNet-XL", 96.0]]
@@ -27,7 +31,7 @@ def test_the_shipped_table_is_the_one_handed_over_but_for_what_was_mended(name, 
         given.loc[changed, "source"] = ours.loc[changed, "source"]
         extra = given["backbone"] == "TResNet-XL"
         given = given[~extra].reset_index(drop=True)
-    pd.testing.assert_frame_equal(ours, given)
+    pd.testing.assert_frame_equal(ours, given, check_dtype=False)
 
 
 def test_what_is_known_of_a_rows_protocol_stands_beside_it():
@@ -46,7 +50,7 @@ def test_a_figure_that_nobody_states_is_nan_and_never_zero():
 def test_the_rows_of_the_two_papers_are_there():
     assert load("voc2007").set_index("method").loc["DSDL", "mAP"] == 94.4
     summary = load("summary").set_index(["method", "dataset"])["mAP"]
-    assert summary["MSRN", "voc2007"] == 96.0 and summary["DSDL", "coco2014"] == 81.7
+    assert summary["MSRN", "voc2007"].tolist() == [96.0, 94.8] and summary["DSDL", "coco2014"].item() == 81.7
 
 
 def test_an_unknown_table_is_refused():
@@ -56,11 +60,18 @@ def test_an_unknown_table_is_refused():
 
 def test_the_oddities_of_the_shipped_tables():
     assert oddities() == [
+        Finding("coco2014", "CNN-RMLC", "CF1-3 is stated as 61.5 but CP-3 64.9 and CR-3 62.0 give 63.42"),
         Finding("coco2014", "CoP", "CF1 is stated as 75.8 but CP 81.2 and CR 70.8 give 75.64"),
+        Finding("coco2014", "KSSNet", "CF1 is stated as 77.2 but CP 84.6 and CR 73.2 give 78.49"),
+        Finding("coco2014", "Multi-Evidence", "CF1-3 is stated as 70.6 but CP-3 84.5 and CR-3 62.2 give 71.66"),
         Finding("coco2014", "ResNet-SRN", "CF1 is stated as 71.2 but CP 81.6 and CR 65.4 give 72.61"),
         Finding("coco2014", "ResNet-SRN", "CF1-3 is stated as 67.4 but CP-3 85.2 and CR-3 58.8 give 69.58"),
+        Finding("coco2014", "ResNet-SRN-att", "CF1 is stated as 70.0 but CP 81.2 and CR 63.3 give 71.14"),
+        Finding("coco2014", "ResNet-SRN-att", "CF1-3 is stated as 66.3 but CP-3 85.8 and CR-3 57.5 give 68.86"),
         Finding("coco2014", "ResNet101-ACfs", "CF1 is stated as 72.2 but CP 77.4 and CR 68.3 give 72.57"),
         Finding("coco2014", "ResNet101-ACfs", "CF1-3 is stated as 68.0 but CP-3 85.2 and CR-3 59.4 give 70.00"),
+        Finding("coco2014", "SSGRL", "CF1 is stated as 76.8 but CP 89.9 and CR 68.5 give 77.75"),
+        Finding("coco2014", "SSGRL", "CF1-3 is stated as 72.7 but CP-3 91.9 and CR-3 62.5 give 74.40"),
         Finding("coco2014", "WARP", "OF1-3 is stated as 60.7 but OP-3 59.8 and OR-3 61.4 give 60.59"),
         Finding("voc2012", "RLSD", "all 21 figures are those of RLSD in voc2007"),
     ]

@@ -130,9 +130,10 @@ def _linked(study: Study, folder: Path) -> Study:
 
 def _difference(stands: bytes, again: bytes) -> str:
     """The first line that differs, in words."""
-    lines = zip_longest(stands.decode().splitlines(), again.decode().splitlines(), fillvalue="not there")
-    number, (old, new) = next((n, both) for n, both in enumerate(lines, start=1) if both[0] != both[1])
-    return f"line {number} is {old[:100]!r}, and its runs' predictions give {new[:100]!r}"
+    lines = enumerate(zip_longest(stands.split(b"\n"), again.split(b"\n"), fillvalue=b"no line"), start=1)
+    number, both = next((number, both) for number, both in lines if both[0] != both[1])
+    old, new = (line.decode(errors="replace")[:100] for line in both)
+    return f"line {number} is {old!r}, and its runs' predictions give {new!r}"
 
 
 def _records(study: Study, report: Report, compared: set[str]) -> None:
