@@ -21,7 +21,7 @@ SIZES = {"small": 0.125, "medium": 0.25, "large": np.inf}  # side share below wh
 SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}  # name: title of its axis
 LINES = {"2": "layer 2", "3": "layer 3", "4": "layer 4", "all": "all layers"}
 
-BATCH = 8  # images at a time
+BATCH = 24  # labels at a time: batches of one size leave fewer holes in the memory
 
 
 def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
@@ -36,7 +36,8 @@ def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
     maps, inside = maps.flatten(2), masks.flatten(2)
     highest = maps == maps.amax(2, keepdim=True)
     pointing, energy = (highest & inside).sum(2) / highest.sum(2), (maps * inside).sum(2) / maps.sum(2)
-    ascending, maps, inside = maps.sort(2).values.numpy(), maps.numpy(), inside.numpy()
+    maps, inside = maps.numpy(), inside.numpy()
+    ascending = np.sort(maps, axis=2)  # five times as fast as torch's sort, which finds the places too
     curve, other = np.full((2, *maps.shape[:2]), np.nan)
     for image, label in np.ndindex(curve.shape):
         for areas, of in ((curve, label), (other, (label + 1) % maps.shape[1])):
@@ -76,11 +77,11 @@ def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> p
 
 
 def _batches(boxed: Mapping[int, Sequence[BoxedLabel]]) -> Iterator[list[int]]:
-    """The images that have boxes, at most BATCH at a time, each time of the same number of labels."""
-    for count in sorted({len(labels) for labels in boxed.values()} - {0}):
-        alike = [row for row, labels in boxed.items() if len(labels) == count]
-        for start in range(0, len(alike), BATCH):
-            yield alike[start : start + BATCH]
+    """The images that have boxes, at most BATCH labels at a time, each time of the same number of labels."""
+    for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
+        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)
+        for start in range(0, len(alike), step):
+            yield alike[start : start + step]
 
 
 def _score(about: pd.DataFrame, maps: Mapping[Key, Tensor], masks: Tensor) -> list[pd.DataFrame]:
