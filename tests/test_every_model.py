@@ -46,7 +46,7 @@ def test_a_model_on_one_map_takes_any_layer(name, layer):
         assert torch.equal(model.classify(maps).logits, model(images).logits)
         exported = model.exported()(images)
     torch.testing.assert_close(exported, model(images).logits, rtol=1e-4, atol=1e-4)
-    found = attention.explain(model, maps, [0, 3], 64)
+    found = attention.explain(model, maps, [[0], [3]], 64)
     assert {key.layer for key in found} <= {str(layer), "all"} and Key("grad-cam", str(layer)) in found
     if name in OWN_MAPS:
         assert Key(OWN_MAPS[name], str(layer)) in found
@@ -90,7 +90,7 @@ def test_an_onnx_file_gives_the_same_logits_for_any_batch(name, tmp_path):
 def test_attention_of_its_own_stands_beside_grad_cam(name):
     model = build(name).eval()
     maps = some_maps(2)
-    found = attention.explain(model, maps, [2, 5], 128)
+    found = attention.explain(model, maps, [[2], [5]], 128)
     assert {Key(OWN_MAPS[name], "4"), Key("grad-cam", "4")} <= found.keys()
     for map in found.values():
         assert map.shape == (2, attention.GRID, attention.GRID) and not map.requires_grad

@@ -118,7 +118,8 @@ def test_one_s_own_images_with_a_validation_part_run_to_their_pages(made, tmp_pa
     path.write_text(
         f"title: Mine\ndataset: {{name: folder, root: {made('folder')}, table: labels.csv}}\ninput_size: 64\n"
         "backbone: {name: test_resnet, weights: null}\ntraining: {epochs: 1, batch_size: 8, threads: 1}\n"
-        "models: {gmp: {}, dsdl: {options: {hidden: 16}}}\nattention: {images: [0], n_localisation: 3, n_faithfulness: 1}\n"
+        "models: {gmp: {}, dsdl: {options: {hidden: 16}}}\n"
+        "attention: {images: [0], n_localisation: 3, n_faithfulness: 1}\n"
     )
     study = rehearsal.rehearse(path, tmp_path / "results", monkeypatch)
     rehearsal.check_pages(study)

@@ -7,6 +7,7 @@
 - with a share to retrain: runs are trained again, and their scores compared (retrain.py).
 """
 
+import json
 import os
 import shutil
 import tempfile
