@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
-from mlclib.datasets.images import open_rgb
+from mlclib.datasets.images import open_rgb, size_of
 from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier
 from mlclib.training.inputs import Images, Maps
@@ -192,8 +191,7 @@ def boxed(split: Split, row: int) -> list[tuple[int, int, float, Tensor]]:
     """(row, label, side share of its largest box, mask bool [GRID, GRID]) of each label with boxes in image `row`."""
     if split.boxes is None or not len(split.boxes[row]):
         return []
-    with Image.open(split.paths[row]) as image:
-        scale = np.tile(image.size, 2)
+    scale = np.tile(size_of(split.paths[row]), 2)
     found = []
     for label in np.unique(split.boxes[row][:, 0]).astype(int):
         boxes = split.boxes[row][split.boxes[row][:, 0] == label, 1:] / scale

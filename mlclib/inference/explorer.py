@@ -14,7 +14,7 @@ from mlclib.attention import figures as pictures
 from mlclib.attention import saliency
 from mlclib.attention.saliency import Key
 from mlclib.common import progress
-from mlclib.common.errors import unknown
+from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.images import open_rgb
 from mlclib.inference import predict
 from mlclib.runs import store
@@ -133,9 +133,8 @@ class Explorer:
     def _to_upload(self, change: dict) -> None:
         file = self.upload.value[0]
         try:
-            with Image.open(io.BytesIO(file["content"])) as image:
-                self.own = image.convert("RGB")
-        except Exception as error:  # broken files make Pillow's decoders raise nearly anything
+            self.own = open_rgb(io.BytesIO(file["content"]))
+        except UserError as error:
             self.note.value = html.escape(f"{file['name']} cannot be read as an image ({error}); choose another")
             return
         self.note.value = f"{html.escape(file['name'])}; move the slider to go back to the test images"
