@@ -1,0 +1,238 @@
+"""The table of labels of one's own images, as spreadsheets and public data sets have it.
+
+A CSV (parted by commas, semicolons, tabs or bars) or Parquet file with a column that names the pictures, and either
+one column for each label or one column with the labels of each picture; a column with the part (train, val, test) is
+optional:
+
+    path,cat,dog,split            image;labels               ImageID,tags
+    a.jpg,1,0,train               a.jpg;cat                  a,cat sofa
+    b.jpg,1,1,test                b.jpg;cat|dog              b,"['cat', 'dog']"
+
+Whatever is not certain is a question to the user: nothing is guessed, and what was found out stands in the notes.
+"""
+
+import codecs
+import csv
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mlclib.common.errors import UserError, unknown
+from mlclib.common.validation import Strict
+from mlclib.datasets import cells
+from mlclib.datasets.base import PARTS, targets_of
+
+# Column names by what they hold, without case, blanks and signs.
+_PATH = {"path", "filepath", "imagepath", "file", "filename", "image", "imagename", "imagefile", "imageid"}
+_PATH |= {"imageindex", "img", "imgpath", "imgname", "imgid", "picture", "photo"}
+_LABELS = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "labelname", "findinglabels"}
+_LABELS |= {"genre", "genres", "labelnames", "annotation", "annotations", "choice", "choices"}
+_SPLIT = {"split", "splits", "set", "subset", "partition", "part", "splitname"}
+
+
+@dataclass(frozen=True)
+class Columns(Strict):
+    """Which columns hold what, where their names do not say so.
+
+    labels: the name of the one column with the labels of each picture, or the names of the columns of single labels.
+    """
+
+    path: str | None = None
+    labels: str | tuple[str, ...] | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """names: N pictures as the table names them; targets: int8 [N, C]; parts: N of train, val, test, or None."""
+
+    names: list[str]
+    labels: tuple[str, ...]
+    targets: np.ndarray
+    parts: list[str] | None
+    notes: tuple[str, ...]
+
+
+def read(
+    path: Path,
+    columns: Columns,
+    separator: str | None = None,
+    values: Mapping[str, cells.Meaning] | None = None,
+    unknown_as: cells.Unknown | None = None,
+    encoding: str | None = None,
+) -> Table:
+    """Read the table at `path`; folder.load says what the other arguments mean.
+
+    Raises UserError for a file that is no table, a column or cell that cannot be what it should be, and wherever two
+    readings are possible.
+    """
+    frame = _frame(path, encoding)
+    path_column, label_columns, split_column, notes = _roles(path, frame, columns)
+    names = frame[path_column].tolist()
+    parts = None if split_column is None else [_part(path, *cell) for cell in enumerate(frame[split_column])]
+    if isinstance(label_columns, str):
+        lists, note = cells.lists(path, label_columns, frame[label_columns].tolist(), separator)
+        names, lists, parts, again = _united(path, names, lists, parts)
+        labels = sorted({label for cell in lists for label in cell})
+        labels = tuple(sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels)
+        targets = targets_of(lists, labels)
+        notes += [f"{len(labels)} labels, {note}", *again]
+    else:
+        labels = tuple(label_columns)
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise UserError(f"{path} names the image {twice[0]!r} twice; write one row with all its labels")
+        targets, note = cells.marks(path, frame[list(labels)], values or {}, unknown_as)
+        notes += note
+    if not labels or not names:
+        raise UserError(f"{path} names no label or no image")
+    return Table(names, labels, targets, parts, tuple(notes))
+
+
+def _frame(path: Path, encoding: str | None) -> pd.DataFrame:
+    """The cells as stripped texts (a list in a Parquet cell as a list of texts), under stripped column names."""
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            raw = pd.read_parquet(path)
+            raw = raw if raw.index.name is None else raw.reset_index()
+            header, rows = list(map(str, raw.columns)), raw.astype(object).to_numpy().tolist()
+        else:
+            header, *rows = _csv_rows(path, encoding)
+    except (OSError, EOFError, ValueError, csv.Error) as error:  # Arrow's own errors are ValueErrors
+        raise UserError(f"cannot read {path} as a CSV or Parquet table with a header: {error}") from error
+    header = [name.strip() for name in header]
+    frame = pd.DataFrame([[_text(cell) for cell in row] for row in rows], columns=header, dtype=object)
+    if twice := [name for name, count in Counter(header).items() if count > 1 and name]:
+        raise UserError(f"{path} has two columns {twice[0]!r}: rename or remove one")
+    return frame[[name for name in header if name and not name.startswith("Unnamed: ")]]  # pandas' row numbers
+
+
+def _csv_rows(path: Path, encoding: str | None) -> list[list[str]]:
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if encoding is None:
+        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except (UnicodeError, LookupError) as error:
+        line = data[: getattr(error, "start", 0)].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {line}: the text is not {encoding.removesuffix('-sig')}; save the table as UTF-8, or name "
+            "its encoding in the data set's options, such as encoding: cp1252 (Excel on Windows)"
+        ) from error
+    first, _, rest = text.partition("\n")
+    if first.startswith("sep="):  # a line that Excel writes for itself
+        text, first = rest, rest.partition("\n")[0]
+    delimiter = max(",;\t|", key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    header = next(reader, [])
+    if not header:
+        raise ValueError("it is empty")
+    rows = [header]
+    for row in reader:
+        while len(row) > len(header) and not row[-1].strip():
+            row.pop()
+        if row and len(row) != len(header):
+            raise UserError(
+                f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(header)}; put a cell that "
+                f"holds {delimiter!r} in quotes: {delimiter.join(row)!r:.80}"
+            )
+        rows += [row] if row else []
+    return rows
+
+
+def _text(cell: object) -> str | list:
+    if isinstance(cell, list | tuple | set | np.ndarray):
+        return [_text(part) for part in cell]
+    if isinstance(cell, dict):  # of Hugging Face's images the path
+        return _text(cell["path"]) if "path" in cell else json.dumps(cell, default=str)
+    return "" if cell is None or cell is pd.NA or cell != cell else str(cell).strip()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _roles(path: Path, frame: pd.DataFrame, columns: Columns) -> tuple[str, str | list[str], str | None, list[str]]:
+    """The column of pictures, the one of lists or those of single labels, the one of parts, and notes."""
+    header = list(frame.columns)
+    asked = [columns.labels] if isinstance(columns.labels, str) else columns.labels or ()
+    for name in (columns.path, columns.split, *asked):
+        if name is not None and name not in header:
+            raise unknown("column", name, header, str(path))
+    image = columns.path or _path_column(path, header)
+    split = columns.split or next((name for name in header if _plain(name) in _SPLIT), None)
+    if split is not None and columns.split is None and _plain(split) != "split":  # it may be a label of that name
+        split = split if all(_plain(str(cell)) in PARTS for cell in frame[split]) else None
+    rest = [name for name in header if name not in (image, split)]
+    notes = []
+    if columns.labels is not None:
+        labels = columns.labels if isinstance(columns.labels, str) else list(columns.labels)
+    else:
+        of_marks = [name for name in rest if cells.are_marks(frame[name])]
+        of_lists = [name for name in rest if name not in of_marks and _plain(name) in _LABELS]
+        if len(of_lists) > 1 or (of_lists and of_marks):
+            choices = [f"columns: {{labels: {json.dumps(name, ensure_ascii=False)}}}" for name in of_lists]
+            choices += [_columns_of(of_marks)] if of_marks else []
+            raise UserError(
+                f"{path}: the labels may stand in the column {' or '.join(map(repr, of_lists))}"
+                + (f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else "")
+                + f"; say which in the data set's options: {' or '.join(choices)}"
+            )
+        labels = of_lists[0] if of_lists else rest
+        if not of_lists and of_marks and len(of_marks) < len(rest):
+            odd = next(name for name in rest if name not in of_marks)
+            row, cell = next((row, cell) for row, cell in enumerate(frame[odd], 1) if not cells.is_mark(cell))
+            raise UserError(
+                f"{path}, row {row}, column {odd!r}: expected 1, 0 or -1, got {cell!r}; if it is no label, name the "
+                f"columns that are: {_columns_of(of_marks)}"
+            )
+    if others := [name for name in rest if name != labels and name not in labels]:
+        notes.append(f"columns that are no labels left out: {_some(others)}")
+    return image, labels, split, notes
+
+
+def _path_column(path: Path, header: list[str]) -> str:
+    named = [name for name in header if _plain(name) == "path"] or [name for name in header if _plain(name) in _PATH]
+    if len(named) == 1:
+        return named[0]
+    choices = " or ".join(f"columns: {{path: {json.dumps(name, ensure_ascii=False)}}}" for name in named or header[:1])
+    raise UserError(
+        f"{path} has {'several columns' if named else 'no column'} that may name the pictures (its columns: "
+        f"{_some(header)}); say in the data set's options which does: {choices}"
+    )
+
+
+def _columns_of(names: list[str]) -> str:
+    return f"columns: {{labels: {json.dumps(names, ensure_ascii=False)}}}"
+
+
+def _some(names: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def _part(path: Path, row: int, cell: str) -> str:
+    if _plain(cell) not in PARTS:
+        raise unknown("split", cell, PARTS, f"{path}, row {row + 1}")
+    return PARTS[_plain(cell)]
+
+
+def _united(
+    path: Path, names: list[str], lists: list[list[str]], parts: list[str] | None
+) -> tuple[list[str], list[list[str]], list[str] | None, list[str]]:
+    """One row for each picture, with the labels of all its rows: some tables have one row for each label."""
+    labels: dict[str, list[str]] = {}
+    part_of: dict[str, str] = {}
+    for name, own, part in zip(names, lists, parts or ["train"] * len(names), strict=True):
+        if part_of.setdefault(name, part) != part:
+            raise UserError(f"{path} names the image {name!r} in two parts, {part_of[name]} and {part}: choose one")
+        labels.setdefault(name, []).extend(own)
+    again = len(names) - len(labels)
+    note = [f"{again:,} rows name an image again; it has the labels of all its rows"] if again else []
+    return list(labels), list(labels.values()), parts and list(part_of.values()), note
