@@ -232,7 +232,7 @@ def test_marks_of_one_s_own_are_told_by_the_option_values(tmp_path):
 # Files
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
 @pytest.mark.parametrize("sign", [",", ";", "\t"])
 def test_tables_of_spreadsheets(tmp_path, encoding, sign):
     text = "path,labels,split\r\nBär.jpg,Möwe,train\r\nb.jpg,Bär|Möwe,test,,\r\n\r\n".replace(",", sign)
@@ -275,6 +275,8 @@ def test_parquet_gives_what_csv_gives_and_its_lists(tmp_path):
         ("path,cat,cat\na.jpg,1,0\n", r"two columns 'cat'"),
         ("path,labels\na.jpg,cat\nb.jpg,cat,dog\n", r"line 3: 3 cells, but the header has 2.*'b.jpg,cat,dog'"),
         ('path,labels\na.jpg,"cat\n', r"cannot read .*mine.csv.*unexpected end"),
+        ("path,cat\na.jpg,1\n,0\n", r"row 2: the column 'path' names no picture"),
+        ("PK\x03\x04", r"is a spreadsheet or an archive; save the table as CSV"),
         ("path,split\na.jpg,train\n", r"names no label or no image"),
         ("path,cat\n", r"names no label or no image"),
         ("", r"cannot read .*mine.csv.*empty"),
@@ -342,6 +344,8 @@ def test_a_name_that_fits_several_files_is_a_question_and_a_missing_one_stays(tm
     touch(tmp_path, "a.jpg", "a.png", "sub/b.jpg", "sub2/c.jpg")
     with pytest.raises(UserError, match="'a' may be a.jpg or a.png"):
         load(tmp_path, "path,labels,split\na,cat,train\nb,dog,test\n")
+    with pytest.raises(UserError, match="names the file a.png in two ways"):
+        load(tmp_path, "path,labels,split\na.png,cat,train\nA.png,dog,test\n")
     data = load(tmp_path, "path,labels,split\na.png,cat,train\nb.jpg,dog,test\n")
     assert data.splits["test"].names == ["b.jpg"]  # not taken from another folder, as others are where they are said
 

@@ -61,7 +61,8 @@ def marks(
     means = [f"{mark or 'blank'} {meanings[mark]} ({count:,})" for mark, count in sorted(counts.items())]
     note = f"of {cells.size:,} cells of labels were taken: {', '.join(means)}"
     if missing > MANY * cells.size and unknown_as is None:
-        swapped = '; or, if 0 means absent, write values: {"-1": unknown, "0": absent}' if "-1" in counts else ""
+        swapped = '; or, if 0 means absent, write values: {"-1": unknown, "0": absent}'
+        swapped = swapped if "-1" in counts and not values else ""
         raise UserError(
             f"{path}: {note}, so {missing / cells.size:.0%} are unknown; say in the data set's options what they count "
             "as: unknown: absent, or unknown: present, or unknown: difficult (left out of the scores; a model's option "

@@ -55,6 +55,8 @@ def load(
     path = root / Path(table).expanduser()
     rows = read_table(path, columns or Columns(), separator, values, unknown, encoding)
     names, notes = pictures.located(path.parent, rows.names)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{path} names the file {twice[0]} in two ways; write it as this in all its rows")
     whole = Split(names, [path.parent / name for name in names], rows.targets)
     dataset = in_parts("folder", rows.labels, whole, rows.parts or ["train"] * len(whole), [*rows.notes, *notes])
     if rows.parts is None:

@@ -76,6 +76,8 @@ def read(
     frame = _frame(path, encoding)
     path_column, label_columns, split_column, notes = _roles(path, frame, columns)
     names = frame[path_column].tolist()
+    if "" in names:
+        raise UserError(f"{path}, row {names.index('') + 1}: the column {path_column!r} names no picture")
     parts = None if split_column is None else [_part(path, *cell) for cell in enumerate(frame[split_column])]
     if isinstance(label_columns, str):
         lists, note = cells.lists(path, label_columns, frame[label_columns].tolist(), separator)
@@ -115,8 +117,11 @@ def _frame(path: Path, encoding: str | None) -> pd.DataFrame:
 
 def _csv_rows(path: Path, encoding: str | None) -> list[list[str]]:
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if data.startswith(b"PK\x03\x04"):
+        raise UserError(f"{path} is a spreadsheet or an archive; save the table as CSV (UTF-8)")
     if encoding is None:
-        encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "utf-16" if marked else "utf-16-le" if data[1:2] == b"\0" else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except (UnicodeError, LookupError) as error:
