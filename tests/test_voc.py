@@ -109,7 +109,7 @@ def test_a_division_of_one_s_own_parts_the_images_of_trainval(tmp_path):
     with pytest.raises(UserError, match="'2008_000009' of the part 'test': expected an image of VOC 2012 trainval"):
         datasets.load("voc2012", tmp_path, parts=table)
     table.write_text("image,part\n2008_000001,train\n")
-    with pytest.raises(UserError, match="names no image of the part 'test'"):
+    with pytest.raises(UserError, match="has no image of the part 'test'"):
         datasets.load("voc2012", tmp_path, parts=table)
 
 

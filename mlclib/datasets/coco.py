@@ -45,7 +45,8 @@ def load(root: Path) -> Dataset:
     """
     splits, notes = {}, []
     for part, name in (("train", "train2014"), ("test", "val2014")):
-        file = _parse(root / "annotations" / f"instances_{name}.json")
+        fetch = f"; fetch them with `python -m mlclib data coco2014 --root {root}`"
+        file = _parse(root / "annotations" / f"instances_{name}.json", fetch)
         if sorted(file.categories) != sorted(LABELS):
             odd = sorted(set(file.categories) ^ set(LABELS))
             raise UserError(
@@ -129,7 +130,7 @@ def _split(file: _Annotations, labels: tuple[str, ...], names: list[str], paths:
     return Split(names, paths, targets, boxes if np.isfinite(file.boxes).any() else None)
 
 
-def _parse(path: Path) -> _Annotations:
+def _parse(path: Path, fetch: str = "") -> _Annotations:
     """Read one file. It may hold hundreds of MB of outlines; each object is reduced as soon as it is parsed."""
     files: dict[str, str] = {}  # by id, which some tools write as text
     images: dict[str, int] = {}  # numbers in the order in which annotations name them
@@ -153,8 +154,10 @@ def _parse(path: Path) -> _Annotations:
             content = json.load(file, object_pairs_hook=reduce)
         names = {str(entry["id"]): entry["name"] for entry in content["categories"]}
         table = np.frombuffer(rows).reshape(-1, 7)
+        if not all(isinstance(name, str) for name in (*files.values(), *names.values())):
+            raise ValueError("a name of an image or a category is no text")
     except FileNotFoundError:
-        raise UserError(f"missing file {path}, expected there: annotations in COCO's format") from None
+        raise UserError(f"missing file {path}, expected there: annotations in COCO's format{fetch}") from None
     except KeyError as error:
         raise UserError(f"cannot read {path} as COCO annotations: the key {error} is missing") from error
     except (OSError, ValueError, TypeError) as error:

@@ -58,16 +58,27 @@ def load(
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path} names the file {twice[0]} in two ways; write it as this in all its rows")
     whole = Split(names, [path.parent / name for name in names], rows.targets)
-    dataset = in_parts("folder", rows.labels, whole, rows.parts or ["train"] * len(whole), [*rows.notes, *notes])
-    if rows.parts is None:
-        return with_test(dataset, path.with_name(f"{path.stem}.splits.csv"), test_share, seed)
-    return _complete(dataset, path)
+    notes = [*rows.notes, *notes]
+    if rows.parts is not None:
+        return in_parts("folder", rows.labels, whole, rows.parts, notes, source=path)
+    dataset = Dataset("folder", rows.labels, {"train": whole}, tuple(notes))
+    return with_test(dataset, path.with_name(f"{path.stem}.splits.csv"), test_share, seed)
 
 
-def in_parts(name: str, labels: tuple[str, ...], whole: Split, parts: list[str], notes: Iterable[str]) -> Dataset:
-    """The data set of the images `whole`, each in its part of train, val, test."""
+def in_parts(
+    name: str, labels: tuple[str, ...], whole: Split, parts: list[str], notes: Iterable[str], source: Path | None = None
+) -> Dataset:
+    """The data set of the images `whole`, each in its part of train, val, test.
+
+    source: what names the parts, if it must name those that training and scores need; raises UserError where it lacks
+    one.
+    """
     rows = {part: [row for row, own in enumerate(parts) if own == part] for part in ("train", "val", "test")}
     splits = {part: whole.take(own) for part, own in rows.items() if own}
+    for need in ("train", "test") if source else ():
+        if need not in splits:
+            rename = "; if val is what scores are for, call it test" if "val" in splits else ""
+            raise UserError(f"{source} has no image of the part {need!r} (there are: {', '.join(splits)}){rename}")
     return Dataset(name, labels, splits, tuple(notes))
 
 
@@ -143,20 +154,10 @@ def _from_folders(root: Path, test_share: float, seed: int) -> Dataset:
     names, lists, copies = _merged_copies(root, chosen, depth, parts)
     notes += [f"{copies:,} copies of pictures left out; a picture has the labels of all its folders"] if copies else []
     whole = Split(names, [root / name for name in names], targets_of(lists, labels))
-    own = [parts[name.split("/")[start]] if parts else "train" for name in names]
-    dataset = in_parts("folder", labels, whole, own, notes)
-    return _complete(dataset, root) if parts else with_test(dataset, root / "splits.csv", test_share, seed)
-
-
-def _complete(dataset: Dataset, source: Path) -> Dataset:
-    """`dataset`, which must have the parts that training and scores need."""
-    for need in ("train", "test"):
-        if need not in dataset.splits:
-            raise UserError(
-                f"no image of {source} is in the part {need!r} (there are: {', '.join(dataset.splits)}); name some "
-                f"{need}, or take the parts out, and the project draws them"
-            )
-    return dataset
+    if parts:
+        return in_parts("folder", labels, whole, [parts[name.split("/")[start]] for name in names], notes, source=root)
+    dataset = Dataset("folder", labels, {"train": whole}, tuple(notes))
+    return with_test(dataset, root / "splits.csv", test_share, seed)
 
 
 def _merged_copies(

@@ -74,7 +74,7 @@ def read(
     readings are possible.
     """
     frame = _frame(path, encoding)
-    path_column, label_columns, split_column, notes = _roles(path, frame, columns)
+    path_column, label_columns, split_column, notes = _roles(path, frame, columns, bool(values))
     names = frame[path_column].tolist()
     if "" in names:
         raise UserError(f"{path}, row {names.index('') + 1}: the column {path_column!r} names no picture")
@@ -163,11 +163,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _roles(path: Path, frame: pd.DataFrame, columns: Columns) -> tuple[str, str | list[str], str | None, list[str]]:
+def _roles(
+    path: Path, frame: pd.DataFrame, columns: Columns, own_marks: bool
+) -> tuple[str, str | list[str], str | None, list[str]]:
     """The column of pictures, the one of lists or those of single labels, the one of parts, and notes."""
     header = list(frame.columns)
-    asked = [columns.labels] if isinstance(columns.labels, str) else columns.labels or ()
-    for name in (columns.path, columns.split, *asked):
+    labels = columns.labels if isinstance(columns.labels, str | None) else list(columns.labels)
+    for name in (columns.path, columns.split, *([labels] if isinstance(labels, str) else labels or ())):
         if name is not None and name not in header:
             raise unknown("column", name, header, str(path))
     image = columns.path or _path_column(path, header)
@@ -175,46 +177,48 @@ def _roles(path: Path, frame: pd.DataFrame, columns: Columns) -> tuple[str, str 
     if split is not None and columns.split is None and _plain(split) != "split":  # it may be a label of that name
         split = split if all(_plain(str(cell)) in PARTS for cell in frame[split]) else None
     rest = [name for name in header if name not in (image, split)]
-    notes = []
-    if columns.labels is not None:
-        labels = columns.labels if isinstance(columns.labels, str) else list(columns.labels)
-    else:
-        of_marks = [name for name in rest if cells.are_marks(frame[name])]
-        of_lists = [name for name in rest if name not in of_marks and _plain(name) in _LABELS]
-        if len(of_lists) > 1 or (of_lists and of_marks):
-            choices = [f"columns: {{labels: {json.dumps(name, ensure_ascii=False)}}}" for name in of_lists]
-            choices += [_columns_of(of_marks)] if of_marks else []
-            raise UserError(
-                f"{path}: the labels may stand in the column {' or '.join(map(repr, of_lists))}"
-                + (f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else "")
-                + f"; say which in the data set's options: {' or '.join(choices)}"
-            )
-        labels = of_lists[0] if of_lists else rest
-        if not of_lists and of_marks and len(of_marks) < len(rest):
-            odd = next(name for name in rest if name not in of_marks)
-            row, cell = next((row, cell) for row, cell in enumerate(frame[odd], 1) if not cells.is_mark(cell))
-            raise UserError(
-                f"{path}, row {row}, column {odd!r}: expected 1, 0 or -1, got {cell!r}; if it is no label, name the "
-                f"columns that are: {_columns_of(of_marks)}"
-            )
-    if others := [name for name in rest if name != labels and name not in labels]:
-        notes.append(f"columns that are no labels left out: {_some(others)}")
-    return image, labels, split, notes
+    labels = labels or _label_columns(path, frame[rest], own_marks)
+    others = [name for name in rest if name != labels and name not in labels]
+    return image, labels, split, [f"columns that are no labels left out: {_some(others)}"] if others else []
 
 
 def _path_column(path: Path, header: list[str]) -> str:
     named = [name for name in header if _plain(name) == "path"] or [name for name in header if _plain(name) in _PATH]
     if len(named) == 1:
         return named[0]
-    choices = " or ".join(f"columns: {{path: {json.dumps(name, ensure_ascii=False)}}}" for name in named or header[:1])
     raise UserError(
         f"{path} has {'several columns' if named else 'no column'} that may name the pictures (its columns: "
-        f"{_some(header)}); say in the data set's options which does: {choices}"
+        f"{_some(header)}); say in the data set's options which does: "
+        + " or ".join(_option("path", name) for name in named or header[:1])
     )
 
 
-def _columns_of(names: list[str]) -> str:
-    return f"columns: {{labels: {json.dumps(names, ensure_ascii=False)}}}"
+def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | list[str]:
+    """The column with the labels of each picture, or those of single labels. own_marks: marks have other values."""
+    of_marks = [name for name in frame if cells.are_marks(frame[name])]
+    of_lists = [name for name in frame if name not in of_marks and _plain(name) in _LABELS]
+    odd = [name for name in frame if name not in (*of_marks, *of_lists)]
+    if of_lists:
+        of_marks = [name for name in of_marks if any(frame[name])]  # an empty column is no second reading
+    if len(of_lists) == 1 and not of_marks:
+        return of_lists[0]
+    if not of_lists and (not odd or own_marks):
+        return list(frame)
+    if of_lists:
+        reason = f"the labels may stand in the column {' or '.join(map(repr, of_lists))}"
+        reason += f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else ""
+    else:
+        row, cell = next((row, cell) for row, cell in enumerate(frame[odd[0]], 1) if not cells.is_mark(cell))
+        reason = f"in row {row} the column {odd[0]!r} holds {cell!r}, where a label has 1, 0 or -1"
+    choices = [_option("labels", name) for name in of_lists or odd[:1]]
+    choices += [_option("labels", of_marks)] if of_marks else []
+    if not of_lists and not of_marks:
+        choices.append(f"values: {{{json.dumps(cell, ensure_ascii=False)}: present}} if that marks a label")
+    raise UserError(f"{path}: {reason}; say in the data set's options which are the labels: {' or '.join(choices)}")
+
+
+def _option(key: str, value: str | list[str]) -> str:
+    return f"columns: {{{key}: {json.dumps(value, ensure_ascii=False)}}}"
 
 
 def _some(names: Sequence[str], shown: int = 8) -> str:

@@ -150,25 +150,20 @@ def _joined(halves: list[Split]) -> Split:
     return Split(names, paths, np.concatenate([half.targets for half in halves]), boxes)
 
 
-def _divided(folder: Path, year: int, parts: Path) -> Dataset:
-    """The images of trainval that the table `parts` names, each in its part."""
-    division = _read_ids(parts, "part")
-    names = _image_ids(folder, year, "trainval")
+def _divided(folder: Path, year: int, file: Path) -> Dataset:
+    """The images of trainval that the table `file` names, each in its part."""
+    part_of = dict(_read_ids(file, "part"))
+    names = [name for name in _image_ids(folder, year, "trainval") if name in part_of]
     known = set(names)
-    for image, part in sorted(division):
-        if image not in known or part not in ("train", "val", "test"):
+    for image, part in sorted(part_of.items()):
+        if part not in ("train", "val", "test") or image not in known:
             raise UserError(
-                f"{parts} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
+                f"{file} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
                 f"{folder}, and train, val or test"
             )
-    splits = {}
-    for key in ("train", "val", "test"):
-        if own := [name for name in names if (name, key) in division]:
-            splits[key], _ = _split(folder, year, "trainval", own)
-        elif key != "val":
-            raise UserError(f"{parts} names no image of the part {key!r}")
-    note = f"{len(division):,} images of VOC {year} trainval, divided into training and test images by {parts.name}"
-    return Dataset(f"voc{year}", LABELS, splits, (note,))
+    whole, _ = _split(folder, year, "trainval", names)
+    note = f"{len(names):,} images of VOC {year} trainval, divided into training and test images by {file.name}"
+    return in_parts(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
 
 
 def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:
