@@ -29,12 +29,12 @@ def test_a_write_makes_its_folders_and_replaces_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "writing", ["part.write_bytes(bytes(9000))", "torch.save({'a': torch.zeros(4000)}, open(part, 'wb'))"]
+    "writing", ["part.write_bytes(bytes(9000))", "import torch; torch.save({'a': torch.zeros(4000)}, open(part, 'wb'))"]
 )
 def test_a_disk_that_is_really_full_is_one_sentence_and_what_was_there_stays(tmp_path, writing):
     """A file may grow to 4 KiB in this process."""
     code = f"""
-import resource, torch
+import resource
 from mlclib.common import files
 from mlclib.common.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

@@ -20,7 +20,7 @@ import numpy as np
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import pictures
 from mlclib.datasets.base import Dataset, Seed, Share, Split
-from mlclib.datasets.folder import with_test
+from mlclib.datasets.stratify import with_test
 
 LABELS = (
     "airplane", "apple", "backpack", "banana", "baseball bat", "baseball glove", "bear", "bed", "bench", "bicycle",

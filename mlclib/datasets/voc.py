@@ -21,7 +21,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.datasets import pictures
 from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, read_lines
-from mlclib.datasets.folder import in_parts, with_test
+from mlclib.datasets.stratify import in_parts, with_test
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
