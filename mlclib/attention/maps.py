@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
-from mlclib.datasets.images import open_rgb
+from mlclib.datasets.images import open_rgb, size_of
 from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier, Output
 from mlclib.training.inputs import Images, Maps
@@ -213,8 +213,7 @@ def boxed_labels(split: Split, row: int) -> list[BoxedLabel]:
     """Each label with boxes in image `row`, by label."""
     if split.boxes is None or not len(split.boxes[row]):
         return []
-    with Image.open(split.paths[row]) as image:
-        scale = np.tile(image.size, 2)
+    scale = np.tile(size_of(split.paths[row]), 2)
     labels = []
     for label in np.unique(split.boxes[row][:, 0]).astype(int):
         boxes = boxes_of(split, row, label) / scale

@@ -108,8 +108,8 @@ class Explorer:
         file = self.upload.value[0]
         try:
             self.own = open_rgb(io.BytesIO(file["content"]))
-        except UserError:
-            self.note.value = f"{html.escape(file['name'])} cannot be read as an image; choose another"
+        except UserError as error:
+            self.note.value = html.escape(f"{file['name']} cannot be read as an image ({error}); choose another")
             return
         self.note.value = f"{html.escape(file['name'])}; move the slider to go back to the test images"
         self._draw()
