@@ -76,7 +76,8 @@ def status(arguments: argparse.Namespace) -> None:
     every = _jobs(_study(arguments), arguments)
     todo = [job for job in every if job.reasons]
     for job in todo:
-        print(f"{job.name}: {'; '.join(job.reasons)}")
+        more = f" and {len(job.reasons) - 4} more" if len(job.reasons) > 4 else ""
+        print(f"{job.name}: {'; '.join(job.reasons[:4])}{more}")
     print(f"{len(todo)} of {len(every)} jobs would run")
 
 

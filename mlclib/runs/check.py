@@ -24,12 +24,11 @@ from mlclib.common.errors import UserError
 from mlclib.config import RunConfig
 from mlclib.datasets import images
 from mlclib.models import backbones
-from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.checkpoints import trained_state
-from mlclib.training.settings import PRECISION, check_precision, torch_settings
+from mlclib.training.settings import autocast, torch_settings
 from mlclib.training.trainer import Trainer
 
 OPENED = 8  # images of each split that are opened
@@ -113,7 +112,7 @@ def check(study: Study, force: bool = False) -> Report:
         for model in dict.fromkeys(run.model for run in todo):
             with missing.noted():
                 asked = [run for run in todo if run.model == model]
-                estimates.append(_estimate(study, model, asked, missing, warnings))
+                estimates.append(_estimate(study, model, asked, warnings))
         need = sum(estimate.disk for estimate in estimates)
     else:
         facts.append("models, steps and disk are checked once the data set can be read")
@@ -133,19 +132,11 @@ def to_train(study: Study, missing: _Sentences | None = None, force: bool = Fals
     with missing.noted():
         runs = [run for run in study.runs.values() if run.reasons or force]
         for pattern in dict.fromkeys(run.configuration.training.init for run in runs):
-            if pattern and not start_of(pattern):
-                missing.append(f"training.init {pattern!r} matches no finished run: {_trains(pattern)}")
+            if pattern:
+                with missing.noted():
+                    start_of(pattern)
         return runs
     return []
-
-
-def _trains(pattern: str) -> str:
-    """What trains the run that `training.init` names."""
-    parts = Path(pattern).parts
-    other = parts[parts.index("runs") + 1] if "runs" in parts[:-1] else ""
-    if (config.FOLDER / f"{other}.yaml").is_file():
-        return f"`make reproduce EXPERIMENT={other}` trains it"
-    return "train it, or name its folder"
 
 
 def _step_on_blank_maps(study: Study, configuration: RunConfig) -> None:
@@ -160,79 +151,62 @@ def _step_on_blank_maps(study: Study, configuration: RunConfig) -> None:
     model.loss(model.classify(maps), targets).backward()
 
 
-def _estimate(study: Study, model: str, asked: list[Run], missing: _Sentences, warnings: list[str]) -> Estimate:
-    """What a model's runs take, from one step of the experiment's configuration of it.
+def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -> Estimate:
+    """What a model's runs take, from one step of the experiment's configuration of it, forward and backward.
 
     Raises UserError where the step does not fit, or the trainer refuses the run.
     """
     configuration, splits = study.experiment.run(model), study.dataset.splits
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    for precision in (configuration.training.precision, configuration.training.evaluation_precision):
-        check_precision(precision, device)
+    recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = study.build(_with_random_weights(configuration))  # a step costs the same whatever the weights
     warnings += [f"{model}: {sentence}" for sentence in net.size_warnings(configuration.input_size)]
-    there = np.flatnonzero([path.exists() for path in splits["train"].paths[: 50 * OPENED]])
-    if not len(there):
-        raise UserError(f"{model}: no step can be timed without training images")
-    count, learn, look, memory, state, slots = _measure(study, configuration, net, there)
-    recipe = configuration.training
-    watched, weights = recipe.eval_test_each_epoch or "val" not in splits, 2 if recipe.ema else 1
-    sizes = {part: len(split) for part, split in splits.items()}
-    each = weights * (sizes.get("val", 0) + watched * sizes["test"])
-    epochs = sum(run.configuration.training.epochs for run in asked)
-    seconds = epochs * (sizes["train"] * learn + each * look) + len(asked) * weights * sizes["test"] * look
-    logits = 4 * len(study.dataset.labels) * sum(sizes.values()) * 2 * weights
-    checkpoint = 2 * state + slots + logits
-    batch = recipe.batch_size
-    disk = len(asked) * (state + logits) + 3 * checkpoint  # two of them, and one that is being written
-    return Estimate(model, len(asked), count, batch * learn, seconds / 3600, memory, disk)
-
-
-def _measure(
-    study: Study, configuration: RunConfig, model: Classifier, rows: np.ndarray
-) -> tuple[int, float, float, int | None, int, int]:
-    """One step forward and backward on training images of these rows, and one pass in evaluation.
-
-    Images of the step; seconds per image with its loading, learning and in evaluation; peak bytes on a GPU; bytes of
-    the weights that a run leaves, and of the optimizer's state.
-    """
-    recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(study.dataset.splits["train"]))
-    count = batch if device.type == "cuda" else min(batch, FEW)
     train = study.inputs(configuration, "train")
+    rows = np.flatnonzero([path.exists() for path in splits["train"].paths[: 50 * OPENED]])
+    if not len(rows):
+        raise UserError(f"{model}: no step can be timed without training images")
+    batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
+    count = batch if device.type == "cuda" else min(batch, FEW)
     keys = [(0, int(rows[i % len(rows)])) for i in range(count)]
-
-    def autocast(precision: str) -> torch.autocast:
-        return torch.autocast(device.type, PRECISION[precision], enabled=precision != "float32")
 
     def learn() -> None:
         trainer.wrapped.train()
-        with autocast(recipe.precision):
+        with autocast(recipe.precision, device):
             loss = trainer.model.loss(trainer.wrapped(pictures), targets)
         loss.backward()
         trainer.optimizer.zero_grad()
 
     def look() -> None:
-        with torch.no_grad(), autocast(recipe.evaluation_precision):
+        with torch.no_grad(), autocast(recipe.evaluation_precision, device):
             trainer.model.eval()(pictures)
 
     with torch_settings(recipe):
-        load = _seconds(lambda: train.__getitems__(keys), device) / count / max(1, min(recipe.workers, os.cpu_count()))
-        trainer = Trainer(model, train, study.inputs(configuration, "test"), recipe, 0, study.results)
+        trainer = Trainer(net, train, study.inputs(configuration, "test"), recipe, 0, study.results)
         pictures, targets = (part.to(device) for part in train.__getitems__(keys))
         pictures = pictures.to(memory_format=torch.channels_last)
         try:
-            learning, looking = (_seconds(work, device) / count for work in (learn, look))
+            times = [_seconds(work, device) / count for work in (lambda: train.__getitems__(keys), learn, look)]
         except torch.OutOfMemoryError:
             raise UserError(
                 f"model {configuration.model} does not fit: a step of {batch} images needs more memory than the GPU "
                 "has: lower training.batch_size, raise training.accumulate, or set training.precision: bfloat16"
             ) from None
-    memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-    learnt = sum(p.nbytes for p in trainer.model.parameters() if p.requires_grad)
+    load = times[0] / max(1, min(recipe.workers, os.cpu_count() or 1))
+    sizes = {part: len(split) for part, split in splits.items()}
+    models = 2 if recipe.ema else 1  # that are scored
+    scored = models * (sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes))
+    epochs = sum(run.configuration.training.epochs for run in asked)
+    looks = epochs * scored + len(asked) * models * sizes["test"]
+    seconds = epochs * sizes["train"] * (times[1] + load) + looks * (times[2] + load)
     state = sum(value.nbytes for value in trained_state(trainer.model).values())
-    slots = learnt * (1 if recipe.optimizer == "sgd" else 2)
-    return count, learning + load, looking + load, memory, state, slots
+    return Estimate(
+        model=model,
+        runs=len(asked),
+        images=count,
+        step=recipe.batch_size * (times[1] + load),
+        hours=seconds / 3600,
+        memory=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+        disk=(len(asked) + 3 * 4) * state,  # three checkpoints at most, each of weights and the optimizer's state
+    )
 
 
 def _data(study: Study, missing: _Sentences) -> str:
@@ -267,7 +241,7 @@ def _weights(backbone: config.Backbone) -> str:
     import timm
 
     try:
-        backbones.Backbone(backbone.name, backbone.weights, features.LAYERS)
+        backbones.Backbone(backbone.name, backbone.weights)
     except UserError as error:
         source = timm.is_model(backbone.name) and timm.get_pretrained_cfg(backbone.name).hf_hub_id
         if backbone.weights != "pretrained" or not source:
@@ -281,12 +255,11 @@ def _weights(backbone: config.Backbone) -> str:
 
 def _bytes_of_maps(study: Study) -> int:
     """Bytes of the layer maps that are still to be cached."""
-    setting = study.experiment
-    channels = backbones.Backbone(setting.backbone.name, None, features.LAYERS).channels
-    cells = {layer: math.ceil(setting.input_size / backbones.STRIDES[layer]) ** 2 for layer in channels}
-    one = 2 * sum(channels[layer] * cells[layer] for layer in channels)  # float16
     splits = study.dataset.splits.items()
-    return sum(one * len(split) for part, split in splits if not features.verified(study.maps_folder(part)))
+    images = sum(len(split) for part, split in splits if not features.verified(study.maps_folder(part)))
+    backbone = backbones.Backbone(study.experiment.backbone.name, None)
+    cells = {layer: math.ceil(study.experiment.input_size / backbones.STRIDES[layer]) ** 2 for layer in backbone.layers}
+    return 2 * images * sum(backbone.channels[layer] * cells[layer] for layer in cells)  # float16
 
 
 def _with_random_weights(configuration: RunConfig) -> RunConfig:

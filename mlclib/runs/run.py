@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import fnmatch
 import glob
 import inspect
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from mlclib import models
+from mlclib import config, models
 from mlclib.common import sources
+from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
 from mlclib.config import RunConfig
 from mlclib.runs import store
@@ -87,9 +89,31 @@ def run_code(model: str, frozen: bool) -> dict[str, str]:
     return code
 
 
-def start_of(pattern: str) -> list[Path]:
+def starts(pattern: str) -> list[Path]:
     """The finished runs that `training.init` names, as a folder or a pattern."""
     return [Path(path) for path in sorted(glob.glob(pattern)) if store.finished(Path(path))]
+
+
+def start_of(pattern: str) -> Path:
+    """The one finished run that `training.init` names. Raises UserError where there is none, or several."""
+    folders = starts(pattern)
+    if len(folders) == 1:
+        return folders[0]
+    if folders:
+        listed = "; ".join(f"{folder} of experiment {store.about(folder)['experiment']}" for folder in folders)
+        raise UserError(f"training.init {pattern!r} matches {len(folders)} finished runs, name one of them: {listed}")
+    data, _, model = "/".join(Path(pattern).parts[-3:-1]).partition("/")
+    experiments = (config.load(path) for path in sorted(config.FOLDER.glob("[!_]*.yaml")))
+    names = [
+        one.name
+        for one in experiments
+        if fnmatch.fnmatch(one.dataset["name"], data)
+        and fnmatch.filter((one.run(key).model for key in one.models), model.rpartition("-")[0] or "*")
+    ]
+    raise UserError(
+        f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME); "
+        f"experiments with such runs: {', '.join(names) or 'none that is there'}"
+    )
 
 
 def content(weights: str | None) -> str | None:

@@ -30,8 +30,8 @@ FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "v
 class FinishedRun:
     """A finished run, read back.
 
-    logits float32 [N, C] by selection: "last" and, where kept, "chosen" (the epoch with the best validation mAP),
-    "best" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
+    logits float32 [N, C] by selection: "last" and, where kept, "best_val" (the epoch with the best validation mAP),
+    "best_test" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
     about is run.yaml: configuration, seed, labels, provenance.
     """
 
@@ -66,34 +66,28 @@ class FinishedRun:
 
 def finished(folder: Path) -> bool:
     """Whether the run's manifest is there and the checksum of each of its files holds."""
-    manifest = folder / "manifest.json"
-    try:
-        names = json.loads(manifest.read_text(encoding="utf-8"))
-        stats = [(folder / name).stat() for name in ("manifest.json", *names)]
-    except (OSError, ValueError):
-        return False
-    return _verified(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
+    return not damaged(folder)
 
 
 def damaged(folder: Path) -> list[str]:
-    """The files of a run's manifest, or it itself, that are missing or of another checksum; none where there is no
-    manifest.
+    """The files of a run that are missing or do not have the checksum of its manifest; the manifest where it is not
+    there. Each state of a folder is hashed once per process.
     """
     manifest = folder / "manifest.json"
-    if not manifest.exists():
-        return []
     try:
-        sums = json.loads(manifest.read_text(encoding="utf-8")).items()
-    except (ValueError, AttributeError):
-        return [manifest.name]
-    return [name for name, digest in sums if not (folder / name).is_file() or sha256(folder / name) != digest]
+        sums = json.loads(manifest.read_text(encoding="utf-8"))
+        stats = [(folder / name).stat() for name in (manifest.name, *sums)]
+    except (OSError, ValueError):
+        lost = [name for name in FILES if not (folder / name).exists()] if manifest.exists() else []
+        return lost or [manifest.name]
+    return _wrong(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
 
 
 @lru_cache(maxsize=4096)
-def _verified(folder: Path, stats: tuple) -> bool:
-    """`finished`, each state of a run folder hashed once a process however many tables read it."""
+def _wrong(folder: Path, stats: tuple) -> list[str]:
+    """The files whose checksum is not that of the manifest; stats: of the files, as a key of the cache."""
     sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return bool(sums) and all(sha256(folder / name) == digest for name, digest in sums.items())
+    return [name for name, digest in sums.items() if sha256(folder / name) != digest] if sums else ["manifest.json"]
 
 
 def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
@@ -113,10 +107,10 @@ def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
 
 def about(folder: Path) -> dict[str, Any]:
     """What a finished run says of itself (run.yaml), and as which code's it was accepted since."""
-    told = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
+    record = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
     if (folder / ACCEPTED).exists():
-        told["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
-    return told
+        record["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
+    return record
 
 
 def provenance(run: FinishedRun) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Study:
                 identity[part] = "file" if Path(identity[part]).is_file() else identity[part]
             identity["backbone"]["weights"] = runs_of.content(configuration.backbone.weights)
             if start := configuration.training.init:
-                identity["init"] = [sha256(folder / "manifest.json") for folder in runs_of.start_of(start)]
+                identity["init"] = [sha256(folder / "manifest.json") for folder in runs_of.starts(start)]
             stem = configuration.model.rpartition(":")[2].lower()
             home = self.results / "runs" / self.dataset.name / f"{stem}-{config.digest(identity)}"
             self._resolved[key] = [

@@ -1,7 +1,6 @@
 """One run at work: trained, or an authors' checkpoint scored, and left as a run folder that proves itself whole."""
 
 import datetime
-import fnmatch
 import os
 import platform
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 
-from mlclib import config, models
+from mlclib import models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import file_lock, sha256, write_text, written_whole
@@ -63,7 +62,7 @@ def _train(study: Study, run: Run, force: bool) -> None:
         for sentence in model.size_warnings(configuration.input_size):
             warnings.warn(f"{run.name}: {sentence}", stacklevel=1)
     if configuration.training.init:
-        model.backbone.load_state_dict(_backbone_of(_start(configuration.training.init)))
+        model.backbone.load_state_dict(_backbone_of(start_of(configuration.training.init)))
     with processes().main_process_first():  # the others find images checked and layer maps cached
         study.check_images()
         data = {part: study.inputs(configuration, part, run.seed) for part in study.dataset.splits}
@@ -144,7 +143,7 @@ def _about(study: Study, run: Run, started: str) -> dict[str, Any]:
     return {
         "experiment": study.experiment.name,
         "configuration": run.configuration.identity(),
-        "init": init and "/".join(_start(init).parts[-3:]),
+        "init": init and "/".join(start_of(init).parts[-3:]),
         "code": run.code,
         "seed": run.seed,
         "notes": list(study.experiment.notes),
@@ -168,32 +167,6 @@ def _about(study: Study, run: Run, started: str) -> dict[str, Any]:
         "started": started,
         "ended": now(),
     }
-
-
-def _start(pattern: str) -> Path:
-    """The one finished run that `training.init` names. Raises UserError where there is none, or several."""
-    folders = start_of(pattern)
-    if not folders:
-        raise UserError(
-            f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME); "
-            f"experiments with such runs: {', '.join(_trainers_of(pattern)) or 'none that is there'}"
-        )
-    if len(folders) > 1:
-        listed = "; ".join(f"{folder} of experiment {store.read(folder).about['experiment']}" for folder in folders)
-        raise UserError(f"training.init {pattern!r} matches {len(folders)} finished runs, name one of them: {listed}")
-    return folders[0]
-
-
-def _trainers_of(pattern: str) -> list[str]:
-    """The experiments whose runs may fit `pattern`, by data set and model."""
-    data, _, model = "/".join(Path(pattern).parts[-3:-1]).partition("/")
-    names = []
-    for path in sorted(config.FOLDER.glob("[!_]*.yaml")):
-        experiment = config.load(path)
-        own = [experiment.run(key).model for key in experiment.models]
-        if fnmatch.fnmatch(experiment.dataset["name"], data) and fnmatch.filter(own, model.rpartition("-")[0] or "*"):
-            names.append(experiment.name)
-    return names
 
 
 def _backbone_of(folder: Path) -> dict[str, torch.Tensor]:
