@@ -7,10 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlclib import config
-from mlclib.common.errors import UserError, unknown
-from mlclib.common.files import file_lock, no_room
-from mlclib.runs import times
+from mlclib.common.errors import UserError, unknown  # all else is imported by the command that uses it
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -18,6 +15,11 @@ sys.modules.setdefault("rfc3987_syntax", None)
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
+    from mlclib.common.files import file_lock
+
+    if not arguments.force and _unchanged(arguments) is not None:
+        print(_nothing_to_do(arguments))
+        return
     study = _study(arguments)
     lock = study.folder.with_name(f".{study.folder.name}.lock")
     with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
@@ -34,8 +36,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     name, readme = study.experiment.name, study.folder / "README.md"
     page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
-        print(f"Nothing to do: {name} is up to date; its tables are in {readme}; {pages}")
+        _note_unchanged(study, arguments, every)
+        print(_nothing_to_do(arguments))
         return
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
@@ -45,7 +47,9 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     outcome = batch.run(study.folder, every, arguments.cores, arguments.profile)
     print(outcome, flush=True)
     after = _study(arguments)
-    plan.write_jobs(after, _jobs(after, arguments))
+    every = _jobs(after, arguments)
+    plan.write_jobs(after, every)
+    _note_unchanged(after, arguments, every)
     from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
 
     build(arguments.results, page.parent)
@@ -61,6 +65,7 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
 
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
+    from mlclib import config
     from mlclib.runs import batch, check
 
     study = _study(arguments, config.parse_overrides(arguments.set))
@@ -73,7 +78,12 @@ def check(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> None:
     """List the jobs that `reproduce` would run, each with the reason."""
-    every = _jobs(_study(arguments), arguments)
+    if (count := _unchanged(arguments)) is not None:
+        print(f"0 of {count} jobs would run")
+        return
+    study = _study(arguments)
+    every = _jobs(study, arguments)
+    _note_unchanged(study, arguments, every)
     todo = [job for job in every if job.reasons]
     for job in todo:
         more = f" and {len(job.reasons) - 4} more" if len(job.reasons) > 4 else ""
@@ -136,6 +146,8 @@ def execute(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train one model of an experiment, each seed unless it is finished already."""
+    from mlclib import config
+
     study = _study(arguments, config.parse_overrides(arguments.set))
     runs = study.runs_of([study.experiment.run(arguments.model)])
     seeds = {run.seed: run for run in runs}
@@ -205,9 +217,38 @@ def submit(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     """The study that the arguments name."""
+    from mlclib import config
     from mlclib.runs.study import Study
 
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
+
+
+def _folder_of(arguments: argparse.Namespace) -> Path:
+    """results/<experiment>."""
+    return Path(arguments.results) / Path(arguments.experiment).name.removesuffix(".yaml").removesuffix(".yml")
+
+
+def _unchanged(arguments: argparse.Namespace) -> int | None:
+    """How many jobs are all up to date, where nothing changed since the plan found that; else None."""
+    from mlclib.runs import unchanged
+
+    return unchanged.since(_folder_of(arguments), arguments.experiment, arguments.data)
+
+
+def _note_unchanged(study, arguments: argparse.Namespace, every: list) -> None:
+    """Leave a note for `_unchanged` where no job is to run."""
+    from mlclib.runs import unchanged
+
+    if not any(job.reasons for job in every):
+        rests_on = [study.root, *(run.folder for run in study.runs.values()), *study.files]
+        unchanged.note(study.folder, arguments.experiment, arguments.data, len(every), rests_on)
+
+
+def _nothing_to_do(arguments: argparse.Namespace) -> str:
+    folder = _folder_of(arguments)
+    page = _site_of(arguments.results) / f"{folder.name}.html"
+    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
+    return f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}"
 
 
 def _site_of(results: str) -> Path:
@@ -357,6 +398,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a UserError becomes its one sentence and exit code 1."""
     parsed = parser().parse_args(arguments)
+    from mlclib.common.files import no_room
+    from mlclib.runs import times
+
     try:
         with times.measured(os.environ.get(times.VARIABLE)):
             return parsed.function(parsed) or 0

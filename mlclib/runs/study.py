@@ -73,6 +73,15 @@ class Study:
             self._label_info[key] = LabelInfo(len(names), vectors, *graph)
         return self._label_info[key]
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that the configurations name: weights, label vectors, co-occurrence, runs to start from."""
+        named = set()
+        for run in (run.configuration for run in self.runs.values()):
+            named |= {run.backbone.weights, run.label_vectors, run.cooccurrence}
+            named |= set(map(str, runs_of.starts(run.training.init))) if run.training.init else set()
+        return sorted(Path(name) for name in named - {None} if Path(name).exists())
+
     # The runs.
 
     @cached_property
