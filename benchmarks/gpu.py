@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -83,11 +84,15 @@ def pooling() -> list[dict[str, object]]:
         for name, function in (("semantic pooling", semantic_pooling), ("its plain formulation", plain)):
             detail = f"forward and backward, [{batch}, {cells}, {width}] and {nodes} nodes, float32"
             try:
-                seconds = timed(lambda function=function: function(features, labels).sum().backward())
+                seconds = timed(partial(_backward, function, features, labels))
             except torch.OutOfMemoryError:
                 continue
             rows.append(row(f"{name}, {nodes} nodes", 1000 * seconds, "ms", detail))
     return rows
+
+
+def _backward(function: Callable, features: torch.Tensor, nodes: torch.Tensor) -> None:
+    function(features, nodes).sum().backward()
 
 
 def steps(names: list[str], batch: int) -> list[dict[str, object]]:
@@ -102,7 +107,6 @@ def steps(names: list[str], batch: int) -> list[dict[str, object]]:
         loss.backward()
 
     rows = [row("ResNet-101 alone, training step", batch / timed(bare_step), "images/s", f"{SIZE} px, batch {batch}")]
-    del bare
     for name in names:
         model = built(name).cuda().to(memory_format=torch.channels_last)
 
