@@ -13,8 +13,7 @@ from made_runs import LABELS, make
 from PIL import Image
 from scipy.stats import spearmanr
 
-from mlclib.attention import figures as pictures
-from mlclib.attention import tables as attention
+from mlclib.attention import localisation
 from mlclib.datasets.base import Dataset, Split
 from mlclib.metrics import scores as metrics
 from mlclib.results import ablation, data, literature, notebook, one_model, protocols
@@ -299,10 +298,10 @@ def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
     columns = ["row", "size", "method", "layer", "pointing", "energy", "curve", "specific"]
     frame = pd.DataFrame(rows, columns=columns)
     frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
-    said = pictures.localisation_finding(frame)
+    said = localisation.figure_finding(frame)
     assert "Mean lies better than centre and random on large things and may be any label's" in said
     assert "grad-cam lies better than centre and random on things of every size and is the label's own" in said
-    assert "No boxes" in pictures.localisation_finding(frame[:0])
+    assert "No boxes" in localisation.figure_finding(frame[:0])
 
 
 def test_by_label_the_best_map_names_its_ends():
@@ -310,9 +309,9 @@ def test_by_label_the_best_map_names_its_ends():
         {"label": ["a", "b", "c"], "things": [3, 3, 3], "share": [10, 20, 30], "mean": [1.0, 2.0, 3.0],
          "grad-cam": [20.0, 50.0, 90.0], "centre": [99.0, 99.0, 99.0]}
     )  # fmt: skip
-    said = attention.localisation_finding([None, Table("x", "x", frame, "")])
+    said = localisation.tables_finding([None, Table("x", "x", frame, "")])
     assert said == (
         "By label, grad-cam maps lie best on c (90) and worst on a (20), by curve area; labels of larger things are "
         "found better (rank correlation +1.00)."
     )
-    assert "No boxes" in attention.localisation_finding([])
+    assert "No boxes" in localisation.tables_finding([])
