@@ -283,6 +283,27 @@ def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare(
     assert literature.published_sentence([]) == "No published mAP at hand is of this data set."
 
 
+def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
+    rows = [
+        (row, size, method, layer, 0.0, 0.0, curve, own)
+        for row in range(4)
+        for size in ("small", "large")
+        for method, layer, curve, own in (
+            ("mean", "all", 0.6 if size == "large" else 0.1, 0.0),
+            ("grad-cam", "all", 0.7, 0.2 + 0.01 * row),
+            ("centre", "", 0.5, np.nan),
+            ("random", "", 0.2, np.nan),
+        )
+    ]
+    columns = ["row", "size", "method", "layer", "pointing", "energy", "curve", "specific"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
+    said = localisation.figure_finding(frame)
+    assert "Mean lies better than centre and random on large things and may be any label's" in said
+    assert "grad-cam lies better than centre and random on things of every size and is the label's own" in said
+    assert "No boxes" in localisation.figure_finding(frame[:0])
+
+
 def test_by_label_the_best_map_names_its_ends():
     frame = pd.DataFrame(
         {"label": ["a", "b", "c"], "things": [3, 3, 3], "share": [10, 20, 30], "mean": [1.0, 2.0, 3.0],

@@ -253,11 +253,11 @@ def test_predictions_of_other_images_are_refused(models, tmp_path):
         entries.external(tmp_path / "external", run)
 
 
-def test_models_are_those_with_finished_runs(models, tmp_path):
+def test_models_are_those_with_finished_runs(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(entries.train, "scored_checkpoints", lambda study: {})
     study = SimpleNamespace(
         experiment=SimpleNamespace(name="demo", models={"gmp": {}, "dsdl": {}}),
         finished=lambda model: models["gmp"] if model == "gmp" else [],
-        scored_checkpoints=dict,
         folder=tmp_path / "demo",
         results=tmp_path,
     )
