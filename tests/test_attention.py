@@ -236,7 +236,7 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
         for label in (0, 1)
     ]
     curves = faithfulness.faithfulness(Bright(), shown)
-    at = curves.set_index(["example", "method", "curve", "share"])["probability"]
+    at = curves.set_index(["example", "method", "curve", "share"])["probability"].sort_index()
     assert at[0, "grad-cam", "deletion", 0] == pytest.approx(at[0, "random", "insertion", 1])
     assert at[0, "grad-cam", "deletion", 1] == pytest.approx(0.5)
     np.testing.assert_allclose(at[0], 1 - at[1], atol=1e-6)  # the two labels of the image, looked at together

@@ -93,8 +93,8 @@ def test_attention_of_its_own_stands_beside_grad_cam(name):
     found = attention.explain(model, maps, [[2], [5]], 128)
     assert {Key(OWN_MAPS[name], "4"), Key("grad-cam", "4")} <= found.keys()
     for map in found.values():
-        assert map.shape == (2, attention.GRID, attention.GRID) and not map.requires_grad
-        np.testing.assert_allclose(map.sum((1, 2)), 1, rtol=1e-4)
+        assert map.shape == (2, 1, attention.GRID, attention.GRID) and not map.requires_grad
+        np.testing.assert_allclose(map.sum((2, 3)), 1, rtol=1e-4)
 
 
 def test_no_network_is_asked_for_weights_that_nobody_named(monkeypatch):

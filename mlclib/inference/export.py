@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from mlclib.inference.predict import load_model
 from mlclib.models.base import Classifier
 from mlclib.runs.store import read
 from mlclib.training.inputs import transform_of
-from mlclib.transforms import RECIPES, Transform
+from mlclib.transforms import RECIPES
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -42,16 +43,17 @@ def export(run: str | Path, path: str | Path) -> float:
         raise UserError(f"export needs the package {error.name}: pip install onnx onnxruntime") from None
     about, model = read(run).about, load_model(run)
     shown = transform_of(about["configuration"])
-    given = _given_side(shown)
-    facts = {"labels": about["labels"], "input_size": given, "mean": shown.mean, "std": shown.std}
+    recipe = RECIPES.get(shown.recipe)
+    margin = recipe.margin if recipe and recipe.centre else 0
+    facts = {"labels": about["labels"], "input_size": shown.size + margin, "mean": shown.mean, "std": shown.std}
     facts |= {"interpolation": shown.interpolation, "preprocessing": PREPROCESSING}
     with written_whole(path) as part:
-        trace(model, part, shown.size, given)
+        trace(model, part, shown.size, margin)
         proto = onnx.load(part)
         onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in facts.items()})
         onnx.checker.check_model(proto, full_check=True)
         onnx.save(proto, part)
-        worst = difference(part, model, shown.size, given)
+        worst = difference(part, model, shown.size, margin)
         if not worst <= TOLERANCE:
             raise UserError(
                 f"the ONNX model of {run} differs from PyTorch by up to {worst:.2g} (more than {TOLERANCE}): "
@@ -60,40 +62,27 @@ def export(run: str | Path, path: str | Path) -> float:
     return worst
 
 
-def _given_side(transform: Transform) -> int:
-    """The side that `transform` resizes pictures to, before it takes their centre where its recipe says so."""
-    recipe = RECIPES.get(transform.recipe)
-    return transform.size + (recipe.margin if recipe and recipe.centre else 0)
-
-
 class _Centre(nn.Module):
-    """A model that sees the centre, of this side, of its images."""
+    """A model that sees the centre of its images: they are by `margin` pixels larger than what it sees, `size`."""
 
-    def __init__(self, model: nn.Module, size: int):
+    def __init__(self, model: nn.Module, size: int, margin: int):
         super().__init__()
-        self.model, self.size = model, size
+        self.model, self.within = model, slice(round(margin / 2), round(margin / 2) + size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(_centre(images, self.size))
-
-
-def _centre(images: Tensor, size: int) -> Tensor:
-    """The centre of images [B, 3, S, S], rounded as `transforms` does: [B, 3, size, size]."""
-    start = round((images.shape[3] - size) / 2)
-    return images[:, :, start : start + size, start : start + size]
+    def forward(self, images: Tensor) -> Any:
+        return self.model(images[:, :, self.within, self.within])
 
 
-def trace(model: Classifier, path: Path, size: int, given: int | None = None) -> None:
+def trace(model: Classifier, path: Path, size: int, margin: int = 0) -> None:
     """Write a model, as it is after training, to `path` as ONNX for batches of any size.
 
-    size: the side of the images that the model sees; given: of those that the graph takes, where it is larger.
+    size: the side of the images that the model sees. margin: by how much larger those are that the graph takes.
     """
-    given = given or size
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
         torch.onnx.export(
-            _Centre(model.exported(), size).eval(),
-            (torch.zeros(2, 3, given, given),),
+            _Centre(model.exported(), size, margin).eval(),
+            (torch.zeros(2, 3, size + margin, size + margin),),
             str(path),
             input_names=["images"],
             output_names=["logits"],
@@ -103,16 +92,16 @@ def trace(model: Classifier, path: Path, size: int, given: int | None = None) ->
         )
 
 
-def difference(path: Path, model: Classifier, size: int, given: int | None = None) -> float:
+def difference(path: Path, model: Classifier, size: int, margin: int = 0) -> float:
     """The largest difference between the logits of an ONNX file and of its model, on random batches of 1 and 3.
 
-    size, given: as for `trace`.
+    size, margin: as for `trace`.
     """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, *2 * [given or size], generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, size + margin, size + margin, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = model(_centre(images, size)).logits.numpy()
+        expected = _Centre(model, size, margin)(images).logits.numpy()
     found = [session.run(None, {"images": part.numpy()})[0] for part in (images, images[:1])]
     return float(max(np.abs(found[0] - expected).max(), np.abs(found[1] - expected[:1]).max()))
