@@ -1,12 +1,14 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test reaches for a hub
+sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of addresses that nbformat would parse for seconds
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share the cores, a worker each
 
 TINY = """

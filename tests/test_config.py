@@ -323,21 +323,22 @@ def test_the_command_line_does_not_wait_for_torch_before_an_experiment_is_read()
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("path", sorted(config.FOLDER.glob("[!_]*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(path):
-    experiment = config.load(path.stem)
-    for model in experiment.models:
-        experiment.run(model)
-        for key in ("options.difficlt", "training.epoch", "optoins"):
-            with pytest.raises(UserError, match=f"{key.split('.')[-1]!r}.*did you mean"):
-                config.load(path.stem, {f"models.{model}.{key}": {}})
-    for model, named in experiment.ablation.items():
+SHIPPED = sorted(path.stem for path in config.FOLDER.glob("[!_]*.yaml"))
+
+
+@pytest.mark.parametrize(("number", "name"), enumerate(SHIPPED), ids=SHIPPED)
+def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(number, name):
+    """One slip of each kind, another model and axis in each experiment."""
+    experiment = config.load(name)
+    model = sorted(experiment.models)[number % len(experiment.models)]
+    key = ("options.difficlt", "training.epoch", "optoins")[number % 3]
+    slips = {f"models.{model}.{key}": ({}, f"{key.split('.')[-1]!r}.*did you mean")}
+    slips["dataset.tset"] = "x", f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
+    for ablated, named in experiment.ablation.items():
         for axis, values in named.items():
             crossed = math.prod(map(len, values)) if "+" in axis else len(values)
-            assert len(experiment.variants(model, axis)) == crossed
-            with pytest.raises(UserError, match=rf"ablation axis '{axis[0]}x"):
-                config.load(path.stem, {f"ablation.{model}": {f"{axis[0]}x{axis[1:]}": values}})
-    with pytest.raises(
-        UserError, match=f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
-    ):
-        config.load(path.stem, {"dataset.tset": "x"})
+            assert len(experiment.variants(ablated, axis)) == crossed
+        slips[f"ablation.{ablated}"] = {f"{axis[0]}x{axis[1:]}": values}, rf"ablation axis '{axis[0]}x"
+    for slip, (value, sentence) in slips.items():
+        with pytest.raises(UserError, match=sentence):
+            config.load(name, {slip: value})

@@ -129,13 +129,12 @@ def check(study: Study, force: bool = False) -> Report:
 def to_train(study: Study, missing: _Sentences | None = None, force: bool = False) -> list[Run]:
     """The runs that are not finished and current. What keeps them from being resolved is added to `missing`."""
     missing = _Sentences() if missing is None else missing
+    starts = dict.fromkeys(study.experiment.run(model).training.init for model in study.experiment.models)
+    for pattern in filter(None, starts):
+        with missing.noted():
+            start_of(pattern)
     with missing.noted():
-        runs = [run for run in study.runs.values() if run.reasons or force]
-        for pattern in dict.fromkeys(run.configuration.training.init for run in runs):
-            if pattern:
-                with missing.noted():
-                    start_of(pattern)
-        return runs
+        return [run for run in study.runs.values() if run.reasons or force]
     return []
 
 
