@@ -62,7 +62,8 @@ def _drawable(character: str) -> str:
     if character.isspace() or ord(character) in _characters(own):
         return character
     for font in font_manager.fontManager.ttflist:
-        if ord(character) in _characters(font.fname):
+        # matplotlib's own "Last Resort" has a box for every character
+        if "Last Resort" not in font.name and ord(character) in _characters(font.fname):
             plt.rcParams["font.family"] = [*plt.rcParams["font.family"], font.name]
             return character
     if unicodedata.category(character) in ("Cf", "Mn"):  # joins or varies its neighbours, and shows nothing itself
