@@ -19,8 +19,8 @@ def semantic_pooling(features: Tensor, nodes: Tensor) -> Tensor:
 
     Example:
         >>> features = torch.tensor([[[0.0], [1.0]]])  # one image, two locations, one channel
-        >>> semantic_pooling(features, nodes=torch.tensor([[0.0], [100.0], [-100.0]]))[0, :, 0]
-        tensor([0.5000, 1.0000, 0.0000])
+        >>> semantic_pooling(features, nodes=torch.tensor([[0.0], [100.0]]))[0, :, 0]
+        tensor([0.5000, 1.0000])
     """
     dtype = torch.promote_types(features.dtype, nodes.dtype)
     wide = torch.promote_types(dtype, torch.float32)
