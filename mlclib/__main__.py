@@ -5,6 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mlclib.common.errors import UserError, unknown  # all else is imported by the command that uses it
@@ -36,7 +37,6 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     name, readme = study.experiment.name, study.folder / "README.md"
     page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        _note_unchanged(study, arguments, every)
         print(_nothing_to_do(arguments))
         return
     print(
@@ -49,7 +49,6 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     after = _study(arguments)
     every = _jobs(after, arguments)
     plan.write_jobs(after, every)
-    _note_unchanged(after, arguments, every)
     from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
 
     build(arguments.results, page.parent)
@@ -83,7 +82,6 @@ def status(arguments: argparse.Namespace) -> None:
         return
     study = _study(arguments)
     every = _jobs(study, arguments)
-    _note_unchanged(study, arguments, every)
     todo = [job for job in every if job.reasons]
     for job in todo:
         more = f" and {len(job.reasons) - 4} more" if len(job.reasons) > 4 else ""
@@ -235,15 +233,6 @@ def _unchanged(arguments: argparse.Namespace) -> int | None:
     return unchanged.since(_folder_of(arguments), arguments.experiment, arguments.data)
 
 
-def _note_unchanged(study, arguments: argparse.Namespace, every: list) -> None:
-    """Leave a note for `_unchanged` where no job is to run."""
-    from mlclib.runs import unchanged
-
-    if not any(job.reasons for job in every):
-        rests_on = [study.root, *(run.folder for run in study.runs.values()), *study.files]
-        unchanged.note(study.folder, arguments.experiment, arguments.data, len(every), rests_on)
-
-
 def _nothing_to_do(arguments: argparse.Namespace) -> str:
     folder = _folder_of(arguments)
     page = _site_of(arguments.results) / f"{folder.name}.html"
@@ -263,11 +252,15 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
-    """The plan of a study's jobs, as this command runs it."""
-    from mlclib.runs import batch, plan
+    """The plan of a study's jobs, as this command runs it; where no job is to run, with a note for `_unchanged`."""
+    from mlclib.runs import batch, plan, unchanged
 
-    together = batch.together(study, getattr(arguments, "profile", ""))
-    return plan.jobs(study, _named(arguments), arguments.cores, force, together)
+    started, together = time.time_ns(), batch.together(study, getattr(arguments, "profile", ""))
+    every = plan.jobs(study, _named(arguments), arguments.cores, force, together)
+    if not any(job.reasons for job in every):
+        rests_on = [study.root, *(run.folder for run in study.runs.values()), *study.files]
+        unchanged.note(study.folder, arguments.experiment, arguments.data, len(every), rests_on, started)
+    return every
 
 
 def _train(study, runs: list, force: bool = False) -> None:

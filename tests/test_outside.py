@@ -66,7 +66,7 @@ def test_a_model_of_one_s_own_goes_the_whole_way(named, tiny_yaml, tmp_path, mon
     study = Study(config.load(path), results=tmp_path / "results")
     (run,) = study.train(study.experiment.run("norms"))
     assert run.folder.parent.name.startswith("norms-") and "test_outside.py" in run.about["code"]
-    assert np.isfinite(performance.scores({"norms": [run]}).frame["mAP"]).all()
+    assert np.isfinite(performance.scores_table({"norms": [run]}).frame["mAP"]).all()
     subject = predict.model_on_split(study, "norms")
     scores = localisation.localisation({0: subject}, range(4))
     assert set(scores["method"]) == {"grad-cam", "centre", "random"}

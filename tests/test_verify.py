@@ -57,7 +57,7 @@ def test_a_whole_workbook_is_verified_its_runs_untouched_and_its_record_a_ro_cra
     assert not report.problems and not report.unsure, report
     assert "runs: 6 of 6 are whole" in str(report) and str(report).endswith("tiny: verified")
     assert files(study.results / "runs") == before
-    computed = set(re.search(r"same bytes \((.*)\)", str(report))[1].split(", "))
+    computed = {f"{name}.csv" for name in re.search(r"same bytes \((.*)\)", str(report))[1].split(", ")}
     left = {path.name for path in study.folder.glob("tables/*.csv")} - computed
     assert computed and left and all(name.startswith(("localisation-", "labels-")) for name in left)
 

@@ -1,6 +1,7 @@
 """Whether the score follows the map: deletion and insertion, as curves, areas, figure and sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +10,7 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from mlclib.attention.localisation import signed_interval
@@ -16,44 +18,54 @@ from mlclib.attention.maps import BASELINES, Example, Key, ModelOnSplit, overall
 from mlclib.results.style import COLOURS
 
 BLOCKS = 14  # blocks a side that deletion and insertion hide or show
+BATCH = 4  # pictures at a time: larger batches leave the cache, and are handed new pages of memory each time
 MARKERS = "osD^vP*X"
 
 
 def faithfulness(subject: ModelOnSplit, shown: Sequence[Example], steps: int = 7) -> pd.DataFrame:
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
-    Each method's map over all its layers is tried. BLOCKS x BLOCKS blocks of the picture are taken in the order of the
-    map. Deletion paints them in the mean colour: the sooner the probability falls, the better. Insertion shows them in
-    a blurred picture: the sooner it rises, the better. One row per example, map, curve and step, with the columns
-    example, row, method, layer, curve, share (of the blocks taken) and probability.
+    shown: examples, those of one image side by side. Each method's map over all its layers is tried. BLOCKS x BLOCKS
+    blocks of the picture are taken in the order of the map. Deletion paints them in the mean colour: the sooner the
+    probability falls, the better. Insertion shows them in a blurred picture: the sooner it rises, the better. One row
+    per example, map, curve and step, with the columns example, row, method, layer, curve, share (of the blocks taken)
+    and probability.
     """
-    frames = [
-        frame.assign(example=number, row=example.row)
-        for number, example in enumerate(shown)
-        for frame in _curves(subject, example, np.linspace(0, 1, steps + 1))
-    ]
+    shares, frames = np.linspace(0, 1, steps + 1), []
+    counts = torch.tensor([round(share * BLOCKS**2) for share in shares])
+    for row, of_image in groupby(enumerate(shown), key=lambda pair: pair[1].row):
+        numbers, examples = zip(*of_image, strict=True)
+        keys = overall(examples[0].maps)
+        maps = torch.stack([example.maps[key] for example in examples for key in keys])[:, None]
+        rank = F.adaptive_avg_pool2d(maps, BLOCKS).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1)
+        # The centre map is that of every label, and both ends are those of every map: each is looked at once.
+        taken, places = (rank[:, None] < counts[:, None]).flatten(0, 1).unique(dim=0, return_inverse=True)
+        places = places.view(len(examples), len(keys), len(shares))
+        curves = _probabilities(subject, row, taken)
+        for number, example, of_example in zip(numbers, examples, places, strict=True):
+            about = {"example": number, "row": row, "share": shares}
+            frames += [
+                pd.DataFrame({**about, **key._asdict(), "curve": curve, "probability": scores[at, example.label]})
+                for curve, scores in curves.items()
+                for key, at in zip(keys, of_example.numpy(), strict=True)
+            ]
     return pd.concat(frames, ignore_index=True)
 
 
-def _curves(subject: ModelOnSplit, example: Example, shares: np.ndarray) -> Iterator[pd.DataFrame]:
-    """The two curves of each map of one example."""
-    picture, side = subject.pictures([example.row]), subject.transform.size
+def _probabilities(subject: ModelOnSplit, row: int, taken: Tensor) -> dict[str, np.ndarray]:
+    """For either curve the probabilities [M, C] of an image of which these blocks are taken, bool [M, BLOCKS ** 2]."""
+    picture, side = subject.pictures([row]), subject.transform.size
     blurred = vision.gaussian_blur(picture, [2 * (side // 8) + 1] * 2, [side / 24] * 2)
     ends = {"deletion": (picture, torch.zeros_like(picture)), "insertion": (blurred, picture)}
-    keys = overall(example.maps)
-    maps = torch.stack([example.maps[key] for key in keys])[:, None]
-    rank = F.adaptive_avg_pool2d(maps, BLOCKS).flatten(1).argsort(dim=1, descending=True, stable=True).argsort(1)
-    counts = torch.tensor([round(share * BLOCKS**2) for share in shares])
-    taken = (rank[:, None] < counts[1:-1, None]).float().view(-1, 1, BLOCKS, BLOCKS)  # [maps * steps within, ...]
-    taken = F.interpolate(taken, size=(side, side), mode="nearest")
-    for curve, (start, end) in ends.items():
-        versions = torch.cat((start, end, torch.where(taken > 0, end, start)))  # both ends are the same for every map
-        versions = versions.contiguous(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
-        with torch.no_grad():
-            scores = subject.model(versions).logits.sigmoid()[:, example.label].numpy()
-        for key, within in zip(keys, scores[2:].reshape(len(keys), -1), strict=True):
-            values = [scores[0], *within, scores[1]]
-            yield pd.DataFrame({**key._asdict(), "curve": curve, "share": shares, "probability": values})
+    curves = {curve: [] for curve in ends}
+    for blocks in taken.view(-1, 1, BLOCKS, BLOCKS).split(BATCH):
+        within = F.interpolate(blocks.float(), size=(side, side), mode="nearest") > 0
+        for curve, (start, end) in ends.items():
+            # channels last is nearly twice as fast on a CPU
+            versions = torch.where(within, end, start).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                curves[curve].append(subject.model(versions).logits.sigmoid())
+    return {curve: torch.cat(parts).numpy() for curve, parts in curves.items()}
 
 
 def curve_areas(curves: pd.DataFrame) -> pd.DataFrame:

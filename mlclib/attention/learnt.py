@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 
 from mlclib.attention.maps import ModelOnSplit
-from mlclib.results.style import COLOURS, placed
+from mlclib.results.style import COLOURS, graph_layout, safe_text
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
@@ -135,7 +135,7 @@ def label_graph(known: Learnt) -> Figure:
     joined, group = np.triu((known.graph > 0) | (known.graph.T > 0), 1), known.group
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
     graph.add_nodes_from(range(len(known.labels)))
-    spot = placed(graph)
+    spot = graph_layout(graph)
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
     for number in np.unique(group):
@@ -204,7 +204,7 @@ def similarities(known: Learnt, counts: np.ndarray, totals: np.ndarray) -> Figur
     rank = spearmanr((shares + shares.T)[off], alike[off]).statistic
     side = max(5.2, 0.24 * len(shares) + 1.5)
     figure, places = plt.subplots(1, 2, figsize=(2 * side + 1, side), layout="constrained")
-    names = [known.labels[label] for label in order]
+    names = [safe_text(known.labels[label]) for label in order]
     for axes, values, title, bar in (
         (places[0], shares, "together in images", "P(column | row)"),
         (places[1], alike, f"as learnt (mean {alike[off].mean():.2f})", "cosine similarity"),
@@ -223,4 +223,4 @@ def similarities(known: Learnt, counts: np.ndarray, totals: np.ndarray) -> Figur
 
 def _write_label(axes: plt.Axes, label: str, place: np.ndarray, above: float, size: float) -> plt.Annotation:
     """A label's name, `above` points over its place."""
-    return axes.annotate(label, place, (0, above), textcoords="offset points", ha="center", fontsize=size)
+    return axes.annotate(safe_text(label), place, (0, above), textcoords="offset points", ha="center", fontsize=size)

@@ -1,6 +1,6 @@
 """Whether attention maps lie on the things: scored against boxes, as numbers, tables, figure and sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from mlclib.attention.maps import BASELINES, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
+from mlclib.attention.maps import BASELINES, BoxedLabel, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
 from mlclib.metrics import resampling
-from mlclib.results.style import COLOURS, said
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, written
 from mlclib.runs.store import FinishedRun
 
@@ -21,22 +21,30 @@ SIZES = {"small": 0.125, "medium": 0.25, "large": np.inf}  # side share below wh
 SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curve area"}  # name: title of its axis
 LINES = {"2": "layer 2", "3": "layer 3", "4": "layer 4", "all": "all layers"}
 
+BATCH = 24  # labels at a time: batches of one size leave fewer holes in the memory
+
 
 def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
-    """Scores of maps [M, GRID, GRID] against boolean masks of where the things are: {name: float [M]}, 0 to 1.
+    """Scores of maps against boolean masks of where the things are, both [B, K, GRID, GRID]: {name: float [B, K]}.
 
     pointing: whether the highest cell lies inside (Zhang et al., IJCV 2018, without their 15 px of tolerance; of cells
     that tie, the share inside). energy: the share of the map inside (Wang et al., Score-CAM, CVPR-W 2020).
     curve: the area under the precision-recall curve of the cells above a threshold, over all thresholds (PxAP of
     Choe et al., CVPR 2020, each map by itself, boxes as masks); a map that says nothing scores the share inside.
+    specific: by how much the curve area exceeds that of the map of the image's next label; NaN where there is none.
     """
-    maps, inside = maps.flatten(1), masks.flatten(1)
-    highest = maps == maps.amax(1, keepdim=True)
-    return {
-        "pointing": ((highest & inside).sum(1) / highest.sum(1)).numpy(),
-        "energy": ((maps * inside).sum(1) / maps.sum(1)).numpy(),
-        "curve": np.array([_curve_area(*one) for one in zip(maps.numpy(), inside.numpy(), strict=True)]),
-    }
+    maps, inside = maps.flatten(2), masks.flatten(2)
+    highest = maps == maps.amax(2, keepdim=True)
+    pointing, energy = (highest & inside).sum(2) / highest.sum(2), (maps * inside).sum(2) / maps.sum(2)
+    maps, inside = maps.numpy(), inside.numpy()
+    ascending = np.sort(maps, axis=2)  # five times as fast as torch's sort, which finds the places too
+    curve, other = np.full((2, *maps.shape[:2]), np.nan)
+    for image, label in np.ndindex(curve.shape):
+        for areas, of in ((curve, label), (other, (label + 1) % maps.shape[1])):
+            hits = maps[image, of][inside[image, label]]
+            areas[image, label] = _curve_area(ascending[image, of], np.sort(hits))
+    specific = curve - other if maps.shape[1] > 1 else np.full_like(curve, np.nan)
+    return {"pointing": pointing.numpy(), "energy": energy.numpy(), "curve": curve, "specific": specific}
 
 
 def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> pd.DataFrame:
@@ -44,38 +52,44 @@ def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> p
 
     subjects: the model as each seed trained it, by seed. One row per map, with the columns seed, row, image, label,
     share (of the image's side: the square root of the area of the label's largest box over the image's), size (a key of
-    SIZES), method, layer, SCORES, and specific: the curve area less the one that the map of another label shown in the
-    same image has in these boxes (NaN where it shows none). A map that is not specific shows where things are,
-    not where this label is. Empty where no boxes are known.
+    SIZES), method, layer, SCORES, and specific (`compare`). A map that is not specific shows where things are, not
+    where this label is. Empty where no boxes are known.
     """
-    first = next(iter(subjects.values()))
-    pairs, frames = [(row, one) for row in rows for one in boxed_labels(first.split, row)], []
-    for start, end in _whole_images([row for row, _ in pairs]):
-        places, boxed = zip(*pairs[start:end], strict=True)
-        columns, shares, masks = zip(*boxed, strict=True)
-        about = {
-            "row": places,
-            "image": [first.split.names[row] for row in places],
-            "label": [first.labels[column] for column in columns],
-            "share": shares,
-        }
-        others = [_other(places, one) for one in range(len(places))]
-        blind = baselines(places, columns)
+    _, _, _, split, names = next(iter(subjects.values()))
+    boxed = {row: boxed_labels(split, row) for row in rows}
+    frames = []
+    for batch in _batches(boxed):
+        labels = [[one.label for one in boxed[row]] for row in batch]
+        masks = torch.stack([torch.stack([one.mask for one in boxed[row]]) for row in batch])
+        about = pd.DataFrame(
+            [(row, split.names[row], names[one.label], one.share) for row in batch for one in boxed[row]],
+            columns=["row", "image", "label", "share"],
+        )
+        blind = _score(about, baselines(batch, labels), masks)  # these know no seed
         for seed, subject in subjects.items():
-            maps = explain(subject.model, subject.layer_maps(places), columns, subject.transform.size) | blind
-            for key, map in maps.items():
-                scores = compare(map, torch.stack(masks))
-                swapped = [
-                    np.nan if other is None else _curve_area(map[other].numpy().ravel(), mask.numpy().ravel())
-                    for other, mask in zip(others, masks, strict=True)
-                ]
-                scores["specific"] = scores["curve"] - swapped
-                frames.append(pd.DataFrame({"seed": seed, **about, **key._asdict(), **scores}))
+            maps = explain(subject.model, subject.layer_maps(batch), labels, subject.transform.size)
+            frames += [frame.assign(seed=seed) for frame in _score(about, maps, masks) + blind]
     columns = ["seed", "row", "image", "label", "share", "method", "layer", *SCORES, "specific"]
-    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    scores = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     edges = [0, *SIZES.values()]
     scores.insert(5, "size", pd.cut(scores["share"].astype(float), edges, right=False, labels=list(SIZES)))
     return scores
+
+
+def _batches(boxed: Mapping[int, Sequence[BoxedLabel]]) -> Iterator[list[int]]:
+    """The images that have boxes, at most BATCH labels at a time, each time of the same number of labels."""
+    for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
+        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)
+        for start in range(0, len(alike), step):
+            yield alike[start : start + step]
+
+
+def _score(about: pd.DataFrame, maps: Mapping[Key, Tensor], masks: Tensor) -> list[pd.DataFrame]:
+    """The scores of maps {key: [B, K, GRID, GRID]}, one frame per key. about: the first columns, a row per label."""
+    return [
+        about.assign(**key._asdict(), **{score: values.ravel() for score, values in compare(map, masks).items()})
+        for key, map in maps.items()
+    ]
 
 
 def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -178,7 +192,7 @@ def figure(scores: pd.DataFrame) -> Figure:
     much a label's own map lies better in its boxes than that of another label shown: the interval of `specific`.
     """
     if scores.empty:
-        return said("No boxes are known here, so the maps are shown and not scored")
+        return text_figure("No boxes are known here, so the maps are shown and not scored")
     methods = [method for method in dict.fromkeys(scores["method"]) if method not in BASELINES]
     # the baselines stand beside each method
     beside = [scores[scores["method"].isin([method, *BASELINES])].assign(column=method) for method in methods]
@@ -239,23 +253,9 @@ def _by_map(scores: pd.DataFrame) -> pd.DataFrame:
     return 100 * every.join(by_size.add_prefix("curve, "))
 
 
-def _curve_area(map: np.ndarray, inside: np.ndarray) -> float:
-    """Mean over the cells inside of the precision of all cells no lower: average precision, ties together."""
-    every, hits = np.sort(map), np.sort(map[inside])
+def _curve_area(every: np.ndarray, hits: np.ndarray) -> float:
+    """Mean over the cells inside of the precision of all cells no lower: average precision, ties together.
+
+    every, hits: the values of all cells and of those inside, both ascending.
+    """
     return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / (len(every) - np.searchsorted(every, hits))))
-
-
-def _whole_images(rows: Sequence[int], size: int = 32) -> list[tuple[int, int]]:
-    """Where batches of about `size` begin and end, so that what is of one image, side by side, stays together."""
-    found, start = [], 0
-    for at in range(1, len(rows) + 1):
-        if at == len(rows) or (at - start >= size and rows[at] != rows[at - 1]):
-            found.append((start, at))
-            start = at
-    return found
-
-
-def _other(rows: Sequence[int], one: int) -> int | None:
-    """The next place (then from the start again) that has the same row as place `one`; None where there is none."""
-    turned = [*range(one + 1, len(rows)), *range(one)]
-    return next((other for other in turned if rows[other] == rows[one]), None)

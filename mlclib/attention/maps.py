@@ -20,9 +20,9 @@ from torch import Tensor
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
-from mlclib.datasets.images import open_rgb
+from mlclib.datasets.images import open_rgb, size_of
 from mlclib.models.backbones import STRIDES
-from mlclib.models.base import Classifier
+from mlclib.models.base import Classifier, Output
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
 
@@ -103,40 +103,58 @@ def probabilities(model: Classifier, maps: Mapping[int, Tensor]) -> np.ndarray:
 
 
 def explain(
-    model: Classifier, maps: Mapping[int, Tensor], labels: Sequence[int], input_size: int, group: int | None = None
+    model: Classifier,
+    maps: Mapping[int, Tensor],
+    labels: Sequence[Sequence[int]],
+    input_size: int,
+    group: int | None = None,
 ) -> dict[Key, Tensor]:
-    """Every map of one label of each image: {key: float32 [B, GRID, GRID]}.
+    """Every map of K labels of each image: {key: float32 [B, K, GRID, GRID]}.
 
-    maps: of B images of side `input_size`, as `layer_maps` gives them. labels: the index of one label for each image.
+    maps: of B images of side `input_size`, as `layer_maps` gives them. labels: indices [B, K]. The images are
+    classified once, and each of the K columns takes one pass backward.
     With `group`, the model's own maps are those of that group, "weighted" by how it moves the label's logit.
     Raises UserError for a group that the model does not have.
     """
     maps = {layer: maps[layer].detach().float().requires_grad_() for layer in model.backbone.layers}
-    labels = torch.as_tensor(labels)
     with torch.enable_grad():
         output = model.classify(maps)
-        chosen = output.logits.gather(1, labels[:, None]).sum()
-        gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
-        own = model.own_maps(maps, output, labels, group)
-    coarse = {Key(*key): (map.float(), cell) for key, (map, cell) in own.items()}
+        columns = [_one_label(model, maps, output, column, input_size, group) for column in torch.as_tensor(labels).T]
+    return {key: torch.stack([column[key] for column in columns], 1) for key in columns[0]}
+
+
+def _one_label(
+    model: Classifier, maps: Mapping[int, Tensor], output: Output, labels: Tensor, input_size: int, group: int | None
+) -> dict[Key, Tensor]:
+    """Every map of one label of each image, {key: [B, GRID, GRID]}. output: what classifying `maps` gave."""
+    chosen = output.logits.gather(1, labels[:, None]).sum()
+    gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
+    own = model.own_maps(maps, output, labels, group)
+    coarse = {Key(*key): (map.detach().float(), cell) for key, (map, cell) in own.items()}
     for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
         weights = gradient.mean((2, 3), keepdim=True)
-        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map).sum(1)), STRIDES[layer]
-    by_layer = {key: _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()}
-    return _with_all({key: map.detach() for key, map in by_layer.items()})
+        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map.detach()).sum(1)), STRIDES[layer]
+    return _with_all({key: _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()})
 
 
-def baselines(rows: Sequence[int], labels: Sequence[int]) -> dict[Key, Tensor]:
-    """Maps that saw no image: a Gaussian of deviation 1/4 side at the centre (the centre baseline of Choe et al., CVPR
-    2020), and 7 x 7 uniform random values from (row, label), upsampled. {key: float32 [B, GRID, GRID]}.
+def baselines(rows: Sequence[int], labels: Sequence[Sequence[int]]) -> dict[Key, Tensor]:
+    """Maps that saw no image: {key: float32 [B, K, GRID, GRID]}. rows: B images. labels: K labels of each.
+
+    "centre" is a Gaussian of deviation 1/4 side (the centre baseline of Choe et al., CVPR 2020), "random" 7 x 7 uniform
+    values from (row, label), upsampled.
     """
     offset = (torch.arange(GRID) + 0.5) / GRID - 0.5
     bell = torch.exp(-(offset**2) / (2 * 0.25**2))
-    draws = [
-        np.random.default_rng([int(row), int(label)]).random((7, 7)) for row, label in zip(rows, labels, strict=True)
-    ]
-    centre = _distribution((bell[:, None] * bell).expand(len(draws), -1, -1))
-    return {Key("centre", ""): centre, Key("random", ""): _on_image(torch.tensor(np.array(draws)).float(), 1 / 7)}
+    draws = np.array(
+        [
+            np.random.default_rng([int(row), int(label)]).random((7, 7))
+            for row, columns in zip(rows, labels, strict=True)
+            for label in columns
+        ]
+    )
+    random, shape = _on_image(torch.from_numpy(draws).float(), 1 / 7), (len(rows), -1, GRID, GRID)
+    centre = _distribution((bell[:, None] * bell)[None]).expand_as(random)
+    return {Key("centre", ""): centre.reshape(shape), Key("random", ""): random.view(shape)}
 
 
 def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
@@ -152,12 +170,12 @@ def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] =
             raise UserError(f"there is no image {row}: the split has {len(split)} images, counted from 0")
         seen = subject.layer_maps([row])
         likely = probabilities(subject.model, seen)[0]
-        for label in dict.fromkeys(wanted or _telling_labels(split, row, likely)):
-            maps = explain(subject.model, seen, [label], subject.transform.size) | baselines([row], [label])
+        labels = list(dict.fromkeys(wanted or _telling_labels(split, row, likely)))
+        maps = explain(subject.model, seen, [labels], subject.transform.size) | baselines([row], [labels])
+        for at, label in enumerate(labels):
             target, boxes = int(split.targets[row, label]), boxes_of(split, row, label)
-            shown.append(
-                Example(row, label, float(likely[label]), target, boxes, {key: map[0] for key, map in maps.items()})
-            )
+            of_label = {key: map[0, at] for key, map in maps.items()}
+            shown.append(Example(row, label, float(likely[label]), target, boxes, of_label))
     return shown
 
 
@@ -195,8 +213,7 @@ def boxed_labels(split: Split, row: int) -> list[BoxedLabel]:
     """Each label with boxes in image `row`, by label."""
     if split.boxes is None or not len(split.boxes[row]):
         return []
-    with Image.open(split.paths[row]) as image:
-        scale = np.tile(image.size, 2)
+    scale = np.tile(size_of(split.paths[row]), 2)
     labels = []
     for label in np.unique(split.boxes[row][:, 0]).astype(int):
         boxes = boxes_of(split, row, label) / scale

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mlclib.attention.learnt import Learnt
 from mlclib.attention.maps import Example, Key, ModelOnSplit, boxed_labels, explain, logits, overall
-from mlclib.results.style import COLOURS, draw_boxes
+from mlclib.results.style import COLOURS, draw_boxes, safe_text
 from mlclib.results.table import written
 
 MARKS = {1: "present", 0: "unknown", -1: "absent"}
@@ -42,10 +42,10 @@ def grid(
     for at, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
         first, *others = cells[at]
         first.imshow(image)
-        first.set_title(title, fontsize=11)
+        first.set_title(safe_text(title), fontsize=11)
         for axes, key in zip(others, keys, strict=True):
             _overlay(axes, image, shown[key])
-            axes.set_title(str(key) if at < across else "", fontsize=11)
+            axes.set_title(safe_text(str(key)) if at < across else "", fontsize=11)
         for axes in cells[at]:
             draw_boxes(axes, boxes[at] if len(boxes) else ())
     for axes in places.flat:
@@ -110,7 +110,7 @@ def view(
     _top_labels(right, probabilities, labels, present)
     right.set(xlim=(0, 1), xlabel="probability")
     mark = "" if targets is None else f" ({MARKS[int(targets[label])]})"
-    left.set_title(f"{labels[label]}{mark}: {probabilities[label]:.2f}")
+    left.set_title(safe_text(f"{labels[label]}{mark}: {probabilities[label]:.2f}"))
     middle.set_title(str(key))
     plt.close(figure)
     return figure
@@ -161,10 +161,10 @@ def groups(subject: ModelOnSplit, rows: Sequence[int], known: Learnt) -> Figure 
     for number in range(known.shares.shape[1]):
         members = [subject.labels[label] for label in known.members(number)]
         names = ", ".join(members[:2]) + ", ..." * (len(members) > 2) or "no label's first"
-        any_label = [0] * len(rows)  # a mean map is no label's
+        any_label = [[0]] * len(rows)  # a mean map is no label's
         of_group = explain(subject.model, seen, any_label, subject.transform.size, number)
         (key,) = (key for key in overall(of_group) if key.method == "mean")
-        maps[Key(f"group {number}\n{names}", "")] = of_group[key]
+        maps[Key(f"group {number}\n{names}", "")] = of_group[key][:, 0]
     by_image = [{key: map[at] for key, map in maps.items()} for at in range(len(rows))]
     shown = [[subject.labels[label] for label in np.flatnonzero(subject.split.targets[row] == 1)] for row in rows]
     titles = [", ".join(labels[:2]) + (",\n" + ", ".join(labels[2:4]) if labels[2:] else "") for labels in shown]
@@ -181,7 +181,7 @@ def _top_labels(
     """Bars of the eight highest scores, the highest above; blue are the labels `present`, bool [C]."""
     top = np.argsort(-scores, kind="stable")[:8][::-1]
     axes.barh(range(len(top)), scores[top], color=[COLOURS[0] if present[label] else "0.8" for label in top])
-    axes.set_yticks(range(len(top)), [labels[label] for label in top], fontsize=fontsize)
+    axes.set_yticks(range(len(top)), [safe_text(labels[label]) for label in top], fontsize=fontsize)
     sns.despine(ax=axes)
 
 

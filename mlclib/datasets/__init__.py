@@ -20,7 +20,18 @@ from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Archive, Dataset, Seed, Share, Split
 
-__all__ = ["NAMES", "Dataset", "Split", "archives", "by_hand", "check_options", "labels_of", "load", "published_images"]
+__all__ = [
+    "NAMES",
+    "OWN",
+    "Dataset",
+    "Split",
+    "archives",
+    "by_hand",
+    "check_options",
+    "labels_of",
+    "load",
+    "published_images",
+]
 
 # The reader's module, the function that reads, and arguments that the name fixes.
 _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
@@ -32,8 +43,11 @@ _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
     "nuswide": ("nuswide", "load", {}),
     "apparel": ("apparel", "load", {}),
     "folder": ("folder", "load", {}),
+    "coco": ("coco", "load_own", {}),
+    "voc": ("voc", "load_own", {}),
 }
 NAMES = tuple(_READERS)
+OWN = ("folder", "coco", "voc")  # their labels are the user's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +114,7 @@ def labels_of(name: str) -> tuple[str, ...]:
     >>> labels_of("voc2007")[:2]
     ('aeroplane', 'bicycle')
     """
-    if not hasattr(_module(name), "LABELS"):
+    if name in OWN:
         raise UserError(f"the labels of data set {name!r} stand in its own files; load it to learn them")
     return _module(name).LABELS
 

@@ -17,10 +17,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mlclib.common.errors import UserError
+from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 
 SHOWN = 10  # names listed of each kind
-_DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes of more than 8 bits per channel, which RGB clips
 _UNUSABLE = ("missing", "unreadable", "wrong size")
 
 
@@ -67,7 +67,7 @@ def verify(dataset: Dataset) -> Report:
     the image, as when it was made smaller after its boxes were drawn), "box without label" (a box of a label
     that is marked absent), "in two splits" (the same name, or the same bytes), "label without images" (no
     training image shows it). Warnings: "duplicate" (the same bytes twice in one split), "no label" (an image
-    that shows none), "more than 8 bits" (read as all but white, see datasets/images.py), "empty split".
+    that shows none), "empty split", and what datasets/images.py changes in pictures ("turned by its EXIF tag", ...).
     """
     problems, warnings = defaultdict(dict), defaultdict(dict)
     copies: dict[str, list[tuple[str, str]]] = defaultdict(list)  # by the digest of their bytes: (split, name)
@@ -81,8 +81,8 @@ def verify(dataset: Dataset) -> Report:
                 problems[file.problem][name] = file.reason
                 continue
             copies[file.digest].append((key, name))
-            if file.mode in _DEEP:
-                warnings["more than 8 bits"][name] = file.mode
+            for change in file.changes:
+                warnings[change][name] = file.mode
             if split.boxes is not None and len(boxes := split.boxes[row]):
                 width, height = boxes[:, 3].max(), boxes[:, 4].max()
                 if width > file.size[0] + 1 or height > file.size[1] + 1:
@@ -133,6 +133,7 @@ class _File:
     reason: str = ""
     digest: str = ""
     mode: str = ""
+    changes: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
 
 
@@ -142,9 +143,10 @@ def _open(path: Path) -> _File:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             with Image.open(file) as image:
-                image.convert("RGB")
-                return _File(digest=digest, mode=image.mode, size=image.size)
+                mode, changes = image.mode, images.changes(image)
+            size = images.open_rgb(file).size
+        return _File(digest=digest, mode=mode, changes=tuple(changes), size=size)
     except FileNotFoundError:
         return _File("missing", str(path))
     except Exception as error:  # as in datasets/images.py: Pillow's decoders raise nearly anything
-        return _File("unreadable", f"{type(error).__name__}: {error}")
+        return _File("unreadable", str(error))

@@ -19,7 +19,9 @@ import numpy as np
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
-from mlclib.datasets.base import Dataset, Split, read_lines
+from mlclib.datasets import pictures
+from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, read_lines
+from mlclib.datasets.stratify import in_parts, with_test
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -33,6 +35,7 @@ SIZES = {
 }
 
 List = Literal["train", "val", "trainval", "test"]  # the official ones
+BY_HAND = "a voc data set is your own: put its annotations and images into {root}"
 PUBLISHED = {f"voc{year}": {"train": sizes["trainval"], "test": sizes["test"]} for year, sizes in SIZES.items()}
 
 
@@ -95,6 +98,50 @@ def load_both(root: Path, *, ids2007: str | None = None, parts2012: str | None =
     return Dataset("voc2007+2012", LABELS, splits, (*years[0].notes, *years[1].notes))
 
 
+def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
+    """Read images with labels of one's own from files in VOC's format below `root`, one XML file for each image.
+
+    The labels are the objects' names, sorted; a label of which all objects are difficult is so. The parts are those of
+    the lists in ImageSets/Main, else of folders train, val (valid) and test; without a test part it is drawn as
+    folder.load draws it. Raises UserError where there are no such files, or one cannot be read.
+    """
+    files = sorted(path for path in root.rglob("*.xml") if not path.name.startswith("."))
+    if not files:
+        raise UserError(f"no XML files in {root}, expected there: one file in VOC's format for each image")
+    beside = [path.relative_to(root).with_suffix("").as_posix() for path in files]
+    names, _ = pictures.located(root, beside)
+    if names == beside:
+        names, _ = pictures.located(root, [path.stem for path in files])
+    objects = [_objects(path) for path in files]
+    labels = tuple(sorted({name for one in objects for name, _, _ in one}))
+    targets = np.full((len(files), len(labels)), -1, dtype=np.int8)
+    for row, one in enumerate(objects):
+        for name, difficult, _ in one:
+            column = labels.index(name)
+            targets[row, column] = max(targets[row, column], 0 if difficult else 1)
+    boxes = [
+        np.array([(labels.index(n), *box) for n, difficult, box in one if box and not difficult], np.float32)
+        for one in objects
+    ]
+    whole = Split(names, [root / name for name in names], targets, [one.reshape(-1, 5) for one in boxes])
+    lists = {path.stem: path for path in root.rglob("ImageSets/Main/*.txt") if path.stem in SIZES[2007]}
+    if "train" in lists:
+        lists.pop("trainval", None)
+    of_list = {
+        stem.split()[0]: PARTS.get(part, "train")
+        for part, path in lists.items()
+        for stem in read_lines(path, "image names, one per line")
+    }
+    if of_list:
+        parts = [of_list.get(path.stem, "") for path in files]
+    else:
+        parts = [PARTS.get(name.split("/")[0].lower(), "train") for name in beside]
+    left = [name for name, part in zip(names, parts, strict=True) if not part]
+    notes = [f"{len(left):,} images in no list of ImageSets/Main left out, such as {left[0]}"] if left else []
+    dataset = in_parts("voc", labels, whole, parts, notes)
+    return dataset if "test" in dataset.splits else with_test(dataset, root / "splits.csv", test_share, seed)
+
+
 def _joined(halves: list[Split]) -> Split:
     boxes = None
     if all(half.boxes is not None for half in halves):
@@ -103,25 +150,20 @@ def _joined(halves: list[Split]) -> Split:
     return Split(names, paths, np.concatenate([half.targets for half in halves]), boxes)
 
 
-def _divided(folder: Path, year: int, parts: Path) -> Dataset:
-    """The images of trainval that the table `parts` names, each in its part."""
-    division = _read_ids(parts, "part")
-    names = _image_ids(folder, year, "trainval")
+def _divided(folder: Path, year: int, file: Path) -> Dataset:
+    """The images of trainval that the table `file` names, each in its part."""
+    part_of = dict(_read_ids(file, "part"))
+    names = [name for name in _image_ids(folder, year, "trainval") if name in part_of]
     known = set(names)
-    for image, part in sorted(division):
-        if image not in known or part not in ("train", "val", "test"):
+    for image, part in sorted(part_of.items()):
+        if part not in ("train", "val", "test") or image not in known:
             raise UserError(
-                f"{parts} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
+                f"{file} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
                 f"{folder}, and train, val or test"
             )
-    splits = {}
-    for key in ("train", "val", "test"):
-        if own := [name for name in names if (name, key) in division]:
-            splits[key], _ = _split(folder, year, "trainval", own)
-        elif key != "val":
-            raise UserError(f"{parts} names no image of the part {key!r}")
-    note = f"{len(division):,} images of VOC {year} trainval, divided into training and test images by {parts.name}"
-    return Dataset(f"voc{year}", LABELS, splits, (note,))
+    whole, _ = _split(folder, year, "trainval", names)
+    note = f"{len(names):,} images of VOC {year} trainval, divided into training and test images by {file.name}"
+    return in_parts(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
 
 
 def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:
@@ -192,16 +234,24 @@ def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split,
 
 
 def _boxes(path: Path) -> np.ndarray:
-    """Boxes of one annotation file, float32 [K, 5], from VOC's 1-based inclusive pixels to base.Split's."""
+    """Boxes of one annotation file, float32 [K, 5], without those of difficult objects."""
+    objects = _objects(path)
+    if odd := [name for name, _, _ in objects if name not in LABELS]:
+        raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
+    rows = [(LABELS.index(name), *box) for name, difficult, box in objects if box and not difficult]
+    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+
+
+def _objects(path: Path) -> list[tuple[str, bool, list[float]]]:
+    """Name, difficult, and box (none: []) of each object, from VOC's 1-based inclusive pixels to base.Split's."""
     rows = []
     try:
         for thing in ElementTree.parse(path).iterfind("object"):
-            if thing.findtext("difficult") == "1":
-                continue
-            x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax"))
-            rows.append((LABELS.index(thing.findtext("name", "")), x0 - 1, y0 - 1, x1, y1))
+            box = [thing.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+            box = [] if None in box else [float(side) - one for side, one in zip(box, (1, 1, 0, 0), strict=True)]
+            rows.append(((thing.findtext("name") or "").strip(), thing.findtext("difficult") == "1", box))
     except FileNotFoundError:
         raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read the boxes in {path}: {error}") from error
-    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+    return rows

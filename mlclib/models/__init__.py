@@ -15,10 +15,10 @@ import torch
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.validation import validated
-from mlclib.models import losses
+from mlclib.models import losses, state_dicts
 from mlclib.models.add_gcn import ADDGCN
-from mlclib.models.backbones import Backbone, listed
-from mlclib.models.base import Classifier, LabelInfo, Output, fits
+from mlclib.models.backbones import Backbone
+from mlclib.models.base import Classifier, LabelInfo, Output
 from mlclib.models.csra import CSRA
 from mlclib.models.dsdl import DSDL
 from mlclib.models.gap import GAP
@@ -50,7 +50,12 @@ NAMES = tuple(MODELS)
 
 
 def find(name: str) -> type[Classifier]:
-    """The class of the model `name`, of MODELS or "package.module:Class". Raises UserError where there is none."""
+    """The class of the model `name`, of MODELS or "package.module:Class". Raises UserError where there is none.
+
+    Example:
+        >>> find("mlclib.models.gap:GAP") is find("gap")
+        True
+    """
     if name in MODELS:
         return MODELS[name]
     module, colon, kind = name.partition(":")
@@ -132,19 +137,12 @@ def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
     UserError naming every key that is missing, left over, or of another shape. What a published model holds and never
     uses (`authors_unused`) must be there, in its shape, and is left aside; what it computes (`authors_constants`) may.
     """
-    own, names, constants = model.state_dict(), model.authors_names(), model.authors_constants()
+    names, constants = model.authors_names(), model.authors_constants()
     given = {key: torch.as_tensor(value) for key, value in state_dict.items()}
     head = {theirs: ours for theirs, ours in names.items() if not ours.startswith("backbone.")}
     names = names if given.keys() & (names.keys() - head.keys()) else head
-    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | model.authors_unused() | constants
-    wrong = [f"{key} is missing" for key in shapes if key not in given and key not in constants]
-    wrong += [f"{key} is left over" for key in given if key not in shapes]
-    wrong += [
-        f"{key} is {list(given[key].shape)} where the model has {['any' if n is None else n for n in shape]}"
-        for key, shape in shapes.items()
-        if key in given and not fits(tuple(given[key].shape), shape)
-    ]
-    if wrong:
-        raise UserError(f"the state dict is not that of this {type(model).__name__}: {listed(wrong)}")
-    own.update({ours: given[theirs] for theirs, ours in names.items()})
-    model.load_state_dict(own)
+    own = model.state_dict()
+    wanted = state_dicts.shapes({theirs: own[ours] for theirs, ours in names.items()})
+    wanted |= model.authors_unused() | constants
+    state_dicts.check(given, wanted, f"the state dict is not that of this {type(model).__name__}", optional=constants)
+    model.load_state_dict(own | {ours: given[theirs] for theirs, ours in names.items()})

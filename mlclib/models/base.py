@@ -16,6 +16,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.validation import Strict
 from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.losses import Difficult, Loss
+from mlclib.models.state_dicts import fits
 
 Layer = Literal[2, 3, 4]  # of the backbone, of strides 8, 16, 32
 Positive = Annotated[int, Field(ge=1)]
@@ -89,11 +90,6 @@ class LabelInfo:
 
 
 LABEL_INFO = {"vectors": "label_vectors", "counts": "co-occurrence counts", "totals": "co-occurrence totals"}
-
-
-def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    """Whether a shape is the wanted one, where None stands for a side of any size."""
-    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 
 
 class Classifier(nn.Module):

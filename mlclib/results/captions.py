@@ -121,7 +121,7 @@ def interval(reference: FinishedRun) -> str:
 
 def file_stem(name: str, selection: str) -> str:
     """The file name of a table or figure: its own for each selection but the last epoch's."""
-    return name if selection == "last" else f"{name}-{selection}"
+    return name if selection in ("", "last") else f"{name}-{selection}"
 
 
 def precision(models: Models) -> str:

@@ -159,8 +159,8 @@ def scored_table(
 ) -> Table:  # fmt: skip
     """A table of models' scores: its file is named after the selection, its protocol ends with what the runs recorded.
 
-    protocol: sentences. noise: what a cell that is marked NOISE may differ from by chance alone. layout: further fields
-    of Table, runs only where they are other than the models.
+    selection: "" where no one selection is scored. protocol: sentences. noise: what a cell that is marked NOISE may
+    differ from by chance alone. layout: further fields of Table, runs only where they are other than the models.
     """
     if NOISE in layout.get("marks", {}).values():
         note = captions.noise(noise, next(iter(models.values()))[0])

@@ -47,7 +47,7 @@ def configuration_table(model: str, runs: list[FinishedRun]) -> Table:
         rows["backbone computes"] = f"{cost['backbone'] / 1e9:,.2f} G multiply-adds per image"
     frame = pd.DataFrame({"of its runs": list(rows), model: list(rows.values())})
     return scored_table(
-        f"configuration_{model}", f"What was trained: {model}", {model: runs}, frame, selection="last",
+        f"configuration_{model}", f"What was trained: {model}", {model: runs}, frame, selection="",
         caption="As each run recorded it.", protocol=[], runs={"": runs},
     )  # fmt: skip
 

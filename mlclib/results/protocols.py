@@ -86,17 +86,6 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "seed", "kind", "choice", "score", "value", "change"])
 
 
-def audit_sentence(frame: pd.DataFrame) -> str:
-    """How many choices of the audit `frame` are made, on how many runs, and which cannot be."""
-    choices = _without_default(frame).groupby(["kind", "choice"], sort=False)["value"].count() > 0
-    if not choices.any():
-        return f"{captions.HIDDEN}."
-    runs = len(frame[["model", "seed"]].drop_duplicates())
-    lacking = ", ".join(f"{kind}: {choice}" for kind, choice in choices.index[~choices])
-    text = f"{choices.sum()} of {len(choices)} choices are made, on {runs} runs of {frame['model'].nunique()} models"
-    return f"{text}; nothing is there to make these from: {lacking}." if lacking else f"{text}."
-
-
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
     groups = _without_default(frame).groupby(["kind", "choice", "model", "score"], sort=False)
@@ -135,14 +124,17 @@ def changes_table(frame: pd.DataFrame, models: Models) -> Table:
 
 
 def changes_sentence(frame: pd.DataFrame) -> str:
-    """How many choices of the audit `frame` are worth a point, and which are worth next to nothing."""
-    furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max().dropna()
-    if furthest.empty:
+    """How many choices of the audit `frame` are worth a point, which next to nothing, and which could not be made."""
+    furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max()
+    if furthest.isna().all():
         return f"{captions.HIDDEN}."
-    small = ", ".join(f"{kind}: {choice}" for kind, choice in furthest.index[furthest < 0.05])
-    return f"{(furthest >= 1).sum()} of {len(furthest)} choices move a score of some model by a point or more; " + (
-        f"these move none by 0.05: {small}." if small else "each moves one by 0.05 or more."
+    small, lacking = (
+        ", ".join(f"{kind}: {choice}" for kind, choice in furthest.index[rows])
+        for rows in (furthest < 0.05, furthest.isna())
     )
+    text = f"{(furthest >= 1).sum()} of {furthest.count()} choices move a score of some model by a point or more; "
+    text += f"these move none by 0.05: {small}." if small else "each moves one by 0.05 or more."
+    return f"{text} There is nothing to make these from: {lacking}." if lacking else text
 
 
 def changes_figure(frame: pd.DataFrame) -> Figure:

@@ -156,10 +156,10 @@ def cells(table: Table) -> tuple[dict[str, bool], list[list[Cell]]]:
     """The shown columns, name -> whether it holds numbers, and the shown cells row by row."""
     columns = {}  # shown name -> column, the low one of an interval
     for column in table.frame:
-        stem = column.removesuffix(" low")
-        if column != stem:
+        stem, _, end = column.rpartition(" ")
+        if end == "low":
             columns[f"{stem} 95 %"] = column
-        elif f"{column.removesuffix(' high')} low" not in table.frame:
+        elif end != "high":
             columns[column] = column
     header = {name: pd.api.types.is_numeric_dtype(table.frame[column]) for name, column in columns.items()}
     places = _places(table)

@@ -30,16 +30,18 @@ def since(folder: Path, experiment: str, data: str) -> int | None:
     return note["jobs"] if same else None
 
 
-def note(folder: Path, experiment: str, data: str, jobs: int, rests_on: Iterable[Path]) -> None:
-    """Leave for `since` that all jobs are up to date. rests_on: the data set, the runs, and files of the configuration;
-    the project's own files and those of the experiment's results are watched besides.
+def note(folder: Path, experiment: str, data: str, jobs: int, rests_on: Iterable[Path], started: int) -> None:
+    """Leave for `since` that all jobs are up to date, unless a file changed while the plan looked.
+
+    rests_on: the data set, the runs, and files of the configuration; the project's own files and those of the
+    experiment's results are watched besides. started: when the plan began to look, in nanoseconds since 1970.
     """
     own = [path for pattern in OWN for path in ROOT.glob(pattern)]
     watched = list(dict.fromkeys(map(str, [*own, *(folder / name for name in LEFT), Path(experiment), *rests_on])))
     files = _stats(map(Path, watched))
-    write_text(
-        folder / FILE, json.dumps({"asked": [experiment, data], "jobs": jobs, "watched": watched, "files": files})
-    )
+    if all(changed < started for _, changed in files.values()):
+        state = {"asked": [experiment, data], "jobs": jobs, "watched": watched, "files": files}
+        write_text(folder / FILE, json.dumps(state))
 
 
 def _stats(paths: Iterable[Path]) -> dict[str, list[int]]:

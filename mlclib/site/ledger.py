@@ -13,7 +13,6 @@ from mlclib import config, published
 
 PAPERS = {"MSRN": ("voc2007", "coco2014", "nuswide", "apparel"), "DSDL": ("voc2007", "voc2012", "coco2014")}
 RIVALS = ("ML-GCN", "ADD-GCN", "SSGRL", "CSRA", "Query2Label", "ML-Decoder")
-PEERS = {"voc2007": "peers-own-voc2007", "coco2014": "peers-own-coco2014"}  # the experiments that train the rivals
 SCORES = {"summary": "mAP", "coco2014": "mAP, precision, recall and F1"}  # by table; else the AP of each label
 
 
@@ -39,7 +38,7 @@ def entries(results: Path) -> list[dict[str, Any]]:
                 "by": "independent" if "independent" in row["source"] else "authors",
                 "source": row["source"],
                 "theirs": row["mAP"],
-                "experiment": _experiment(method, data, row["pretraining"]),
+                "experiment": _experiment(method, variant, data, row["pretraining"]),
             })  # fmt: skip
     for method, names in PAPERS.items():
         for name in names:
@@ -52,23 +51,23 @@ def entries(results: Path) -> list[dict[str, Any]]:
     return sorted((row | _ours(results, row) for row in rows), key=lambda row: order.index(row["method"]))
 
 
-def _experiment(method: str, data: str, pretraining: object) -> str:
+def _experiment(method: str, variant: str, data: str, pretraining: object) -> str:
     """The experiment that rebuilds a published row, "" where none does."""
-    if method not in PAPERS:
-        return PEERS.get(data, "")
-    if data not in PAPERS[method]:
-        return ""
-    return "voc2007-coco" if (data, pretraining) == ("voc2007", "MS-COCO") else data
+    name = data if data in PAPERS.get(method, ()) else f"peers-own-{data}"
+    if (method, data, pretraining) == ("MSRN", "voc2007", "MS-COCO"):
+        name = "voc2007-coco"
+    same = variant in ("", "reproduced")  # any other is another model
+    return name if same and (config.FOLDER / f"{name}.yaml").exists() else ""
 
 
 def _ours(results: Path, row: dict[str, Any]) -> dict[str, Any]:
     """Our mAP beside a row, or what it takes to have one."""
     name, model = row["experiment"], row["method"].lower().replace("-", "_")
     path = results / name / "tables" / "scores.csv"
-    if name and path.is_file():
-        return {"ours": pd.read_csv(path).set_index("model")["mAP"].get(model, float("nan")), "needs": ""}
-    settings = config.load(config.FOLDER / f"{name}.yaml") if name else None
-    data = settings.dataset["name"] if settings else ""
-    start = re.search(r"runs/([^/]+)/", str(settings.training.init)) if settings else None
-    needs = f"`python -m mlclib data {data} --root data/{data}` and a GPU" if data else ""
+    if not name or path.is_file():
+        scores = pd.read_csv(path).set_index("model")["mAP"] if name else {}
+        return {"ours": scores.get(model, float("nan")), "needs": ""}
+    settings = config.load(config.FOLDER / f"{name}.yaml")
+    data, start = settings.dataset["name"], re.search(r"runs/([^/]+)/", str(settings.training.init))
+    needs = f"`python -m mlclib data {data} --root data/{data}` and a GPU"
     return {"ours": float("nan"), "needs": f"a finished run of {start[1]}, {needs}" if start else needs}

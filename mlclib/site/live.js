@@ -151,7 +151,10 @@ class Live {
     return range(this.C).filter(c => !Number.isNaN(AP[c])).sort((a, b) => AP[a] - AP[b]).map(c => this.labels[c]);
   }
   chooser(asked) {
-    const change = key => event => { location.hash = new URLSearchParams({ ...asked, [key]: event.target.value }); };
+    const change = key => event => {
+      const image = key === "label" ? "" : asked.image ?? "";  // another label is looked at on all images
+      location.hash = new URLSearchParams({ ...asked, image, [key]: event.target.value });
+    };
     const select = (key, options) => h("label", {}, `${key} `, h("select", { change: change(key) }, options.map(
       ([value, text]) => h("option", { value, selected: value === asked[key] ? "" : false }, text))), " ");
     return h("p", {}, select("model", this.models.map(model => [model, this.title(model)])),

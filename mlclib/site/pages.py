@@ -86,7 +86,7 @@ def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str,
     exporter.register_preprocessor(ExtractOutputPreprocessor(), enabled=True)
     body, resources = exporter.from_notebook_node(notebook, {"output_files_dir": "cells", "unique_key": name})
     body = body.replace("No description has been provided for this image", "Figure of this cell")
-    return jinja2.filters.Markup(body), resources["outputs"]
+    return jinja2.filters.Markup(body), resources.get("outputs", {})
 
 
 def _table(path: Path, notebooks: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ function equip(table) {
     head.setAttribute("scope", "col");
     head.replaceChildren(h("button", { type: "button", click: () => sort(table, head) }, ...head.childNodes));
   }
-  if (table.rows.length < 14 || frame.previousElementSibling?.className === "filter") return;
+  if (!frame || table.rows.length < 14 || frame.previousElementSibling?.className === "filter") return;
   const search = h("input", { type: "search", input: event => filter(table, event.target.value) });
   frame.before(h("label", { class: "filter" }, "filter ", search));
 }

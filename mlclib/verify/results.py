@@ -7,6 +7,7 @@
 - with a share to retrain: runs are trained again, and their scores compared (retrain.py).
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
+from mlclib import config
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
@@ -86,11 +88,11 @@ def _tables(study: Study, experiment: str, report: Report) -> set[str]:
     Returns the csv files compared, by their path in the experiment's folder.
     """
     with tempfile.TemporaryDirectory(prefix="mlclib-verify-") as folder:
-        fresh = _linked(study, Path(folder))
+        fresh, settings = _linked(study, experiment, Path(folder))
         for stage in [one for one in plan.stages(study) if one.declaration.from_predictions]:
             if any(path.endswith(".csv") for path in plan.record(study, stage.name).get("outputs", ())):
                 try:
-                    plan.execute(fresh, experiment, stage.name)
+                    plan.execute(fresh, str(settings), stage.name)
                 except UserError as error:
                     report.problems.append(str(error))
         again = {path.name: path.read_bytes() for path in sorted(fresh.folder.glob("tables/*.csv"))}
@@ -99,14 +101,15 @@ def _tables(study: Study, experiment: str, report: Report) -> set[str]:
     for name in sorted(again.keys() - same):
         difference = _difference(stands[name], again[name]) if name in stands else "it is missing"
         report.problems.append(f"{study.folder / 'tables' / name} is contradicted: {difference}")
-    count = f"{len(same)} of {len(again)}"
-    report.facts.append(f"tables: {count} come out of the predictions to the same bytes ({', '.join(same)})")
+    count, names = f"{len(same)} of {len(again)}", ", ".join(name.removesuffix(".csv") for name in same)
+    report.facts.append(f"tables: {count} come out of the predictions to the same bytes ({names})")
     return {f"tables/{name}" for name in again}
 
 
-def _linked(study: Study, folder: Path) -> Study:
-    """The study with its results in `folder`, where its runs are links: nothing that happens there changes the runs.
+def _linked(study: Study, experiment: str, folder: Path) -> tuple[Study, Path]:
+    """The study with its results in `folder`, where its runs are links, and the YAML file of its experiment there.
 
+    Nothing that a notebook writes there changes the runs, or the settings that a tuning wrote beside its own YAML file.
     Runs made by other code are accepted there, since a notebook would otherwise train them again.
     """
     fresh = Study(study.experiment, study.root, folder)
@@ -117,14 +120,17 @@ def _linked(study: Study, folder: Path) -> Study:
     (fresh.folder / "external").symlink_to((study.folder / "external").resolve())
     for run in fresh.runs.values():
         train.accept(run)
-    return fresh
+    settings = folder / f"{study.experiment.name}.yaml"
+    settings.write_text(json.dumps({"include": str(config.file_of(experiment).resolve())}), encoding="utf-8")
+    return fresh, settings
 
 
 def _difference(stands: bytes, again: bytes) -> str:
     """The first line that differs, in words."""
-    lines = zip_longest(stands.decode().splitlines(), again.decode().splitlines(), fillvalue="not there")
-    number, (old, new) = next((n, both) for n, both in enumerate(lines, start=1) if both[0] != both[1])
-    return f"line {number} is {old[:100]!r}, and its runs' predictions give {new[:100]!r}"
+    lines = enumerate(zip_longest(stands.split(b"\n"), again.split(b"\n"), fillvalue=b"no line"), start=1)
+    number, both = next((number, both) for number, both in lines if both[0] != both[1])
+    old, new = (line.decode(errors="replace")[:100] for line in both)
+    return f"line {number} is {old!r}, and its runs' predictions give {new!r}"
 
 
 def _records(study: Study, report: Report, compared: set[str]) -> None:
