@@ -200,26 +200,6 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
         torch.testing.assert_close(other, weights[0], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
-    command = [*ONE, "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
-    command += ["--set", "training.epochs=40", "--set", "training.checkpoint_minutes=0.0"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    first = subprocess.Popen(command, cwd=ROOT, **pipes)
-    while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
-        time.sleep(0.05)
-    first.send_signal(signal.SIGSTOP)  # it rests until the second has found it at work
-    second = subprocess.Popen(command, cwd=ROOT, **pipes)
-    first_line = second.stdout.readline()
-    first.send_signal(signal.SIGCONT)
-    out, errors = first.communicate(timeout=400)
-    rest, more = second.communicate(timeout=400)
-    assert first.returncode == second.returncode == 0, errors + more
-    assert out.count("epoch 40/40") == 1 and "epoch" not in rest
-    assert f"is at work already (process {first.pid} on " in first_line
-    assert "finished: " in rest and len(list(tmp_path.rglob("seed-0/manifest.json"))) == 1
-
-
 def test_averaged_weights_forget_their_start():
     """TensorFlow's rule, against a plain recursion in float64."""
     from torch.optim.swa_utils import AveragedModel
