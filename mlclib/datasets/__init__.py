@@ -30,6 +30,8 @@ _READERS: dict[str, tuple[str, dict[str, object]]] = {
     "coco2014": ("coco", {}),
     "nuswide": ("nuswide", {}),
     "apparel": ("apparel", {}),
+    "coco18": ("coco18", {}),
+    "corel5k": ("corel5k", {}),
     "folder": ("folder", {}),
 }
 NAMES = tuple(_READERS)
