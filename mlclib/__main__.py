@@ -107,7 +107,7 @@ def maps(arguments: argparse.Namespace) -> None:
 
     with gpus.one():
         study = _study(arguments)
-        study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part)
+        study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part, study.layers)
 
 
 def stage(arguments: argparse.Namespace) -> None:

@@ -50,9 +50,7 @@ def test_the_rows_of_the_two_papers_are_there():
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(
-        UserError, match="unknown published table 'voc2017'.*known: coco2014, corel5k, summary, voc2007"
-    ):
+    with pytest.raises(UserError, match="table 'voc2017'.*known: coco2014, corel5k, summary, voc2007"):
         load("voc2017")
 
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
-from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
@@ -97,7 +96,7 @@ def explain(
         own = model.own_maps(maps, output, labels, group)
     found = {Key(*key): (map.float(), cell) for key, (map, cell) in own.items()}
     for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
-        found[Key("grad-cam", str(layer))] = _grad_cam(map, gradient), STRIDES[layer]
+        found[Key("grad-cam", str(layer))] = _grad_cam(map, gradient), model.backbone.strides[layer]
     by_layer = {key: _on_image(map, cell / input_size) for key, (map, cell) in found.items()}
     return _with_all({key: map.detach() for key, map in by_layer.items()})
 

@@ -1,5 +1,6 @@
 """A finished run as an ONNX file that needs neither this library nor PyTorch."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -54,6 +55,8 @@ def export(run: str | Path, path: str | Path) -> float:
 
 def trace(model: Classifier, path: Path, size: int) -> None:
     """Write a model, as it is after training, to `path` as ONNX for images of this side and batches of any size."""
+    model = copy.deepcopy(model)
+    model.backbone.fix_size(size)  # ONNX has no operator that resizes embeddings as PyTorch does
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
         torch.onnx.export(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.base import Classifier, Labels, Output, resnet_names
 from mlclib.models.linear import batch_norm
 from mlclib.models.losses import Loss
@@ -94,7 +94,7 @@ class ADDGCN(Classifier):
     ) -> dict[tuple[str, str], tuple[Tensor, float]]:
         """ "mask": the sigmoid by which the label's vector takes each cell."""
         layer, mask = self.options.layer, output.mask.detach()[torch.arange(len(labels)), labels]
-        return {("mask", str(layer)): (mask, STRIDES[layer])}
+        return {("mask", str(layer)): (mask, self.backbone.strides[layer])}
 
     def authors_names(self) -> dict[str, str]:
         stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

@@ -278,9 +278,9 @@ def resnet_names(model: Classifier, prefix: str, stem: Mapping[str, str] | None 
     return names
 
 
-def edges_lost(model: str, layers: Iterable[int], input_size: int) -> list[str]:
+def edges_lost(model: str, backbone: Backbone, layers: Iterable[int], input_size: int) -> list[str]:
     """What a model that pools these layers' maps 2 x 2 does not see of an input of this side, a sentence a layer."""
-    cells = {layer: -(-input_size // STRIDES[layer]) for layer in sorted(layers)}
+    cells = {layer: -(-input_size // backbone.strides[layer]) for layer in sorted(layers)}
     return [
         f"layer {layer} has {count} x {count} cells at {input_size} px and the 2 x 2 pooling of {model} drops the last "
         "row and column: the right and lower edge of every picture is not seen"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.base import Classifier, Labels, Output, resnet_names
 from mlclib.models.losses import Loss
 
@@ -84,7 +84,7 @@ class CSRA(Classifier):
                 highest / highest.sum(1, keepdim=True) if temperature == MAXIMUM else (temperature * one).softmax(1)
             )
         layer, mean = self.options.layer, torch.stack(found).mean(0)
-        return {("residual", str(layer)): (mean.view(len(labels), *chosen.shape[2:]), STRIDES[layer])}
+        return {("residual", str(layer)): (mean.view(len(labels), *chosen.shape[2:]), self.backbone.strides[layer])}
 
     def authors_names(self) -> dict[str, str]:
         heads = {f"classifier.multi_head.{i}.head.weight": f"heads.{i}.weight" for i in range(self.options.heads)}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.base import Classifier, Labels, Output
 from mlclib.models.losses import Loss
 from mlclib.models.transformer import Layer, check_sizes
@@ -84,7 +84,9 @@ class MLDecoder(Classifier):
         with torch.no_grad():
             queries = self.queries[labels // self.weight.shape[2]]
             _, attention = self.decode(queries[:, None], output.memory, weights=True)
-        return {("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), STRIDES[layer])}
+        return {
+            ("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), self.backbone.strides[layer])
+        }
 
     def authors_names(self) -> dict[str, str]:
         """Of the head alone, which the authors put on any backbone."""

@@ -229,7 +229,7 @@ class MSRN(Classifier):
             for (layer, map), strength in zip(self.projected(maps).items(), moved, strict=True):
                 weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
                 strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
-                cell = STRIDES[layer] * min(2, maps[layer].shape[2])
+                cell = self.backbone.strides[layer] * min(2, maps[layer].shape[2])
                 for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
                     found[method, str(layer)] = reduced.view(-1, *map.shape[2:]), cell
         return found
@@ -246,7 +246,7 @@ class MSRN(Classifier):
         return _Constant(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return edges_lost("MSRN", self.options.layers, input_size)
+        return edges_lost("MSRN", self.backbone, self.options.layers, input_size)
 
     def authors_names(self) -> dict[str, str]:
         names = resnet_names(self, "resnet_101.")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.base import Classifier, Labels, Output, resnet_names
 from mlclib.models.losses import Loss
 from mlclib.models.transformer import Layer, check_sizes
@@ -114,7 +114,9 @@ class Query2Label(Classifier):
         layer = self.options.layer
         with torch.no_grad():
             _, attention = self.decode(self.queries[labels][:, None], output.memory, maps[layer], weights=True)
-        return {("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), STRIDES[layer])}
+        return {
+            ("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), self.backbone.strides[layer])
+        }
 
     def authors_names(self) -> dict[str, str]:
         names = resnet_names(self, "backbone.0.body.")

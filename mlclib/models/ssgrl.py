@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.base import Classifier, Labels, Output, edges_lost, resnet_names
 from mlclib.models.losses import Loss
 from mlclib.models.msrn import Elementwise
@@ -120,10 +120,10 @@ class SSGRL(Classifier):
         """ "semantic": the softmax over the pooled cells that makes the label's feature."""
         map = output.attention.detach()[torch.arange(len(labels)), labels]
         layer = self.options.layer
-        return {("semantic", str(layer)): (map, STRIDES[layer] * min(2, maps[layer].shape[2]))}
+        return {("semantic", str(layer)): (map, self.backbone.strides[layer] * min(2, maps[layer].shape[2]))}
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return edges_lost("SSGRL", [self.options.layer], input_size)
+        return edges_lost("SSGRL", self.backbone, [self.options.layer], input_size)
 
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_1": "cells", "fc_2": "words", "fc_3": "joint", "fc_a": "score"}

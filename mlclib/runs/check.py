@@ -378,7 +378,7 @@ def _data(study: Study, findings: list[Finding]) -> str:
 def _weights(backbone: config.Backbone) -> str:
     """Where the backbone's weights are from; what timm publishes is brought into its cache."""
     try:
-        backbones.Backbone(backbone.name, backbone.weights, features.LAYERS)
+        backbones.Backbone(backbone.name, backbone.weights)
     except UserError as error:
         if backbone.weights != "pretrained" or not timm.is_model(backbone.name):
             raise
@@ -396,13 +396,13 @@ def _maps(study: Study) -> int:
     """Bytes of the layer maps that are still to be cached."""
     setting = study.experiment
     run = setting.run(next(iter(setting.models)))
-    channels = backbones.Backbone(setting.backbone.name, None, features.LAYERS).channels
-    cells = {layer: math.ceil(setting.input_size / backbones.STRIDES[layer]) ** 2 for layer in channels}
-    one = 2 * sum(channels[layer] * cells[layer] for layer in channels)  # float16
+    backbone = backbones.Backbone(setting.backbone.name, None, study.layers)
+    cells = {layer: math.ceil(setting.input_size / backbone.strides[layer]) ** 2 for layer in study.layers}
+    one = 2 * sum(backbone.channels[layer] * cells[layer] for layer in study.layers)  # float16
     return sum(
         one * len(split)
         for part, split in study.dataset.splits.items()
-        if not features.verified(study.maps_folder(run, part))
+        if not features.verified(study.maps_folder(run, part), study.layers)
     )
 
 

@@ -288,7 +288,7 @@ def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], c
     for name in prepared:
         part = name.removeprefix("maps ")
         run = study.experiment.run(next(iter(study.experiment.models)))
-        there = verified(study.maps_folder(run, part))
+        there = verified(study.maps_folder(run, part), study.layers)
         reasons = () if there else (f"the layer maps of {part} are not cached",)
         found[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
     return found

@@ -126,10 +126,23 @@ class Study:
         transform = transform_of(run.identity(), varied)
         return Images(self.dataset.splits[part], transform, seed)
 
-    def maps(self, run: RunConfig, part: str) -> Maps:
-        """The layer maps of a split by the run's frozen backbone, from their cache or computed and cached now."""
+    def maps(self, run: RunConfig, part: str, layers: tuple[int, ...] = ()) -> Maps:
+        """The maps of a split by the run's frozen backbone, from their cache or computed and cached now.
+
+        layers: which; those of the run's model unless given.
+        """
         self.check_images()
-        return cached_maps(self.dataset.splits[part], self.maps_folder(run, part), run.backbone, run.input_size)
+        split, folder = self.dataset.splits[part], self.maps_folder(run, part)
+        return cached_maps(split, folder, run.backbone, run.input_size, layers or _layers(run))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose maps some model of the experiment, or some variant of it, takes."""
+        runs = [self.experiment.run(model) for model in self.experiment.models]
+        for model in self.experiment.ablation:
+            for axis in self.experiment.axes(model):
+                runs += self.experiment.variants(model, axis).values()
+        return tuple(sorted({layer for run in runs for layer in _layers(run)}))
 
     def maps_folder(self, run: RunConfig, part: str) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
@@ -300,7 +313,7 @@ class Study:
             return f"{setting.backbone.name} learns: its maps are computed anew in every step, nothing is cached"
         run = setting.run(next(iter(setting.models)))
         for part in self.dataset.splits:
-            self.maps(run, part)
+            self.maps(run, part, self.layers)
         images = sum(map(len, self.dataset.splits.values()))
         return f"the layer maps of {setting.backbone.name} for {images} images of {setting.input_size} px are cached"
 
@@ -487,6 +500,11 @@ def _recover(folder: Path) -> None:
         (new if store.finished(new) else old).rename(folder)
     if old.exists():
         shutil.rmtree(old)
+
+
+def _layers(run: RunConfig) -> tuple[int, ...]:
+    """Which of the backbone's maps the run's model takes."""
+    return tuple(models.find(run.model).layers(models.check_options(run.model, run.options)))
 
 
 def _content(weights: str | None) -> str | None:
