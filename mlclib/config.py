@@ -78,10 +78,13 @@ class Training(_Strict):
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
     frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
     batch norm of the backbone does. What learns nothing keeps its running statistics.
+    images: how many training images are used, the first of their stratified order (null: all). They are taken again
+    until an epoch has as many steps as with all, so that a learning curve varies the images and nothing else.
     eval_test_each_epoch: score the test images after every epoch, as the papers' code does, so that the protocol audit
     can say what their best test epoch is worth; where there is no validation part they always are.
     """
 
+    images: Count | None = None
     epochs: Count = 12
     batch_size: Count = 32
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
@@ -186,6 +189,8 @@ class RunConfig:
         plain["dataset"] = {k: v for k, v in plain["dataset"].items() if k != "root"}
         for key in NOT_IN_IDENTITY:
             del plain["training"][key]
+        if plain["training"]["images"] is None:  # as in runs from before there was such a key
+            del plain["training"]["images"]
         return json.loads(json.dumps(plain))
 
     def written_out(self) -> dict[str, Any]:

@@ -57,9 +57,6 @@ class Backbone(nn.Module):
                 ) from None
         if self.channels_last:
             maps = [map.permute(0, 3, 1, 2) for map in maps]
-        if self._has_one_stride():  # with shapes that a tracer takes as constants, which ONNX needs
-            sides = [int(side) for side in maps[0].shape[2:]]
-            maps = [map.reshape(-1, self.channels[layer], *sides) for layer, map in zip(self.layers, maps, strict=True)]
         return dict(zip(self.layers, maps, strict=True))
 
     def fix_size(self, side: int) -> None:

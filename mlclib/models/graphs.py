@@ -5,6 +5,8 @@ from torch import Tensor
 
 from mlclib.common.errors import UserError
 
+GRAPHS = ("cooccurrence", "identity", "random")
+
 
 def check_threshold(threshold: float) -> None:
     """Raise UserError for a threshold that no probability lies about."""

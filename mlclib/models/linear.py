@@ -1,5 +1,6 @@
 """The strong linear baseline: one linear layer on both poolings of a map, each feature standardised."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -53,6 +54,15 @@ class Linear(Classifier):
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.head.weight
+
+    def exported(self) -> nn.Module:
+        model = copy.deepcopy(self)
+        if (
+            self.options.norm == "batch"
+        ):  # a scale of ones, or ONNX asks for shapes that a transformer's maps do not tell
+            model.norm = nn.BatchNorm1d(self.norm.num_features).train(self.training)
+            model.norm.load_state_dict(self.norm.state_dict(), strict=False)
+        return Classifier.exported(model)
 
 
 def batch_norm(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:

@@ -10,22 +10,28 @@ from torch import Tensor, nn
 from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.backbones import Backbone
-from mlclib.models.base import Affine, Classifier, Labels, Output, float32, resnet_names
-from mlclib.models.graphs import adjacency, check_threshold
+from mlclib.models.base import Affine, Classifier, Labels, Output, float32, one_of, resnet_names
+from mlclib.models.graphs import GRAPHS, adjacency, check_threshold
 from mlclib.models.losses import Loss
 
 
 @dataclass(frozen=True)
 class Options(base.Options):
-    """hidden: width between the two graph convolutions. graph_threshold: P(j|i) from which there is an edge."""
+    """hidden: width between the two graph convolutions.
+
+    graph: which labels pass vectors to each other: "cooccurrence" (P(j|i) >= graph_threshold), "random" (as many edges,
+    drawn once from a fixed seed) or "identity" (each to itself alone).
+    """
 
     hidden: int = 1024
+    graph: str = "cooccurrence"
     graph_threshold: float = 0.4
 
     def __post_init__(self):
         super().__post_init__()
         if self.hidden < 1:
             raise UserError(f"hidden is {self.hidden}; give at least 1")
+        one_of("graph", self.graph, GRAPHS)
         check_threshold(self.graph_threshold)
 
 
@@ -52,7 +58,7 @@ class MLGCN(Classifier):
 
     @classmethod
     def label_graph(cls, labels: Labels, options: Options) -> Tensor:
-        return adjacency(labels.counts, labels.totals, "cooccurrence", options.graph_threshold)
+        return adjacency(labels.counts, labels.totals, options.graph, options.graph_threshold)
 
     def classifiers(self) -> Tensor:
         """The labels' classifiers, float32 [C, F]."""

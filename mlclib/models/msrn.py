@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
-from mlclib.models import base
+from mlclib.models import base, graphs
 from mlclib.models.backbones import STRIDES, Backbone
 from mlclib.models.base import Classifier, Labels, Output, edges_lost, float32, one_of, resnet_names, stored
 from mlclib.models.graphs import adjacency, check_threshold
@@ -16,7 +16,7 @@ from mlclib.models.losses import Loss
 from mlclib.models.pooling import semantic_pooling, semantic_weights
 
 HEADS = ("mlp", "elementwise")
-GRAPHS = ("cooccurrence", "identity", "random", "none")
+GRAPHS = (*graphs.GRAPHS, "none")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mlclib.common.files import file_lock, sha256, write_text, written_whole
 from mlclib.common.machine import processor
 from mlclib.common.progress import Progress
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import content, integrity, labels
+from mlclib.datasets import content, integrity, labels, stratify
 from mlclib.datasets.base import Dataset
 from mlclib.models import Labels, authors
 from mlclib.models.base import Classifier
@@ -39,7 +39,7 @@ from mlclib.runs import store, tuning
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
-from mlclib.training.inputs import Images, Maps, transform_of
+from mlclib.training.inputs import Images, Maps, Repeated, transform_of
 from mlclib.training.settings import processes, torch_settings
 from mlclib.training.trainer import Trainer
 from mlclib.training.weights import trained_state
@@ -60,7 +60,7 @@ class Study:
         self.experiment, self.results = experiment, Path(results)
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
-        self._known: dict[tuple[str, str], Labels] = {}
+        self._known: dict[tuple[str, str, int | None], Labels] = {}
         self._homes: dict[str, Path] = {}
 
     @cached_property
@@ -79,6 +79,12 @@ class Study:
         lies = config.digest(str(self.root.resolve()))
         return content.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{lies}.json")
 
+    def rows(self, run: RunConfig) -> np.ndarray:
+        """The rows of the training split that the run learns from: all, or the first of `training.images`."""
+        present = self.dataset.splits["train"].targets == 1
+        count = run.training.images
+        return np.arange(len(present)) if count is None else stratify.first(present, count)
+
     @cached_property
     def cooccurrence(self) -> tuple[np.ndarray, np.ndarray]:
         """Co-occurrence counts [C, C] and label counts [C] of the training split."""
@@ -86,13 +92,14 @@ class Study:
 
     def known(self, run: RunConfig) -> Labels:
         """What the run's model is told of the labels: their vectors and their co-occurrence."""
-        key = run.label_vectors, run.cooccurrence
+        key = run.label_vectors, run.cooccurrence, run.training.images
         if key not in self._known:
             self._known[key] = self._told(run)
         return self._known[key]
 
     def _told(self, run: RunConfig) -> Labels:
-        names, graph = self.dataset.labels, self.cooccurrence
+        names = self.dataset.labels
+        graph = labels.cooccurrence(self.dataset.splits["train"].targets[self.rows(run)])
         if run.label_vectors.endswith(".pkl"):
             vectors = authors.read_label_vectors(run.label_vectors, names)
         else:
@@ -118,13 +125,14 @@ class Study:
         model.backbone.freeze_part(run.training.frozen_layers, run.training.frozen_norms)
         return model
 
-    def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps:
+    def inputs(self, run: RunConfig, part: str, seed: int = 0) -> Images | Maps | Repeated:
         """The split `part` as the run's model takes it: cached maps if its backbone is frozen, else images."""
         if run.backbone.frozen:
-            return self.maps(run, part)
-        varied = part == "train" and run.training.augmentation != "none"
-        transform = transform_of(run.identity(), varied)
-        return Images(self.dataset.splits[part], transform, seed)
+            whole = self.maps(run, part)
+        else:
+            varied = part == "train" and run.training.augmentation != "none"
+            whole = Images(self.dataset.splits[part], transform_of(run.identity(), varied), seed)
+        return Repeated(whole, self.rows(run)) if part == "train" and run.training.images else whole
 
     def maps(self, run: RunConfig, part: str, layers: tuple[int, ...] = ()) -> Maps:
         """The maps of a split by the run's frozen backbone, from their cache or computed and cached now.

@@ -1,6 +1,7 @@
 """Splits as batches for a model: transformed images, or the cached layer maps of a frozen backbone."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,42 @@ class Maps(torch.utils.data.Dataset):
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
         rows = [row for _, row in keys]
-        maps = {layer: torch.from_numpy(array[rows]).float() for layer, array in self.maps.items()}
+        maps = {layer: torch.as_tensor(array[rows]).float() for layer, array in self.maps.items()}
         return maps, torch.from_numpy(self.targets[rows])
+
+    def on(self, device: torch.device) -> "Maps":
+        """The same with the maps in the memory of a GPU, read once a process; as it is where they would not fit."""
+        need = sum(array.nbytes for array in self.maps.values())
+        if device.type != "cuda" or need > 0.5 * torch.cuda.mem_get_info(device)[0]:
+            return self
+        return Maps({layer: _resident(str(array.filename), device) for layer, array in self.maps.items()}, self.targets)
+
+
+@lru_cache(maxsize=9)  # three layers of three splits
+def _resident(path: str, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.load(path)).to(device)
+
+
+class Repeated(torch.utils.data.Dataset):
+    """Some rows of Images or Maps, taken anew in their order until there are as many as there were."""
+
+    def __init__(self, whole: Images | Maps, rows: np.ndarray):
+        self.whole, self.rows = whole, np.resize(rows, len(whole))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int8 [N, C]."""
+        return self.whole.targets[self.rows]
+
+    def on(self, device: torch.device) -> "Repeated":
+        """With its maps there, see Maps.on; images are read anew in every epoch."""
+        return Repeated(self.whole.on(device), self.rows) if isinstance(self.whole, Maps) else self
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Any, torch.Tensor]:
+        return self.whole.__getitems__([(epoch, int(self.rows[row])) for epoch, row in keys])
 
 
 def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> transforms.Transform:

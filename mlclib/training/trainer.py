@@ -30,7 +30,7 @@ from mlclib.config import Training
 from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
 from mlclib.training.batch_norm import synchronised_batch_norm
-from mlclib.training.inputs import as_is, batches, seed_of
+from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, warmed_up
 from mlclib.training.settings import PRECISION, check_precision, processes
 from mlclib.training.weights import load_trained_state, trained_state
@@ -82,9 +82,12 @@ class Trainer:
         val: torch.utils.data.Dataset | None = None,
     ):
         self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
-        self.train_data, self.test_data, self.val_data = train, test, val
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
+        self.train_data, self.test_data, self.val_data = (
+            data.on(self.device) if isinstance(data, Maps | Repeated) and not config.workers else data
+            for data in (train, test, val)
+        )
         for precision in (config.precision, config.evaluation_precision):
             check_precision(precision, self.device)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
