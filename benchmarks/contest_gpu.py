@@ -37,7 +37,6 @@ from mlclib.runs.study import Study
 SIZE = 15_000_000  # bytes of one tar file at most
 KEPT = ("run.yaml", "history.csv", "predictions.npz", "validation.npz", "metrics.json")
 OF_TRIAL = ("run.yaml", "history.csv", "validation.npz")
-LOGS = Path("results/.logs")
 
 
 def train(names: list[str], data: str, results: str, workers: int, minutes: float) -> bool:
@@ -68,12 +67,13 @@ def _unfinished(study: Study) -> list[tuple[str, RunConfig, int]]:
 
 def _share(study: Study, runs: list[tuple[str, RunConfig, int]], workers: int, end: float) -> None:
     """Train the runs in `workers` processes, each taking the next one; at the end of the time they are ended."""
-    LOGS.mkdir(parents=True, exist_ok=True)
+    logs = study.results / ".logs"  # what each process says
+    logs.mkdir(parents=True, exist_ok=True)
     taken, done = multiprocessing.Value("i", 0), multiprocessing.Value("i", 0)
     started = time.monotonic()
 
     def work(number: int) -> None:
-        sys.stdout = sys.stderr = open(LOGS / f"worker-{number}.log", "a", buffering=1)  # noqa: SIM115
+        sys.stdout = sys.stderr = open(logs / f"worker-{number}.log", "a", buffering=1)  # noqa: SIM115
         while time.monotonic() < end:
             with taken.get_lock():
                 row, taken.value = taken.value, taken.value + 1
@@ -95,7 +95,7 @@ def _share(study: Study, runs: list[tuple[str, RunConfig, int]], workers: int, e
         print(f"  {seconds:.0f} s: {done.value} of {len(runs)} runs", flush=True)
 
     _forked([lambda number=number: work(number) for number in range(min(workers, len(runs)))], end, tell)
-    failed = [line for log in LOGS.glob("worker-*.log") for line in log.read_text().splitlines() if "Error" in line]
+    failed = [line for log in logs.glob("worker-*.log") for line in log.read_text().splitlines() if "Error" in line]
     print("\n".join(["  failures:", *dict.fromkeys(failed)]) if failed else "  no failure", flush=True)
     tell()
 
