@@ -118,17 +118,21 @@ def _forked(tasks: list, end: float = float("inf"), tell=None) -> None:
         process.join()
 
 
-def pack(names: list[str], data: str, results: str, out: Path, selections: list[str]) -> list[Path]:
+def pack(names: list[str], data: str, results: str, out: Path, selections: list[str], without: list[str]) -> list[Path]:
     """Write the finished runs of these experiments into tar files of at most SIZE bytes; their paths.
 
-    selections: of which epochs predictions are kept ("last", "chosen"). A run of two experiments is packed once.
+    selections: of which epochs predictions are kept ("last", "chosen"). A run of two experiments is packed once, and
+    those of the experiments `without` are left out.
     """
     folders: dict[Path, tuple[str, ...]] = {}
+    left_out = {
+        folder for name in without for folder in Study(config.load(name), data, results).every_folder().values()
+    }
     for name in names:
         study = Study(config.load(name), data, results)
         kept = OF_TRIAL if study.experiment.tuning else KEPT
         for folder in study.every_folder().values():
-            if store.finished(folder):
+            if folder not in left_out and store.finished(folder):
                 folders.setdefault(folder, kept)
     out.mkdir(parents=True, exist_ok=True)
     paths, room = [], 0
@@ -199,6 +203,7 @@ def main() -> int:
     commands.choices["train"].add_argument("--workers", type=int, default=os.cpu_count())
     commands.choices["train"].add_argument("--minutes", type=float, default=9.0)
     commands.choices["pack"].add_argument("--out", type=Path, required=True)
+    commands.choices["pack"].add_argument("--without", nargs="+", default=[])
     commands.choices["pack"].add_argument("--selections", nargs="+", default=["last", "chosen"])
     sub = commands.add_parser("unpack")
     sub.add_argument("tars", type=Path, nargs="+")
@@ -209,7 +214,7 @@ def main() -> int:
         unpack(given.tars, given.results)
         return 0
     if given.command == "pack":
-        pack(given.experiments, given.data, given.results, given.out, given.selections)
+        pack(given.experiments, given.data, given.results, given.out, given.selections, given.without)
         return 0
     return 0 if train(given.experiments, given.data, given.results, given.workers, given.minutes) else 2
 
