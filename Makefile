@@ -9,7 +9,15 @@ BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
 
-.PHONY: setup reproduce plan site test test-all test-lab lab bench clean
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce plan site test test-all test-lab lab bench clean
+
+help:
+	@echo "make reproduce   set up, and bring the demo up to date (EXPERIMENT=NAME DATA=DIR CORES=N PROFILE=DIR)"
+	@echo "make plan        what reproduce would run, and why"
+	@echo "make test        the tests, about eight minutes on two cores (TESTS=FILES); make test-all: the slow ones too"
+	@echo "make lab         JupyterLab; make site: all results as pages; make bench: speed on this machine"
+	@echo "make setup       the environment alone; make clean: remove environment, runs and caches"
 
 setup: $(READY)
 

@@ -15,6 +15,9 @@ SMALL = {
     "ml_decoder": {"width": 16, "feedforward": 32},
     "ssgrl": {"width": 16},
 }
+# The method of the model's own attention, where it has some.
+OWN_MAPS = {"add_gcn": "mask", "csra": "residual", "query2label": "cross-attention", "ml_decoder": "cross-attention"}
+OWN_MAPS |= {"ssgrl": "semantic", "msrn": "weighted"}
 
 
 def label_info(labels, size=50):

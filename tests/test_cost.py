@@ -1,5 +1,6 @@
 """A model's cost is what its mathematics says, runs keep it, and table and figure show it beside the score."""
 
+import made_models
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,13 +14,6 @@ from mlclib.results import cost as cost_tables
 from mlclib.results.cost import BACKBONE, HEAD, PARAMETERS, SHARE
 
 C, F, N, V = 10, 96, 16, 50  # labels, channels and cells of layer 4 of test_resnet at 128 px, words
-
-
-def built(name, **options):
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 9, (C, C)) * (1 - np.eye(C, dtype=int))
-    known = {"label_vectors": rng.standard_normal((C, V)), "cooccurrence": (counts, np.full(C, 12))}
-    return models.build(name, labels=C, backbone="test_resnet", **known, **options)
 
 
 def layer(width, feedforward):
@@ -68,7 +62,7 @@ EXPECTED = {  # name: (options, parameters, multiply-adds an image)
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_cost_of_a_head_is_that_of_its_mathematics(name):
     options, parameters, products = EXPECTED[name]
-    model = built(name, **options)
+    model = made_models.build(name, C, **options)
     found = cost(model, 128)
     assert found.parameters == parameters
     assert found.head == products
@@ -76,7 +70,7 @@ def test_the_cost_of_a_head_is_that_of_its_mathematics(name):
 
 @pytest.mark.parametrize("name", models.NAMES)
 def test_every_model_s_cost_is_counted_and_leaves_it_as_it_was(name):
-    model = built(name, frozen=True).train()
+    model = made_models.build(name, C, frozen=True).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     found = cost(model, 128)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_models import build, some_maps, some_targets
+from made_models import OWN_MAPS, build, some_maps, some_targets
 
 from mlclib import models
 from mlclib.attention import maps as attention
@@ -17,8 +17,6 @@ from mlclib.attention.maps import Key
 from mlclib.common.errors import UserError
 from mlclib.inference.export import difference, trace
 
-OWN_MAPS = {"add_gcn": "mask", "csra": "residual", "query2label": "cross-attention", "ml_decoder": "cross-attention"}
-OWN_MAPS |= {"ssgrl": "semantic", "msrn": "weighted"}
 ON_ONE_MAP = [name for name in models.NAMES if "layer" in models.options_of(name)]
 
 

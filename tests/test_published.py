@@ -15,7 +15,7 @@ def test_every_row_names_its_method_and_source(name):
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name != "corel5k"])
-def test_the_shipped_table_is_the_one_handed_over_but_for_what_was_mended(name, shared):
+def test_the_rows_handed_over_are_shipped_but_for_what_was_mended(name, shared):
     ours, given = load(name).drop(columns="protocol"), pd.read_csv(shared / "published" / f"{name}.csv")
     if name == "summary":  # 94.6 is not in the file that the row named; that file lists TResNet-XL, 96.0
         asl = (ours["method"] == "ASL") & (ours["dataset"] == "voc2007")
@@ -27,7 +27,8 @@ def test_the_shipped_table_is_the_one_handed_over_but_for_what_was_mended(name, 
         given.loc[changed, "source"] = ours.loc[changed, "source"]
         extra = given["backbone"] == "TResNet-XL"
         given = given[~extra].reset_index(drop=True)
-    pd.testing.assert_frame_equal(ours, given)
+    handed_over = ours[ours["source"].isin(given["source"])].reset_index(drop=True)  # other rows joined them later
+    pd.testing.assert_frame_equal(handed_over.astype(object), given.astype(object))
 
 
 def test_what_is_known_of_a_rows_protocol_stands_beside_it():
@@ -44,9 +45,9 @@ def test_a_figure_that_nobody_states_is_nan_and_never_zero():
 
 
 def test_the_rows_of_the_two_papers_are_there():
-    assert load("voc2007").set_index("method").loc["DSDL", "mAP"] == 94.4
-    summary = load("summary").set_index(["method", "dataset"])["mAP"]
-    assert summary["MSRN", "voc2007"] == 96.0 and summary["DSDL", "coco2014"] == 81.7
+    assert load("voc2007").set_index("method")["mAP"]["DSDL"] == 94.4
+    rows = load("summary")[["method", "dataset", "mAP"]].to_numpy().tolist()
+    assert ["MSRN", "voc2007", 96.0] in rows and ["DSDL", "coco2014", 81.7] in rows
 
 
 def test_an_unknown_table_is_refused():

@@ -4,6 +4,7 @@ import made_models
 import numpy as np
 import pytest
 import torch
+from made_models import OWN_MAPS
 from scipy.special import expit, softmax
 
 from mlclib import models
@@ -112,45 +113,7 @@ def numpy_csra(w, map, options):
     return logits, seen
 
 
-def numpy_add_gcn(w, map, options):
-    def at(x, name):  # [B, features, cells or labels]
-        weight = w[f"{name}.weight"]
-        made = np.einsum("of,bfn->bon", weight.reshape(len(weight), -1), x)
-        return made + w[f"{name}.bias"][:, None] if f"{name}.bias" in w else made
-
-    def leaky(x):
-        return np.where(x > 0, x, 0.2 * x)
-
-    cells = map.reshape(*map.shape[:2], -1)
-    scores = at(cells, "score")
-    mask = expit(scores)
-    v = np.einsum("bwn,bcn->bwc", at(cells, "transform"), mask)
-    static = leaky(at(v.transpose(0, 2, 1), "static_edges")).transpose(0, 2, 1)
-    x = v + leaky(at(static, "static"))
-    overall, bn = at(x.mean(2, keepdims=True), "overall")[:, :, 0], "overall_norm"
-    overall = (overall - w[f"{bn}.running_mean"]) / np.sqrt(w[f"{bn}.running_var"] + 1e-5) * w[f"{bn}.weight"]
-    overall = leaky(overall + w[f"{bn}.bias"])
-    edges = expit(at(np.concatenate((np.repeat(overall[:, :, None], x.shape[2], 2), x), 1), "dynamic_edges"))
-    z = v + leaky(at(leaky(np.einsum("bwi,bij->bwj", x, edges)), "dynamic"))
-    every = at(z, "last")  # each label's vector by each label's weights, of which the authors keep the diagonal
-    return (scores.max(2) + np.einsum("bcc->bc", every)) / 2, mask
-
-
-def numpy_ml_gcn(w, map, options):
-    hidden = w["adjacency"] @ (w["label_vectors"] @ w["w1"])
-    hidden = np.where(hidden > 0, hidden, 0.2 * hidden)
-    return map.max((2, 3)) @ (w["adjacency"] @ (hidden @ w["w2"])).T, None
-
-
-DERIVED = {"csra": numpy_csra, "add_gcn": numpy_add_gcn, "ml_gcn": numpy_ml_gcn}
-DERIVED |= {"query2label": numpy_query2label, "ml_decoder": numpy_ml_decoder, "ssgrl": numpy_ssgrl}
-METHOD = {
-    "csra": "residual",
-    "add_gcn": "mask",
-    "query2label": "cross-attention",
-    "ml_decoder": "cross-attention",
-    "ssgrl": "semantic",
-}
+DERIVED = {"csra": numpy_csra, "query2label": numpy_query2label, "ml_decoder": numpy_ml_decoder, "ssgrl": numpy_ssgrl}
 
 
 @pytest.mark.parametrize(
@@ -167,10 +130,6 @@ METHOD = {
         ("csra", 6, {}, (3, 4)),
         ("csra", 30, {"heads": 2, "lam": 0.5}, (5, 2)),
         ("csra", 2, {"heads": 6, "lam": 0.4}, (1, 1)),
-        ("add_gcn", 6, {}, (3, 4)),
-        ("add_gcn", 130, {"width": 24}, (1, 2)),
-        ("ml_gcn", 6, {}, (3, 4)),
-        ("ml_gcn", 30, {"hidden": 8}, (7, 5)),
     ],
 )
 def test_logits_and_own_maps_are_a_second_derivation_s(name, labels, options, grid):
@@ -180,14 +139,20 @@ def test_logits_and_own_maps_are_a_second_derivation_s(name, labels, options, gr
     np.testing.assert_allclose(output.logits.detach(), logits, rtol=1e-4, atol=1e-5)
     asked = torch.tensor([labels - 1, 1])
     own = model.own_maps({4: map}, output, asked)
-    if name not in METHOD:
-        assert own == {}
-        return
-    assert own.keys() == {(METHOD[name], "4")}
-    maps, cell = own[METHOD[name], "4"]
+    assert own.keys() == {(OWN_MAPS[name], "4")}
+    maps, cell = own[OWN_MAPS[name], "4"]
     np.testing.assert_allclose(maps.flatten(1), [seen[0, labels - 1], seen[1, 1]], rtol=1e-4, atol=1e-6)
-    assert name == "add_gcn" or torch.allclose(maps.sum((1, 2)), torch.ones(2))  # its mask is no distribution
+    torch.testing.assert_close(maps.sum((1, 2)), torch.ones(2))
     assert cell == (64 if name == "ssgrl" else 32)
+
+
+def test_add_gcn_s_own_map_is_the_sigmoid_of_its_scores_and_ml_gcn_has_none():
+    model, map = build("add_gcn"), some_map(3, 4)
+    ((key, (mask, cell)),) = model.own_maps({4: map}, model.classify({4: map}), torch.tensor([5, 1])).items()
+    wanted = torch.einsum("bfhw,bf->bhw", map, model.score.weight[[5, 1], :, 0, 0]).sigmoid()
+    torch.testing.assert_close(mask, wanted)
+    assert (key, cell) == (("mask", "4"), 32)
+    assert build("ml_gcn").own_maps({4: map}, None, torch.tensor([5, 1])) == {}
 
 
 def test_the_map_of_a_cell_lies_on_its_place():

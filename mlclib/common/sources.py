@@ -24,7 +24,7 @@ NO_RESULT = (
 )
 
 # Packages that are imported under another name than the one they are installed by.
-_INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "great_tables": "great-tables"}
+_INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 

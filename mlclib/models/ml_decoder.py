@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mlclib.models import base
-from mlclib.models.base import AttentionMaps, Backbone, Classifier, Dropout, LabelInfo, Loss, Maps, Output, Positive
-from mlclib.models.transformer import Layer, check_heads
+from mlclib.models.base import AttentionMaps, Backbone, Classifier, Dropout, LabelInfo, Loss, Maps, Positive
+from mlclib.models.transformer import DecodedOutput, Layer, check_heads
 
 QUERIES = 100  # of full decoding, at most
 
@@ -27,13 +27,6 @@ class Options(base.Options):
 
     def __post_init__(self):
         check_heads(self.width, self.heads)
-
-
-@dataclass
-class MLDecoderOutput(Output):
-    """logits [B, C]; memory: the embedded cells [B, h w, D] that the queries looked through."""
-
-    memory: Tensor
 
 
 class MLDecoder(Classifier):
@@ -63,17 +56,17 @@ class MLDecoder(Classifier):
         queries = self.norm(queries + self.dropout(queries))
         return self.layer(queries, queries, memory, memory, weights)
 
-    def classify(self, maps: Maps) -> MLDecoderOutput:
+    def classify(self, maps: Maps) -> DecodedOutput:
         memory = self.embed(maps[self.options.layer].flatten(2).transpose(1, 2)).relu_()
         decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory)
         logits = torch.einsum("bkd,kdg->bkg", decoded, self.weight).flatten(1)[:, : len(self.bias)]
-        return MLDecoderOutput((logits + self.bias).float(), memory)
+        return DecodedOutput((logits + self.bias).float(), memory)
 
     def embeddings(self) -> tuple[None, Tensor]:
         """The labels' weight vectors: what is learnt of a label alone."""
         return None, self.weight.mT.flatten(0, 1)[: len(self.bias)]
 
-    def own_maps(self, maps: Maps, output: MLDecoderOutput, labels: Tensor, group: int | None = None) -> AttentionMaps:
+    def own_maps(self, maps: Maps, output: DecodedOutput, labels: Tensor, group: int | None = None) -> AttentionMaps:
         """ "cross-attention": where the query that answers for the label looks, the mean of the heads."""
         with torch.no_grad():
             queries = self.queries[labels // self.weight.shape[2]]

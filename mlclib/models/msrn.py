@@ -165,13 +165,13 @@ class MSRN(Classifier):
 
     def classify(self, maps: Maps) -> MSRNOutput:
         labels, groups, assignment = self.nodes()
-        nodes = torch.cat((labels, groups))  # [C + G, D]
-        pooled = [semantic_pooling(map.flatten(2).mT, nodes) for map in self.projected(maps).values()]
-        pooled = self.shared(torch.cat(pooled, 2), assignment)
+        pooled = self.pooled(maps, torch.cat((labels, groups)), assignment)
         return MSRNOutput(self.head(pooled.tanh()).float(), pooled, labels, groups, assignment)
 
-    def shared(self, pooled: Tensor, assignment: Tensor) -> Tensor:
-        """What the head decides on, from the nodes' vectors [B, C + G, D * layers]: see MSRNOutput.pooled."""
+    def pooled(self, maps: Maps, nodes: Tensor, assignment: Tensor) -> Tensor:
+        """What the head decides on, MSRNOutput.pooled, from the nodes [C + G, D] and the assignment [C, G]."""
+        layers = [semantic_pooling(map.flatten(2).transpose(1, 2), nodes) for map in self.projected(maps).values()]
+        pooled = torch.cat(layers, 2)  # [B, C + G, D * layers]
         if self.options.head == "mlp" or not assignment.shape[1]:
             return pooled
         own, groups = pooled.split(assignment.shape, 1)
@@ -258,20 +258,15 @@ class MSRN(Classifier):
 
 
 class _Constant(nn.Module):
-    """MSRN as it is after training: the nodes are constants, and semantic pooling is its formula, node by node.
-
-    (The library's own pooling loops over images, which would fix the batch.)
-    """
+    """MSRN as it is after training: its nodes depend on no image, so they are constants."""
 
     def __init__(self, model: MSRN):
         super().__init__()
         self.model = model
         with torch.no_grad():
             labels, groups, assignment = model.nodes()
-        self.register_buffer("nodes", torch.cat((labels, groups))[..., None])  # [C + G, D, 1]
+        self.register_buffer("nodes", torch.cat((labels, groups)))
         self.register_buffer("assignment", assignment)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = [map.flatten(2) for map in self.model.projected(self.model.backbone(images)).values()]  # [B, D, N] each
-        pooled = [torch.stack([(torch.softmax(p * n, 2) * p).sum(2) for n in self.nodes], 1) for p in maps]
-        return self.model.head(self.model.shared(torch.cat(pooled, 2), self.assignment).tanh())
+        return self.model.head(self.model.pooled(self.model.backbone(images), self.nodes, self.assignment).tanh())

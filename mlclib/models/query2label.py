@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mlclib.models import base
-from mlclib.models.base import AttentionMaps, Backbone, Classifier, Dropout, LabelInfo, Loss, Maps, Output, Positive
-from mlclib.models.transformer import Layer, check_heads
+from mlclib.models.base import AttentionMaps, Backbone, Classifier, Dropout, LabelInfo, Loss, Maps, Positive
+from mlclib.models.transformer import DecodedOutput, Layer, check_heads
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,6 @@ class Options(base.Options):
 
     def __post_init__(self):
         check_heads(self.width, self.heads)
-
-
-@dataclass
-class DecodedOutput(Output):
-    """logits [B, C]; memory: the encoded cells [B, h w, D] that the labels looked through."""
-
-    memory: Tensor
 
 
 class Query2Label(Classifier):

@@ -1,6 +1,17 @@
 """What the models made of transformer layers share: one post-norm layer, of self- or of cross-attention."""
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
+
+from mlclib.models.base import Output
+
+
+@dataclass
+class DecodedOutput(Output):
+    """logits [B, C]; memory: the embedded cells [B, h w, D] that the queries looked through."""
+
+    memory: Tensor
 
 
 class Layer(nn.Module):

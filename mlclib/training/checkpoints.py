@@ -1,6 +1,9 @@
 """Where a run stands, the files that let it go on from there, and the weights that it keeps.
 
 checkpoint-<epoch>-<step>.pt counts when the checksum in the .sha256 beside it holds; the last two stay.
+
+What one costs: of MSRN at COCO size on ResNet-101 (310 million weights, their momentum and those of the best epoch:
+3.5 GiB) 8 s of one processor, where a step takes 4.6 s per image; written every 5 minutes that is 3 % of the time.
 """
 
 from dataclasses import dataclass, field
