@@ -113,11 +113,7 @@ def _experiment(name: str, source: dict[str, Any], out: Sequence[str], found: Di
         "backbone": {"name": pictures.BACKBONE, "weights": "offline", "frozen": True},
         "exclude": sorted(set(out)),
         "training": {"epochs": 10, "batch_size": 32, "learning_rate": 1e-3, "weight_decay": 1e-2, "clip_norm": 1.0},
-        "models": {
-            "gmp": {},
-            "msrn": {"options": {"width": 64, "group_ratio": ratio}},
-            "dsdl": {"options": {"hidden": 256}},
-        },
+        "models": {"gmp": {}, "msrn": {"options": {"width": 64, "group_ratio": ratio}}},
         "attention": {"models": []},
     }
 
