@@ -77,6 +77,12 @@ def test_a_threshold_has_the_precision_of_images_it_was_not_chosen_on():
     assert diagnosis.diagnose(lost).labels["recall"].isna().all()
 
 
+def test_one_label_alone_is_diagnosed_too():
+    seen = made()
+    found = diagnosis.diagnose(dataclasses.replace(seen, labels=("a",), targets=seen.targets[:, :1]))
+    assert found.labels["AP"][0] > 0.9 and set(found.suspects["label"]) <= {"a"}
+
+
 def test_the_learning_curve_gives_the_images_that_a_power_law_needs(monkeypatch):
     """1 - AP = 0.2 at all of 100 images and falls with the root of their number: 0.1 takes four times as many."""
     errors = 0.2 * np.array(diagnosis.SHARES) ** -0.5

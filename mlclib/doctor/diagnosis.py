@@ -84,9 +84,11 @@ def suspects(seen: Pictures, probabilities: np.ndarray, filter_by: str = "low_se
 
     # What is unknown cannot be wrong: it is taken as predicted, which is never suspect.
     present = np.where(seen.targets == 0, probabilities >= 0.5, seen.targets == 1)
-    lists = [np.flatnonzero(row).tolist() for row in present]
-    wrong = find_multilabel_issues_per_class(lists, probabilities, filter_by=filter_by, n_jobs=1)
-    quality = get_label_quality_scores_per_class(lists, probabilities)
+    # cleanlab needs two labels that are shown: two more are added, of which all is right.
+    more = np.eye(2)[np.arange(len(present)) % 2]
+    lists, all_of = [np.flatnonzero(row).tolist() for row in np.c_[present, more]], np.c_[probabilities, more]
+    wrong = find_multilabel_issues_per_class(lists, all_of, filter_by=filter_by, n_jobs=1)[:, :-2]
+    quality = get_label_quality_scores_per_class(lists, all_of)
     row, column = np.nonzero(wrong | (seen.targets == 0))
     target, probability = seen.targets[row, column], probabilities[row, column]
     frame = pd.DataFrame({"row": row, **seen.frame.iloc[row][["name", "part"]].reset_index(drop=True)})

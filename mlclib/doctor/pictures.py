@@ -17,7 +17,7 @@ from mlclib.models.backbones import Backbone, preprocessing
 
 BACKBONE, INPUT = "tf_efficientnet_lite0", 224
 HASH = 16  # side of a perceptual hash: 256 bits
-NEAR = 24  # bits in which the hashes of near duplicates differ at most
+NEAR = 40  # bits in which the hashes of near duplicates differ at most
 FAR = 6.0  # robust standard deviations between an odd picture and the median
 PLAIN = 4.0  # standard deviation of grey levels (0 to 255) below which a picture is of one colour
 
