@@ -23,6 +23,7 @@ PENALTY = 0.01  # C of the logistic regressions, on standardised features
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the other folds' images, which make the learning curve
 DRAWS = 200  # bootstrap draws of the images
 GOAL = 0.9  # average precision that the learning curve is followed to
+FEW = 20  # training images of a label below which it has too few
 REACH = 20  # times the images that are there: the curve is followed no further
 
 
@@ -84,11 +85,12 @@ def suspects(seen: Pictures, probabilities: np.ndarray, filter_by: str = "low_se
 
     # What is unknown cannot be wrong: it is taken as predicted, which is never suspect.
     present = np.where(seen.targets == 0, probabilities >= 0.5, seen.targets == 1)
-    # cleanlab needs two labels that are shown: two more are added, of which all is right.
-    more = np.eye(2)[np.arange(len(present)) % 2]
-    lists, all_of = [np.flatnonzero(row).tolist() for row in np.c_[present, more]], np.c_[probabilities, more]
-    wrong = find_multilabel_issues_per_class(lists, all_of, filter_by=filter_by, n_jobs=1)[:, :-2]
-    quality = get_label_quality_scores_per_class(lists, all_of)
+    both = present.any(0) & ~present.all(0)  # all that cleanlab takes; and two labels at least, so two right ones more
+    more = np.eye(2, dtype=bool)[np.arange(len(present)) % 2]
+    lists = [np.flatnonzero(row).tolist() for row in np.c_[present[:, both], more]]
+    predicted, wrong, quality = np.c_[probabilities[:, both], more], np.zeros_like(present), probabilities * np.nan
+    wrong[:, both] = find_multilabel_issues_per_class(lists, predicted, filter_by=filter_by, n_jobs=1)[:, :-2]
+    quality[:, both] = get_label_quality_scores_per_class(lists, predicted)[:, :-2]
     row, column = np.nonzero(wrong | (seen.targets == 0))
     target, probability = seen.targets[row, column], probabilities[row, column]
     frame = pd.DataFrame({"row": row, **seen.frame.iloc[row][["name", "part"]].reset_index(drop=True)})
@@ -112,21 +114,15 @@ def thresholds(seen: Pictures, probabilities: np.ndarray, folds: np.ndarray) -> 
         hits = np.zeros(len(values), dtype=bool)
         for own in (fold == one for one in np.unique(fold)):
             hits[own] = values[own] >= _best_threshold(present[~own], values[~own])
-        precision = binomtest(int((hits & present).sum()), int(hits.sum())) if hits.any() else None
-        low, high = precision.proportion_ci(method="wilson") if precision else (np.nan, np.nan)
-        rows.append(
-            {
-                "label": label,
-                "images": int(present.sum()),
-                "training images": int((present & (seen.frame["part"][known] == "train")).sum()),
-                "threshold": _best_threshold(present, values),
-                "precision": precision.statistic if precision else np.nan,
-                "precision low": low,
-                "precision high": high,
-                "recall": hits[present].mean() if present.any() else np.nan,
-            }
+        right = pd.Series(present[hits], dtype=float)
+        interval = (
+            binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson") if len(right) else [np.nan] * 2
         )
-    return pd.DataFrame(rows)
+        counts = present.sum(), (present & (seen.frame["part"][known] == "train")).sum()
+        recall = pd.Series(hits[present], dtype=float).mean()
+        rows.append((label, *counts, _best_threshold(present, values), right.mean(), *interval, recall))
+    names = "label,images,training images,threshold,precision,precision low,precision high,recall"
+    return pd.DataFrame(rows, columns=names.split(","))
 
 
 def needed(targets: np.ndarray, curve: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
