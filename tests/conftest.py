@@ -28,13 +28,14 @@ ablation:
 attention: {images: [0, 1], n_localisation: 6, n_faithfulness: 2}
 """
 
-# The files that take longest start first, so that no worker is left alone with one at the end.
-LONGEST = ("test_workbook.py", "test_killed.py", "test_processes.py", "test_verify.py", "test_experiments.py")
+# The files that take longest start first and the experiments, each a job of its own, come last, so that no worker is
+# left alone with a long file at the end.
+LONGEST = ("test_workbook.py", "test_killed.py", "test_verify.py", "test_plan.py", "test_site.py")
 
 
 def pytest_collection_modifyitems(items):
-    places = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    places = {name: number for number, name in enumerate(LONGEST)} | {"test_experiments.py": 99}
+    items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
 
 
 class ByFile(LoadFileScheduling):

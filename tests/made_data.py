@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from test_voc import devkit
 
 from mlclib.datasets import apparel, coco, nuswide, voc
 
@@ -23,39 +24,26 @@ def picture(path: Path, seed: int, side: tuple[int, int] = (96, 72)) -> None:
 def shown(images: int, labels: int, seed: int) -> list[list[int]]:
     """Two to four labels an image; each label is shown by some image where there are enough."""
     rng = np.random.default_rng(seed)
-    found = [sorted(rng.choice(labels, rng.integers(2, 5), replace=False).tolist()) for _ in range(images)]
+    marks = [sorted(rng.choice(labels, rng.integers(2, 5), replace=False).tolist()) for _ in range(images)]
     for label in range(labels):
-        found[label % images] = sorted({*found[label % images], label})
-    return found
+        marks[label % images] = sorted({*marks[label % images], label})
+    return marks
 
 
 def voc_devkit(root: Path, year: int) -> None:
     """Lists trainval and test; VOC 2012's test list comes without labels and without boxes, as it is published."""
-    folder = root / "VOCdevkit" / f"VOC{year}"
-    (folder / "ImageSets" / "Main").mkdir(parents=True)
-    (folder / "Annotations").mkdir()
-    for part, (name, images) in enumerate((("trainval", TRAIN), ("test", TEST))):
-        ids = [f"{'2012_' if year == 2012 else ''}{part}{i:05d}" for i in range(images)]
-        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{i}\n" for i in ids))
-        secret = year == 2012 and name == "test"
-        marks = [] if secret else shown(images, 20, 10 * year + part)
-        for i, image in enumerate(ids):
-            picture(folder / "JPEGImages" / f"{image}.jpg", 1000 * year + 100 * part + i)
-            if not secret:
-                boxes = "".join(
-                    f"<object><name>{voc.LABELS[c]}</name>"
-                    f"<difficult>{int(c == marks[i][-1] and i % 4 == 0)}</difficult>"
-                    f"<bndbox><xmin>{5 + c}</xmin><ymin>8</ymin><xmax>{40 + c}</xmax><ymax>50</ymax></bndbox></object>"
-                    for c in marks[i]
-                )
-                (folder / "Annotations" / f"{image}.xml").write_text(f"<annotation>{boxes}</annotation>")
-        if not secret:
-            for c, label in enumerate(voc.LABELS):
-                lines = [
-                    f"{image} {(0 if c == marks[i][-1] and i % 4 == 0 else 1) if c in marks[i] else -1}\n"
-                    for i, image in enumerate(ids)
-                ]
-                (folder / "ImageSets" / "Main" / f"{label}_{name}.txt").write_text("".join(lines))
+    first = "2012_" if year == 2012 else ""
+    lists = {"trainval": [f"{first}0{i:05d}" for i in range(TRAIN)], "test": [f"{first}1{i:05d}" for i in range(TEST)]}
+    marks = {}
+    for part, ids in enumerate(lists.values()):
+        for i, (image, labels) in enumerate(zip(ids, shown(len(ids), 20, 10 * year + part), strict=True)):
+            marks |= {(image, voc.LABELS[c]): int(c != labels[-1] or i % 4 > 0) for c in labels}
+    folder = devkit(root, year, lists, marks)
+    for number, image in enumerate(image for ids in lists.values() for image in ids):
+        picture(folder / "JPEGImages" / f"{image}.jpg", 1000 * year + number)
+    secret = [*folder.glob("ImageSets/Main/*_test.txt"), *(folder / "Annotations" / f"{i}.xml" for i in lists["test"])]
+    for path in secret if year == 2012 else ():
+        path.unlink()
 
 
 def voc_ids(path: Path) -> None:

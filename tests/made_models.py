@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from mlclib import models
-from mlclib.models.backbones import STRIDES
 
 CHANNELS = {2: 48, 3: 192, 4: 96}  # of test_resnet
+STRIDES = {2: 8, 3: 16, 4: 32}
 SMALL = {
     "msrn": {"width": 16},
     "ml_gcn": {"hidden": 16},

@@ -23,12 +23,13 @@ EXPERIMENT = """
 title: A small experiment
 dataset: {name: folder, root: my photos, table: labels.csv}
 input_size: 64
-backbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}
-seeds: [0, 1]
+KIND
 training: {epochs: EPOCHS, batch_size: 8, threads: 1, checkpoint_minutes: 0}
 models: {gmp: {}}
 attention: {models: []}
 """
+FROZEN = "backbone: {name: tf_efficientnet_lite0, weights: offline, frozen: true}\nseeds: [0, 1]"
+LEARNING = "backbone: {name: test_resnet, weights: null}\nseeds: [0]"
 BEGIN = """import csv, hashlib, json, os
 from pathlib import Path
 import numpy as np
@@ -63,11 +64,13 @@ def notebook(*sources: str, mlclib: dict | None = None) -> nbformat.NotebookNode
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, **declared})
 
 
-def make(folder: Path, epochs: int = 3) -> None:
+def make(folder: Path, epochs: int = 3, kind: str = FROZEN) -> None:
     """Write the workbook into `folder`; its data are drawn, its results will be in `folder`/results."""
+    experiment = EXPERIMENT.replace("EPOCHS", str(epochs)).replace("KIND", kind)
     (folder / "notebooks").mkdir(parents=True)
     shutil.copy(ROOT / "Snakefile", folder)
-    (folder / "small.yaml").write_text(EXPERIMENT.replace("EPOCHS", str(epochs)), encoding="utf-8")
+    shutil.copytree(ROOT / "experiments", folder / "experiments")  # of which the site's page of papers tells
+    (folder / "small.yaml").write_text(experiment, encoding="utf-8")
     made_data.own_folder(folder / "my photos")
     for name, source in CELLS.items():
         declared = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).metadata["mlclib"]

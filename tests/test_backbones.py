@@ -182,7 +182,6 @@ def test_a_weights_file_that_would_run_a_command_is_refused(tmp_path):
     [
         ("resnet1O1", None, "resnet101"),
         ("swin_tiny", None, "swin_tiny_patch4_window7_224"),
-        ("vit_tiny_patch16_224", None, "feature hierarchy"),
         ("resnet101", "offline", "tf_efficientnet_lite0"),
         ("resnet18", "no/such/file.pth", "no weights file"),
     ],

@@ -2,11 +2,10 @@
 
 import json
 import logging
-import multiprocessing
 import os
 import platform
 import re
-import signal
+import select
 import subprocess
 import sys
 import time
@@ -80,33 +79,32 @@ def test_the_profile_for_slurm_says_what_snakemake_understands():
 # A GPU each
 
 
-def claimed(names: str, place: str, pipe) -> None:
-    os.environ[gpus.VISIBLE], os.environ["TMPDIR"] = names, place
-    with gpus.claim_gpu():
-        pipe.send(os.environ[gpus.VISIBLE])
-        pipe.recv()
+CLAIMING = """
+import os
+from mlclib.runs import gpus
+with gpus.claim_gpu():
+    print(os.environ[gpus.VISIBLE], flush=True)
+    input()
+"""
 
 
 def test_each_job_sees_one_gpu_and_waits_where_all_are_taken(tmp_path):
-    start = multiprocessing.get_context("spawn")
-
-    def job():
-        here, there = start.Pipe()
-        process = start.Process(target=claimed, args=("GPU-a,GPU-b", str(tmp_path), there))
-        process.start()
-        return process, here
-
-    first, second = job(), job()
-    got = [pipe.recv() for _, pipe in (first, second)]
-    assert sorted(got) == ["GPU-a", "GPU-b"]
-    third = job()
-    assert not third[1].poll(1.5)
-    os.kill(first[0].pid, signal.SIGKILL)  # a job that dies gives its GPU back
-    assert third[1].recv() == got[0]
-    for process, pipe in (second, third):
-        pipe.send("end")
-        process.join(20)
-        assert process.exitcode == 0
+    environment = {**os.environ, gpus.VISIBLE: "GPU-a,GPU-b", "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    first, second, third = (subprocess.Popen([sys.executable, "-c", CLAIMING], **pipes) for _ in range(3))
+    ready = []
+    while len(ready) < 2:
+        ready += [
+            job for job in (first, second, third) if job not in ready and select.select([job.stdout], [], [], 0.1)[0]
+        ]
+    names = [job.stdout.readline().strip() for job in ready]
+    (waiting,) = {first, second, third} - set(ready)
+    assert sorted(names) == ["GPU-a", "GPU-b"] and not select.select([waiting.stdout], [], [], 1.5)[0]
+    ready[0].kill()  # a job that dies gives its GPU back
+    assert waiting.stdout.readline().strip() == names[0]
+    for job in (ready[1], waiting):
+        job.communicate("end\n", timeout=20)
+        assert job.returncode == 0
 
 
 def test_the_driver_is_asked_for_gpus_and_one_that_was_given_is_taken(tmp_path, monkeypatch):
@@ -132,32 +130,32 @@ def test_the_driver_is_asked_for_gpus_and_one_that_was_given_is_taken(tmp_path, 
 # One owner each
 
 
-def test_what_a_machine_that_died_held_is_taken_over(tmp_path, monkeypatch, capsys):
-    """On a file system whose locks do not reach other machines: the claim beside the lock tells of them."""
+@pytest.fixture
+def claim(tmp_path, monkeypatch):
+    """The claim of another machine, on a file system whose locks do not reach this one."""
     monkeypatch.setattr(files, "STALE", 2.0)
     with files.file_lock(tmp_path / "lock", "the training"):
-        left = (tmp_path / "lock.claim").read_text()
+        text = (tmp_path / "lock.claim").read_text()
     assert not (tmp_path / "lock.claim").exists()
-    (tmp_path / "lock.claim").write_text(left.replace(f"host={platform.node()}", "host=node17"))
+    (tmp_path / "lock.claim").write_text(text.replace(f"host={platform.node()}", "host=node17"))
     (tmp_path / "lock.owner").write_text("process 5 on node17")
+    return tmp_path / "lock.claim"
+
+
+def test_what_a_machine_that_died_held_is_taken_over(claim, capsys):
     taken = pytest.raises(UserError, match="the training is at work already .process 5 on node17.")
-    with taken, files.file_lock(tmp_path / "lock", "the training", waits=False):
+    with taken, files.file_lock(claim.with_name("lock"), "the training", waits=False):
         pass
     started = time.monotonic()
-    with files.file_lock(tmp_path / "lock", "the training"):
+    with files.file_lock(claim.with_name("lock"), "the training"):
         assert time.monotonic() - started < 20
     assert "at work already (process 5 on node17): waiting" in capsys.readouterr().out
 
 
-def test_a_claim_that_lives_on_another_machine_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "STALE", 2.0)
-    with files.file_lock(tmp_path / "lock", "the training"):
-        left = (tmp_path / "lock.claim").read_text()
-    claim = tmp_path / "lock.claim"
-    claim.write_text(left.replace(f"host={platform.node()}", "host=node17"))
+def test_a_claim_that_lives_on_another_machine_is_waited_for(claim):
     renewing = "import os, sys, time\nfor _ in range(8): os.utime(sys.argv[1]); time.sleep(0.5)\nos.unlink(sys.argv[1])"
     other = subprocess.Popen([sys.executable, "-c", renewing, str(claim)])
-    with files.file_lock(tmp_path / "lock", "the training"):
+    with files.file_lock(claim.with_name("lock"), "the training"):
         assert other.wait(5) == 0  # not before the other let go
 
 

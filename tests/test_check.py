@@ -1,6 +1,7 @@
 """`python -m mlclib check`: what is missing has its sentence; time and disk are estimated from one true step."""
 
 import collections
+import itertools
 import re
 import shutil
 import subprocess
@@ -80,9 +81,12 @@ def test_where_nothing_is_missing_it_says_what_the_runs_will_take_and_trains_not
         ({"backbone.weights": "offline"}, "no offline weights for test_resnet"),
         ({"label_vectors": "no/glove.txt"}, "no/glove.txt"),
         ({"training.precision": "float16"}, "float16 is not computed on a CPU"),
-        ({"training.init": "results/runs/coco2014/msrn-*/seed-9"}, "experiments with such runs: coco2014, "),
+        (
+            {"training.init": "results/runs/coco2014/msrn-*/seed-9"},
+            "experiments with such runs: coco2014-modern, coco2014",
+        ),
         ({"training.init": "somewhere/else"}, "'somewhere/else' matches no finished run: train one first"),
-        ({"training.accumulate": 3}, "too few for 1 processes times training.accumulate 3"),
+        ({"training.accumulate": 5, "training.batch_size": 7}, "too few for 1 processes times training.accumulate 5"),
     ],
 )
 def test_what_a_configuration_needs_and_is_not_there_is_named(yaml, changes, words):
@@ -198,21 +202,22 @@ def test_finished_runs_are_not_counted_and_no_step_is_made_where_all_are_finishe
 
 @pytest.mark.parametrize("ema", [None, 0.99])
 def test_hours_are_those_of_every_step_and_every_scored_image(yaml, ema, monkeypatch):
-    """24 training images learn, and 12 test images are scored after each epoch; those by averaged weights twice."""
-    learn, look = 0.5, 0.25
-    monkeypatch.setattr(check, "_measure", lambda *_: (2, learn, look, None, 1000, 900))
+    """24 training images learn; 12 test images are scored in each epoch and at the end, by averaged weights too."""
+    load, learn, look = 0.1, 0.5, 0.25
+    seconds_of_two = itertools.cycle([2 * load, 2 * learn, 2 * look])
+    monkeypatch.setattr(check, "_seconds", lambda *_: next(seconds_of_two))
     changes = {"training.ema": ema, "training.epochs": 3, "ablation": None}
     estimates = check.check(study(yaml, **changes)).estimates
-    weights = 2 if ema else 1
-    seconds = 2 * (3 * (24 * learn + 12 * weights * look) + 12 * weights * look)
+    scored = 12 * (2 if ema else 1)
+    seconds = 2 * (3 * (24 * (learn + load) + scored * (look + load)) + scored * (look + load))
     assert [one.hours for one in estimates] == pytest.approx([seconds / 3600] * 2)
     assert [(one.runs, one.images, one.memory) for one in estimates] == [(2, 2, None)] * 2
-    assert estimates[0].step == pytest.approx(8 * learn)
+    assert estimates[0].step == pytest.approx(8 * (learn + load))
 
 
-@pytest.mark.parametrize("recipe", [{}, {"training.optimizer": "adamw", "training.ema": 0.9}])
-def test_the_disk_that_is_estimated_is_what_a_run_takes(yaml, recipe, monkeypatch):
-    asked = study(yaml, **recipe, seeds=[0], ablation=None)
+def test_the_disk_that_is_estimated_is_enough_for_a_run_with_its_checkpoints(yaml, monkeypatch):
+    changes = {"training.optimizer": "adamw", "training.ema": 0.9, "seeds": [0], "ablation": None}
+    asked = study(yaml, **changes)
     (estimate,) = (one for one in check.check(asked).estimates if one.model == "gmp")
     checkpoints = []
     real = store.write_run
@@ -224,7 +229,7 @@ def test_the_disk_that_is_estimated_is_what_a_run_takes(yaml, recipe, monkeypatc
     monkeypatch.setattr(store, "write_run", noting)
     (run,) = asked.train("gmp")
     took = sum(path.stat().st_size for path in run.folder.iterdir()) + 3 * max(checkpoints)
-    assert took == pytest.approx(estimate.disk, rel=0.1)
+    assert 0.8 * took < estimate.disk < 3 * took
 
 
 def test_with_a_frozen_backbone_the_cache_of_maps_is_estimated_and_each_head_steps(tiny_study, tmp_path):
@@ -233,17 +238,18 @@ def test_with_a_frozen_backbone_the_cache_of_maps_is_estimated_and_each_head_ste
     cached = sum(path.stat().st_size for path in tiny_study.results.rglob("layer*.npy"))
     number, unit = re.search(r"disk: ([\d.]+) (.B) needed", str(report)).groups()
     assert float(number) * {"kB": 1e3, "MB": 1e6}[unit] == pytest.approx(cached, rel=0.02)
-    broken = config.load(tiny_study.results.parent / "tiny.yaml", {"models.dsdl.training.accumulate": 9})
-    assert not check.check(Study(broken, results=tmp_path)).ok
 
 
 def test_reproduce_checks_first_where_a_backbone_learns_and_has_something_to_train(yaml, tiny_yaml, monkeypatch):
     commands = []
 
     def run(command, **options):
-        commands.append(command[3] if command[1:3] == ["-m", "mlclib"] else command[2])
+        if command[1:3] != ["-m", "mlclib"]:
+            return real(command, **options)
+        commands.append(command[3])
         return subprocess.CompletedProcess(command, 1)
 
+    real = subprocess.run
     monkeypatch.setattr(line.subprocess, "run", run)
     monkeypatch.setattr(batch, "_wait_for", lambda command: commands.append(command[2]))
     results = str(yaml.parent / "results")

@@ -1,6 +1,7 @@
 """A reproduce that is killed, preempted, or left without disk, data or kernel ends with an undisturbed one's tables."""
 
 import errno
+import functools
 import io
 import itertools
 import math
@@ -32,16 +33,15 @@ NAMED = ("small.yaml", "--results", "results")
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The finished workbook of so many epochs."""
-    folders = {}
+    """The finished workbook of this kind."""
 
-    def finished(epochs):
-        if epochs not in folders:
-            folder = folders[epochs] = tmp_path_factory.mktemp("undisturbed")
-            made_workbook.make(folder, epochs)
-            made_workbook.undisturbed(folder)
-            assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "predictions.csv", "protocols.csv"}
-        return folders[epochs]
+    @functools.cache
+    def finished(*kind):
+        folder = tmp_path_factory.mktemp("undisturbed")
+        made_workbook.make(folder, *kind)
+        made_workbook.undisturbed(folder)
+        assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "predictions.csv", "protocols.csv"}
+        return folder
 
     return finished
 
@@ -69,10 +69,11 @@ def killed(process: subprocess.Popen) -> None:
 
 
 def test_a_reproduce_that_is_killed_goes_on_from_there_and_a_job_that_fails_stops_no_other(undisturbed, tmp_path):
-    folder = tmp_path / "my folder"
-    made_workbook.make(folder)
+    folder, kind = tmp_path / "my folder", (3, made_workbook.LEARNING)
+    made_workbook.make(folder, *kind)
     first = started(folder)
     wait_for(first, folder, "results/runs/*/*/seed-*/*")
+    os.killpg(first.pid, signal.SIGSTOP)  # it rests until the second has met its lock
     second = made_workbook.reproduce(folder)
     killed(first)
     assert second.returncode == 1 and f"is at work already (process {first.pid} on " in second.stderr
@@ -86,7 +87,7 @@ def test_a_reproduce_that_is_killed_goes_on_from_there_and_a_job_that_fails_stop
     assert "2 of " in (folder / "site" / "small.html").read_text(encoding="utf-8")
     done = made_workbook.reproduce(folder)
     assert done.returncode == 0 and "Done: the tables of small" in done.stdout, done.stdout + done.stderr
-    check_same(folder, undisturbed(3))
+    check_same(folder, undisturbed(*kind))
     assert made_workbook.reproduce(folder).stdout.startswith("Nothing to do: small is up to date")
 
 
@@ -175,7 +176,7 @@ def left_to_run(force: bool = False) -> list[plan.Job]:
 def test_a_full_disk_at_any_write_of_a_job_is_a_sentence_and_with_room_again_it_ends_alike(
     undisturbed, force, room, tmp_path, monkeypatch, capsys
 ):
-    whole = undisturbed(3)
+    whole = undisturbed()
     made_workbook.make(tmp_path)
     if force:
         made_workbook.undisturbed(tmp_path)
@@ -191,7 +192,8 @@ def test_a_full_disk_at_any_write_of_a_job_is_a_sentence_and_with_room_again_it_
             assert "could not be written (No space left on device): free some disk" in errors[0]
             assert made_workbook.tables(tmp_path).items() <= made_workbook.tables(whole).items()
             if force:
-                check_same(tmp_path, whole)
+                assert made_workbook.tables(tmp_path) == made_workbook.tables(whole)
+                assert made_workbook.manifests(tmp_path) == made_workbook.manifests(whole)
         assert writes, f"{job.name} wrote nothing"
     room[0] = math.inf
     assert left_to_run() == []

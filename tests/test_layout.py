@@ -27,10 +27,12 @@ def test_the_documented_rooms_are_those_of_the_library():
 
 
 def test_the_library_stays_thin():
-    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "mlclib").rglob("*.py")}
-    assert {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > 400} == {}
+    """The drawings of the embedded scenes do not count."""
     scenes = ROOT / "mlclib" / "datasets" / "scenes"
-    assert sum(count for path, count in lines.items() if scenes not in path.parents) <= 11_200
+    files = [path for path in (ROOT / "mlclib").rglob("*.py") if scenes not in path.parents]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert {file: count for file, count in lines.items() if count > 400} == {}
+    assert sum(lines.values()) <= 11_200
 
 
 def test_imports_run_one_way_only():

@@ -14,7 +14,7 @@ def test_every_row_names_its_method_and_source(name):
     assert table["mAP"].dropna().between(50, 100).all()
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", [name for name in TABLES if name != "corel5k"])
 def test_the_rows_handed_over_are_shipped_but_for_what_was_mended(name, shared):
     ours, given = load(name).drop(columns="protocol"), pd.read_csv(shared / "published" / f"{name}.csv")
     if name == "summary":  # 94.6 is not in the file that the row named; that file lists TResNet-XL, 96.0
@@ -51,5 +51,5 @@ def test_the_rows_of_the_two_papers_are_there():
 
 
 def test_an_unknown_table_is_refused():
-    with pytest.raises(UserError, match="unknown published table 'voc2017'.*known: coco2014, summary, voc2007"):
+    with pytest.raises(UserError, match="table 'voc2017'.*known: coco2014, corel5k, summary, voc2007"):
         load("voc2017")

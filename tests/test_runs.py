@@ -163,7 +163,7 @@ def test_init_names_one_run_and_else_lists_those_that_it_could_be(tmp_path, monk
     assert all(f"{run.folder} of experiment demo" in str(refused.value) for run in (first, second))
     assert runs_of.start_of(pattern.replace("seed-*", "seed-1")) == second.folder
     monkeypatch.chdir(Path(__file__).parents[1])
-    trainers = "matches no finished run.*experiments with such runs: coco2014, coco2014-modern"
+    trainers = "matches no finished run.*experiments with such runs: coco2014-modern, coco2014"
     with pytest.raises(UserError, match=trainers):
         runs_of.start_of("results/nowhere/coco2014/msrn-*/seed-0")
 

@@ -108,6 +108,17 @@ def test_the_draws_fill_a_range_evenly_and_a_logarithmic_one_by_its_logarithm(ya
         assert np.histogram(values, bins=4, range=(low, high))[0] == pytest.approx([16] * 4, abs=1)
 
 
+def test_all_models_try_the_same_points_of_the_ranges_that_they_share(yaml_file):
+    ranges = {"*": {"training.learning_rate": {"low": 1e-4, "high": 5e-2, "log": True}, "training.epochs": [5, 10, 20]}}
+    ranges["msrn"] = {"options.group_ratio": [0.2, 0.4]}
+    experiment = changed(config.load(yaml_file), trials=9, ranges=ranges)
+    shared = [
+        [(run["training"]["learning_rate"], run["training"]["epochs"]) for run in identities(experiment, model)[1:]]
+        for model in ("gmp", "msrn")
+    ]
+    assert shared[0] == shared[1] and len(set(shared[0])) == 8
+
+
 def test_lists_with_as_many_settings_as_trials_are_all_tried(yaml_file):
     ranges = {"*": {"training.epochs": [2, 3], "training.batch_size": [4, 8, 16]}}
     every = identities(changed(config.load(yaml_file), trials=6, ranges=ranges), "gmp")
@@ -169,11 +180,8 @@ def test_the_chosen_settings_are_those_of_the_best_trial(study, yaml_file):
     for model, values in tuning.scores(trials).items():
         assert fresh.run(model).identity() == identities(study.experiment, model)[int(np.argmax(values))]
         assert f"{values.max():.2f}" in path.read_text(encoding="utf-8")
-
-
-def test_the_settings_of_the_file_are_written_down_where_they_are_the_best(study):
-    trials = {model: [each[0]] * len(each) for model, each in study.finished_trials().items()}  # equal: the first wins
-    models = yaml.safe_load(tuning.overlay(study.experiment, trials))["models"]
+    equal = {model: [each[0]] * len(each) for model, each in trials.items()}  # the file's own settings come first
+    models = yaml.safe_load(tuning.overlay(study.experiment, equal))["models"]
     assert models["gmp"]["training"] == {"epochs": 2, "learning_rate": 0.001, "weight_decay": 0.0001}
     assert models["msrn"]["options"] == {"layers": [2, 3, 4]}
 

@@ -21,7 +21,6 @@ from torch import Tensor
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb, size_of
-from mlclib.models.backbones import STRIDES
 from mlclib.models.base import Classifier, Output
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
@@ -133,7 +132,7 @@ def _one_label(
     coarse = {Key(*key): (map.detach().float(), cell) for key, (map, cell) in own.items()}
     for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
         weights = gradient.mean((2, 3), keepdim=True)
-        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map.detach()).sum(1)), STRIDES[layer]
+        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map.detach()).sum(1)), model.backbone.strides[layer]
     return _with_all({key: _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()})
 
 

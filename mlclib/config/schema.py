@@ -75,6 +75,8 @@ class Training(Strict):
     loss: one of losses.NAMED, "own" (the model's published one), or a mapping of what it changes of one of them.
     augmentation: "none" or one of transforms.RECIPES; normalise: false leaves pixels between 0 and 1.
     warmup_epochs: over so many the rate first rises linearly; decay_biases: false spares biases and norms the decay.
+    images: how many training images are used, the first of their stratified order (null: all). They are taken again
+    until an epoch has as many steps as with all, so that a learning curve varies the images and nothing else.
     frozen_layers: the backbone's first stages, up to that of this layer, learn nothing (0: all learn); frozen_norms: no
     batch norm of the backbone does. What learns nothing keeps its running statistics.
     eval_test_each_epoch: score the test images after every epoch, as the papers' code does, so that the protocol audit
@@ -84,6 +86,7 @@ class Training(Strict):
     init: a finished run, as a folder or a pattern, whose backbone the run starts from.
     """
 
+    images: Count | None = None
     epochs: Count = 12
     batch_size: Count = 32
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
@@ -199,6 +202,8 @@ class RunConfig(Strict):
         plain["dataset"] = {key: value for key, value in self.dataset.items() if key != "root"}
         for key in NOT_IN_IDENTITY:
             del plain["training"][key]
+        if self.training.images is None:  # as in runs from before there was such a key
+            del plain["training"]["images"]
         return json.loads(json.dumps(plain))
 
 

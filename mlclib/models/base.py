@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.common.validation import Strict
-from mlclib.models.backbones import STRIDES, Backbone
+from mlclib.models.backbones import Backbone
 from mlclib.models.losses import Difficult, Loss
 from mlclib.models.state_dicts import fits
 
@@ -187,7 +187,7 @@ class Classifier(nn.Module):
 
     def on_its_layer(self, method: str, map: Tensor) -> AttentionMaps:
         """`own_maps` of a model on one map: `map` [B, h, w] has the cells of its layer."""
-        return {(method, str(self.options.layer)): (map, STRIDES[self.options.layer])}
+        return {(method, str(self.options.layer)): (map, self.backbone.strides[self.options.layer])}
 
     def exported(self) -> nn.Module:
         """The module, images [B, 3, S, S] -> logits [B, C], that an ONNX file is made of."""
@@ -269,9 +269,9 @@ def halved(map: Tensor) -> tuple[int, int]:
     return min(2, map.shape[2]), min(2, map.shape[3])
 
 
-def edges_lost(model: str, layers: Iterable[int], input_size: int) -> list[str]:
+def edges_lost(model: str, backbone: Backbone, layers: Iterable[int], input_size: int) -> list[str]:
     """What a model that pools these layers' maps 2 x 2 does not see of an input of this side, by layer."""
-    cells = {layer: -(-input_size // STRIDES[layer]) for layer in sorted(layers)}
+    cells = {layer: -(-input_size // backbone.strides[layer]) for layer in sorted(layers)}
     return [
         f"layer {layer} has {count} x {count} cells at {input_size} px and the 2 x 2 pooling of {model} drops the last "
         "row and column: the right and lower edge of every picture is not seen"

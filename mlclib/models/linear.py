@@ -1,5 +1,6 @@
 """The strong linear baseline: one linear layer on both poolings of a map, each feature standardised."""
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,14 @@ class Linear(Classifier):
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.head.weight
+
+    def exported(self) -> nn.Module:
+        model = copy.deepcopy(self)
+        if self.options.norm == "batch":
+            # A scale of ones: without a scale ONNX asks for shapes that a transformer's maps do not tell.
+            model.norm = nn.BatchNorm1d(self.norm.num_features).train(self.training)
+            model.norm.load_state_dict(self.norm.state_dict(), strict=False)
+        return super(Linear, model).exported()
 
 
 def batch_norm(norm: nn.Module, features: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """ML-GCN, multi-label recognition with graph convolutional networks (Chen et al., CVPR 2019, arXiv 1904.03582)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +25,14 @@ from mlclib.models.graphs import adjacency
 
 @dataclass(frozen=True)
 class Options(base.Options):
-    """hidden: width between the two graph convolutions. graph_threshold: P(j|i) from which there is an edge."""
+    """hidden: width between the two graph convolutions.
+
+    graph: which labels pass vectors to each other: "cooccurrence" (P(j|i) >= graph_threshold), "random" (as many edges,
+    drawn once from a fixed seed) or "identity" (each to itself alone).
+    """
 
     hidden: Positive = 1024
+    graph: Literal["cooccurrence", "identity", "random"] = "cooccurrence"
     graph_threshold: Probability = 0.4
 
 
@@ -54,7 +60,7 @@ class MLGCN(Classifier):
     @classmethod
     def label_graph(cls, label_info: LabelInfo, options: Options) -> Tensor:
         counts, totals = label_info.need("counts"), label_info.need("totals")
-        return adjacency(counts, totals, "cooccurrence", options.graph_threshold)
+        return adjacency(counts, totals, options.graph, options.graph_threshold)
 
     def classifiers(self) -> Tensor:
         """The labels' classifiers, float32 [C, F]."""

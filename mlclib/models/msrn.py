@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.base import STRIDES, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, float32, halved
+from mlclib.models.base import Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, float32, halved
 from mlclib.models.graphs import adjacency
 from mlclib.models.pooling import semantic_pooling, semantic_weights
 
@@ -215,7 +215,7 @@ class MSRN(Classifier):
             for (layer, map), strength in zip(self.projected(maps).items(), slopes, strict=True):
                 weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
                 strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
-                cell = STRIDES[layer] * halved(maps[layer])[0]
+                cell = self.backbone.strides[layer] * halved(maps[layer])[0]
                 for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
                     attention[method, str(layer)] = reduced.view(-1, *map.shape[2:]), cell
         return attention
@@ -232,7 +232,7 @@ class MSRN(Classifier):
         return _Constant(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return base.edges_lost("MSRN", self.options.layers, input_size)
+        return base.edges_lost("MSRN", self.backbone, self.options.layers, input_size)
 
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_label": "embed"}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.models import base
-from mlclib.models.base import STRIDES, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, halved
+from mlclib.models.base import Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, halved
 from mlclib.models.graphs import conditional
 from mlclib.models.msrn import Elementwise
 
@@ -106,10 +106,10 @@ class SSGRL(Classifier):
     def own_maps(self, maps: Maps, output: SSGRLOutput, labels: Tensor, group: int | None = None) -> base.AttentionMaps:
         """ "semantic": the softmax over the pooled cells that makes the label's feature."""
         map, layer = output.attention.detach()[torch.arange(len(labels)), labels], self.options.layer
-        return {("semantic", str(layer)): (map, STRIDES[layer] * halved(maps[layer])[0])}
+        return {("semantic", str(layer)): (map, self.backbone.strides[layer] * halved(maps[layer])[0])}
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return base.edges_lost("SSGRL", [self.options.layer], input_size)
+        return base.edges_lost("SSGRL", self.backbone, [self.options.layer], input_size)
 
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_1": "cells", "fc_2": "words", "fc_3": "joint", "fc_a": "score"}

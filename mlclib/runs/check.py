@@ -147,7 +147,7 @@ def _step_on_blank_maps(study: Study, configuration: RunConfig) -> Classifier:
     model = study.build(_with_random_weights(configuration))
     count, batch = len(study.dataset.splits["train"]), configuration.training.batch_size
     rows = count % batch or min(batch, count)
-    sides = {layer: math.ceil(configuration.input_size / backbones.STRIDES[layer]) for layer in model.backbone.layers}
+    sides = {layer: math.ceil(configuration.input_size / stride) for layer, stride in model.backbone.strides.items()}
     maps = {layer: torch.zeros(rows, model.backbone.channels[layer], side, side) for layer, side in sides.items()}
     targets = torch.from_numpy(study.dataset.splits["train"].targets[:rows])
     model.train()
@@ -293,10 +293,10 @@ def _weights(backbone: config.Backbone) -> str:
 def _bytes_of_maps(study: Study) -> int:
     """Bytes of the layer maps that are still to be cached."""
     splits = study.dataset.splits.items()
-    images = sum(len(split) for part, split in splits if not features.verified(study.maps_folder(part)))
-    backbone = backbones.Backbone(study.experiment.backbone.name, None)
-    cells = {layer: math.ceil(study.experiment.input_size / backbones.STRIDES[layer]) ** 2 for layer in backbone.layers}
-    return 2 * images * sum(backbone.channels[layer] * cells[layer] for layer in cells)  # float16
+    missing = [split for part, split in splits if not features.verified(study.maps_folder(part), study.layers)]
+    backbone = backbones.Backbone(study.experiment.backbone.name, None, study.layers)
+    cells = {layer: math.ceil(study.experiment.input_size / stride) ** 2 for layer, stride in backbone.strides.items()}
+    return 2 * sum(map(len, missing)) * sum(backbone.channels[layer] * cells[layer] for layer in cells)  # float16
 
 
 def _with_random_weights(configuration: RunConfig) -> RunConfig:

@@ -294,7 +294,7 @@ def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], c
     plan = {}
     for name in prepared:
         part = name.removeprefix("maps ")
-        whole = features.verified(study.maps_folder(part))
+        whole = features.verified(study.maps_folder(part), study.layers)
         reasons = () if whole else (f"the layer maps of {part} are not cached",)
         plan[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
     return plan

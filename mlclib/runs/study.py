@@ -13,7 +13,7 @@ from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import content, integrity, labels
+from mlclib.datasets import content, integrity, labels, stratify
 from mlclib.datasets.base import Dataset
 from mlclib.models import LabelInfo, authors
 from mlclib.models.base import Classifier
@@ -23,7 +23,7 @@ from mlclib.runs.run import Run
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
-from mlclib.training.inputs import Images, Maps, transform_of
+from mlclib.training.inputs import Images, Maps, Repeated, transform_of
 
 
 def _learnt(reason: str) -> str:
@@ -42,7 +42,7 @@ class Study:
         self.experiment, self.results = experiment, Path(results)
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
-        self._label_info: dict[tuple[str, str], LabelInfo] = {}
+        self._label_info: dict[tuple[str, str, int | None], LabelInfo] = {}
         self._resolved: dict[str, list[Run]] = {}
 
     @cached_property
@@ -61,6 +61,11 @@ class Study:
         place = config.digest(str(self.root.resolve()))
         return content.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
 
+    def rows(self, configuration: RunConfig) -> np.ndarray:
+        """The rows of the training split that a run learns from: all, or the first of `training.images`."""
+        present, count = self.dataset.splits["train"].targets == 1, configuration.training.images
+        return np.arange(len(present)) if count is None else stratify.first(present, count)
+
     @cached_property
     def cooccurrence(self) -> tuple[np.ndarray, np.ndarray]:
         """Co-occurrence counts [C, C] and label counts [C] of the training split."""
@@ -68,9 +73,10 @@ class Study:
 
     def label_info(self, run: RunConfig) -> LabelInfo:
         """What the run's model gets to know of the labels: their vectors and their co-occurrence."""
-        key = run.label_vectors, run.cooccurrence
+        key = run.label_vectors, run.cooccurrence, run.training.images
         if key not in self._label_info:
-            names, graph, vectors, reason, note = self.dataset.labels, self.cooccurrence, None, "", ""
+            names, vectors, reason, note = self.dataset.labels, None, "", ""
+            graph = labels.cooccurrence(self.dataset.splits["train"].targets[self.rows(run)])
             try:
                 if run.label_vectors.endswith(".pkl"):
                     vectors = authors.read_label_vectors(run.label_vectors, names)
@@ -236,19 +242,30 @@ class Study:
         note = self.label_info(configuration).note
         return [note] if note and hasattr(model, "label_vectors") else []
 
-    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps:
+    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps | Repeated:
         """The split `part` as the model takes it: cached maps if its backbone is frozen, else images."""
         if configuration.backbone.frozen:
-            return self.maps(part, configuration)
-        augmented = part == "train" and configuration.training.augmentation != "none"
-        return Images(self.dataset.splits[part], transform_of(configuration.identity(), augmented), seed)
+            whole = self.maps(part, configuration)
+        else:
+            augmented = part == "train" and configuration.training.augmentation != "none"
+            whole = Images(self.dataset.splits[part], transform_of(configuration.identity(), augmented), seed)
+        return Repeated(whole, self.rows(configuration)) if part == "train" and configuration.training.images else whole
 
     def maps(self, part: str, configuration: RunConfig | None = None) -> Maps:
-        """The layer maps of a split by the frozen backbone, from their cache or computed and cached now."""
+        """The layer maps of a split by the frozen backbone, from their cache or computed and cached now.
+
+        They are of the layers that the configuration's model takes; without a configuration of `layers`.
+        """
         self.check_images()
-        configuration = configuration or self.experiment.run(next(iter(self.experiment.models)))
-        folder = self.maps_folder(part, configuration)
-        return cached_maps(self.dataset.splits[part], folder, configuration.backbone, configuration.input_size)
+        layers = _layers(configuration) if configuration else self.layers
+        one = configuration or self.experiment.run(next(iter(self.experiment.models)))
+        split, folder = self.dataset.splits[part], self.maps_folder(part, one)
+        return cached_maps(split, folder, one.backbone, one.input_size, layers)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The layers whose maps some run of the experiment takes."""
+        return tuple(sorted({layer for _, _, one in self._configurations() for layer in _layers(one)}))
 
     def maps_folder(self, part: str, configuration: RunConfig | None = None) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
@@ -285,3 +302,9 @@ class Study:
         if reason := report.remedy(self.experiment.name, self.experiment.exclude):
             raise UserError(reason)
         write_text(seal, str(report))
+
+
+def _layers(configuration: RunConfig) -> tuple[int, ...]:
+    """Which of the backbone's maps the configuration's model takes."""
+    model = models.find(configuration.model)
+    return tuple(model.layers(models.check_options(configuration.model, configuration.options)))

@@ -1,10 +1,11 @@
 """Equal tuning effort for all models of an experiment (its key `tuning`): trials, their score, the settings chosen.
 
 Every model has the same number of trials, and each is an ordinary run. The first is the configuration as it stands in
-the file. The settings of the others are points of a scrambled Sobol sequence (Owen, J. Complexity 14, 1998) over the
-model's ranges, so that trial n is a function of the tuning's seed, the model with its ranges, and n alone: all are
-known before anything ran, in any order and on any machine. scipy draws them. Optuna's QMCSampler calls the same
-generator, but leaves lists of values out of the sequence, and keeps its place in it in a storage that trials share.
+the file. The settings of the others are points of two scrambled Sobol sequences (Owen, J. Complexity 14, 1998). One is
+over the ranges that all models share, and its points are the same for every model; the other is over the model's own
+ranges. So trial n is a function of the tuning's seed, the ranges, the model and n alone: all are known before anything
+ran, in any order and on any machine. scipy draws them. Optuna's QMCSampler calls the same generator, but leaves lists
+of values out of the sequence, and keeps its place in it in a storage that trials share.
 
 A trial is scored by mAP on the validation images alone, after Musgrave, Belongie and Lim, A Metric Learning Reality
 Check, ECCV 2020: the same search for every method, and nothing chosen on the test set.
@@ -34,12 +35,18 @@ def trials(experiment: Experiment, model: str) -> list[RunConfig]:
     from scipy.stats import qmc  # here, as it takes long and most experiments do without
 
     ranges, seed = experiment.ranges(model), experiment.tuning.seed
-    points = qmc.Sobol(len(ranges), rng=np.random.default_rng([seed, *model.encode()]))
+    shared, own = (sorted(experiment.tuning.ranges.get(owner, {})) for owner in ("*", model))
+    sequences = [
+        (keys, qmc.Sobol(len(keys), rng=np.random.default_rng(start)))
+        for keys, start in ((shared, [seed]), (own, [seed, *model.encode()]))
+        if keys
+    ]
     trials, identities = [experiment.run(model)], [experiment.run(model).identity()]
     while len(trials) < experiment.tuning.trials:
-        point = points.random(1)[0]
-        drawn = {key: _at(values, share) for (key, values), share in zip(ranges.items(), point, strict=True)}
-        run = experiment.changed(model, drawn)
+        shares: dict[str, float] = {}  # a model's own draws are laid over the shared ones
+        for keys, points in sequences:
+            shares |= dict(zip(keys, points.random(1)[0], strict=True))
+        run = experiment.changed(model, {key: _at(values, shares[key]) for key, values in ranges.items()})
         if (identity := run.identity()) not in identities:
             trials.append(run)
             identities.append(identity)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +18,44 @@ from mlclib.datasets.base import Split
 from mlclib.models import backbones
 from mlclib.training.inputs import Images, Maps, as_is, batches
 
-LAYERS = tuple(backbones.STRIDES)
 
+def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: int, layers: tuple[int, ...]) -> Maps:
+    """The maps of these layers of a split, from the cache `folder`, or computed and cached there now.
 
-def cached_maps(
-    split: Split, folder: Path, config: BackboneConfig, input_size: int, layers: tuple[int, ...] = LAYERS
-) -> Maps:
-    """The maps of `layers` of a split, from the cache `folder`, or computed and cached there now.
-
-    Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold is computed again.
-    Folders of other layers must have other names.
+    Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold, or that lacks one of the
+    layers, is computed again, with the layers that it holds.
     """
-    if not verified(folder):
+    if not verified(folder, layers):
         with file_lock(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
-            if not verified(folder):
-                _compute(split, config, input_size, folder, layers)
+            if not verified(folder, layers):
+                _compute(split, config, input_size, folder, tuple(sorted({*layers, *_cached(folder)})))
     return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in layers}, split.targets)
 
 
-def verified(folder: Path) -> bool:
-    """Whether the layer maps cached in `folder` are whole: their checksums hold."""
+def verified(folder: Path, layers: tuple[int, ...]) -> bool:
+    """Whether the maps of these layers are cached in `folder`, and whole: their checksums hold."""
+    names = [f"layer{layer}.npy" for layer in layers]
     try:
         sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return all(sha256(folder / name) == digest for name, digest in sums.items())
-    except (OSError, ValueError):
+        seen = [(stat.st_size, stat.st_mtime_ns) for stat in ((folder / name).stat() for name in names)]
+        return all(_holds(folder / name, *stat, sums[name]) for name, stat in zip(names, seen, strict=True))
+    except (OSError, ValueError, KeyError):
         return False
+
+
+@lru_cache(maxsize=64)
+def _holds(path: Path, size: int, changed: int, digest: str) -> bool:
+    """Whether a file of maps has this checksum; each state of it is read once a process, however many runs take it."""
+    return sha256(path) == digest
+
+
+def _cached(folder: Path) -> list[int]:
+    """The layers that a cache holds by its manifest."""
+    try:
+        names = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [int(name.removeprefix("layer").removesuffix(".npy")) for name in names]
 
 
 def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path, layers: tuple[int, ...]) -> None:
@@ -54,7 +68,7 @@ def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path
         Images(split, transform),
         batch_sampler=list(batches(np.arange(len(split)), 32)),
         collate_fn=as_is,
-        num_workers=min(4, os.cpu_count() or 1),
+        num_workers=min(16, os.cpu_count() or 1),
     )
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)

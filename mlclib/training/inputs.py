@@ -1,6 +1,7 @@
 """Splits as batches for a model: transformed images, or the cached layer maps of a frozen backbone."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,26 +44,11 @@ class Images(torch.utils.data.Dataset):
 class Maps(torch.utils.data.Dataset):
     """Cached layer maps as batches: `(dict layer -> float32 [B, C_l, h, w], targets int8 [B, C])`.
 
-    maps: layer -> float16 [N, C_l, h, w], in files, or after `placed` on a GPU.
+    maps: layer -> float16 [N, C_l, h, w], in files, or after `on` in the memory of a GPU.
     """
 
     def __init__(self, maps: "Mapping[int, np.ndarray | torch.Tensor]", targets: np.ndarray):
         self.maps, self.targets = maps, targets
-        self.on_gpu = any(isinstance(map, torch.Tensor) for map in maps.values())
-
-    def placed(self, device: torch.device) -> "Maps":
-        """The same on a GPU, where they take less than half of its free memory: a step on cached maps takes less time
-        than reading them from files does. On another device, or where they are too large, they stay where they are.
-        """
-        size = sum(map.nbytes for map in self.maps.values())
-        if device.type != "cuda" or self.on_gpu or 2 * size >= torch.cuda.mem_get_info(device)[0]:
-            return self
-        moved = {layer: torch.empty(map.shape, dtype=torch.float16, device=device) for layer, map in self.maps.items()}
-        for layer, map in self.maps.items():
-            for start in range(0, len(map), 256):  # in parts, as memory need not hold a whole file
-                part = slice(start, start + 256)
-                moved[layer][part] = torch.from_numpy(np.array(map[part])).to(device)
-        return Maps(moved, self.targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -71,6 +57,50 @@ class Maps(torch.utils.data.Dataset):
         rows = [row for _, row in keys]
         maps = {layer: torch.as_tensor(map[rows]).float() for layer, map in self.maps.items()}
         return maps, torch.from_numpy(self.targets[rows])
+
+    def on(self, device: torch.device) -> "Maps":
+        """The same in the memory of a GPU, read once per process: a step on cached maps takes less time than reading
+        them from files does. On another device, or where they take more than half of what is free, they stay.
+        """
+        maps = self.maps.values()
+        if device.type != "cuda" or not all(isinstance(map, np.memmap) for map in maps):
+            return self
+        if 2 * sum(map.nbytes for map in maps) >= torch.cuda.mem_get_info(device)[0]:
+            return self
+        return Maps({layer: _resident(str(map.filename), device) for layer, map in self.maps.items()}, self.targets)
+
+
+@lru_cache(maxsize=9)  # three layers of three splits
+def _resident(path: str, device: torch.device) -> torch.Tensor:
+    """The array of a file, float16, on a device."""
+    array = np.load(path, mmap_mode="r")
+    moved = torch.empty(array.shape, dtype=torch.float16, device=device)
+    for start in range(0, len(array), 256):  # in parts, as memory need not hold a whole file
+        part = slice(start, start + 256)
+        moved[part] = torch.from_numpy(np.array(array[part])).to(device)
+    return moved
+
+
+class Repeated(torch.utils.data.Dataset):
+    """Some rows of Images or Maps, taken anew in their order until there are as many as there were."""
+
+    def __init__(self, whole: Images | Maps, rows: np.ndarray):
+        self.whole, self.rows = whole, np.resize(rows, len(whole))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """int8 [N, C]."""
+        return self.whole.targets[self.rows]
+
+    def on(self, device: torch.device) -> "Repeated":
+        """With its maps there, see Maps.on; images are read anew in every epoch."""
+        return Repeated(self.whole.on(device), self.rows) if isinstance(self.whole, Maps) else self
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Any, torch.Tensor]:
+        return self.whole.__getitems__([(epoch, int(self.rows[row])) for epoch, row in keys])
 
 
 def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> transforms.Transform:

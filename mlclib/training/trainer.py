@@ -30,7 +30,7 @@ from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
 from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
-from mlclib.training.inputs import Maps, as_is, batches, seed_of
+from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
 from mlclib.training.settings import PRECISION, check_precision, processes
 
@@ -60,7 +60,8 @@ class Trainer:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
         self.train_data, self.test_data, self.val_data = (
-            data.placed(self.device) if isinstance(data, Maps) else data for data in (train, test, val)
+            data.on(self.device) if isinstance(data, Maps | Repeated) and not config.workers else data
+            for data in (train, test, val)
         )
         for precision in (config.precision, config.evaluation_precision):
             check_precision(precision, self.device)
@@ -254,8 +255,7 @@ class Trainer:
         return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
 
     def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
-        workers = 0 if getattr(data, "on_gpu", False) else self.config.workers  # no process shares a GPU's memory
-        return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=workers)
+        return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
 
     def _to_device(self, value: Any) -> Any:
         if isinstance(value, dict):

@@ -1,0 +1,106 @@
+"""coco18: 20,000 photographs of COCO with 18 of its labels, read from a clone of a public repository.
+
+    data/data/<n>.jpg    photographs, the longer side about 320 pixels
+    data/train.csv       ImageID, Labels, Caption: one record for each of the images 0 to 29,999
+
+Labels are COCO's category ids with blanks between them. Captions hold line breaks and stray quotes, so the table is
+read record by record. Of the 30,000 labelled images this project reads 0 to 19,999: the table
+data/coco18_ids.csv divides them into 12,000 for training, 2,000 for validation and 6,000 for test. The labels and
+pictures of 20,000 to 29,999 stay unread: whoever checks this project has them.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from mlclib.common.errors import UserError
+from mlclib.datasets import stratify
+from mlclib.datasets.base import Dataset, Split
+
+CATEGORIES = {
+    1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
+    10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
+    18: "dog", 19: "horse",
+}  # fmt: skip
+LABELS = tuple(CATEGORIES.values())
+
+RECORDS = 30_000  # of the table
+IMAGES = 20_000  # that this project reads
+PARTS = {"train": 12_000, "val": 2_000, "test": 6_000}
+IDS = Path(__file__).parents[2] / "data" / "coco18_ids.csv"
+SEED = 0  # of the division
+
+REPOSITORY = "https://github.com/syf0122/COMP5329_Assignment02"
+COMMIT = "7c1fe6ff6a8b1498e1cb85e2fa4c3870ffdfefbb"
+BY_HAND = (
+    f"coco18 is a public repository of 436 MB: `git clone {REPOSITORY} {{root}} && git -C {{root}} checkout {COMMIT}` "
+    "brings it, and `python -m mlclib data coco18 --root {root} --verify` checks it"
+)
+NOTES = (
+    "20,000 photographs of COCO with 18 of its 80 labels, each image with one of them at least",
+    "training, validation and test images are divided by this project: these mAPs do not compare with published ones",
+)
+
+
+def load(root: Path) -> Dataset:
+    """Read coco18 from `root`, a clone of the repository as git lays it.
+
+    Raises UserError for a missing table, a table that does not add up to 30,000 records in the order of their ids, and
+    a label that is none of the 18.
+    """
+    names = [str(number) for number in range(IMAGES)]
+    paths = [root / "data" / "data" / f"{name}.jpg" for name in names]
+    whole = Split(names, paths, read_targets(root / "data" / "train.csv"))
+    with open(IDS, newline="", encoding="utf-8") as file:
+        parts = [row["part"] for row in csv.DictReader(file)]
+    return stratify.in_parts("coco18", LABELS, whole, parts, NOTES)
+
+
+def read_targets(table: Path) -> np.ndarray:
+    """The targets of the images 0 to 19,999, int8 [20000, 18]; of the later records only the ids are looked at."""
+    columns = {str(number): column for column, number in enumerate(CATEGORIES)}
+    targets = np.full((IMAGES, len(LABELS)), -1, dtype=np.int8)
+    try:
+        with open(table, newline="", encoding="utf-8") as file:
+            records = csv.reader(file)
+            next(records, None)
+            count = 0
+            for record in records:
+                if len(record) < 3 or record[0] != f"{count}.jpg":
+                    raise UserError(
+                        f"{table}, line {records.line_num}: expected the record of image {count}.jpg with its labels "
+                        f"and caption, got {','.join(record)[:60]!r}; {BY_HAND.format(root=table.parents[1])}"
+                    )
+                for number in record[1].split() if count < IMAGES else ():
+                    if number not in columns:
+                        raise UserError(
+                            f"{table}, line {records.line_num}: label {number!r} is none of the 18 category ids "
+                            f"{', '.join(columns)}"
+                        )
+                    targets[count, columns[number]] = 1
+                count += 1
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {table}: {BY_HAND.format(root=table.parents[1])}") from error
+    if count != RECORDS:
+        raise UserError(f"{table} holds {count:,} records, not {RECORDS:,}; {BY_HAND.format(root=table.parents[1])}")
+    return targets
+
+
+def divide(targets: np.ndarray) -> np.ndarray:
+    """The part of each image by iterative stratification of its targets, as IDS holds it (data/make_coco18_ids.py).
+
+    Stratification meets the sizes of the parts nearly. Images of persons alone, the commonest kind, then change from
+    the parts that are too large to those that are too small.
+    """
+    parts = stratify.split(targets == 1, [size / IMAGES for size in PARTS.values()], SEED)
+    persons_alone = (targets[:, 0] == 1) & ((targets == 1).sum(axis=1) == 1)
+    surplus = np.bincount(parts, minlength=len(PARTS)) - np.array(list(PARTS.values()))
+    changing = [row for part in range(len(PARTS)) for row in _last(parts, part, persons_alone, surplus[part])]
+    parts[changing] = np.repeat(np.arange(len(PARTS)), np.maximum(-surplus, 0))
+    return np.array(list(PARTS))[parts]
+
+
+def _last(parts: np.ndarray, part: int, movable: np.ndarray, count: int) -> np.ndarray:
+    """The last `count` movable images of a part; none where `count` is not above 0."""
+    return np.flatnonzero((parts == part) & movable)[-count:] if count > 0 else np.empty(0, dtype=int)

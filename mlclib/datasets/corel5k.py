@@ -1,0 +1,92 @@
+"""Corel-5k: 4,999 photographs of 192 x 128 pixels with 260 words, read from a clone of a public repository.
+
+    DataSet/<folder>/<n>.jpeg                     photographs
+    DataSet/corel5k_{train,test}_list.txt         <folder>/<n>, one a line: the official split, 4,500 and 499 images
+    DataSet/corel5k_{train,test}_annot.mat        the matrices annot1 and annot2: images x words, 1 present, 0 absent
+    DataSet/corel5k_words.txt                     the 260 words, one a line
+
+Source: Duygulu, Barnard, de Freitas, Forsyth, Object Recognition as Machine Translation, ECCV 2002. Its literature
+scores five words an image (`mlclib.metrics.scores.annotation`). For scientific use only.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from mlclib.common.errors import UserError
+from mlclib.datasets.base import Dataset, Split, read_lines
+
+SIZES = {"train": 4500, "test": 499}
+PUBLISHED = {"corel5k": dict(SIZES)}
+MATRICES = {"train": "annot1", "test": "annot2"}
+
+REPOSITORY = "https://github.com/Lihit/SML"
+COMMIT = "f0c453d2426d09527a7b6a227188dbe201e3d3e5"
+BY_HAND = (
+    "corel5k is a public repository of 77 MB, for scientific use only: "
+    f"`git clone {REPOSITORY} {{root}} && git -C {{root}} checkout {COMMIT}` brings it, and "
+    "`python -m mlclib data corel5k --root {root} --verify` checks it"
+)
+
+# In the order of corel5k_words.txt, which is that of the columns of the matrices.
+_WORDS = """
+    city mountain sky sun water clouds tree lake sea beach boats people branch leaf grass palm horizon hills waves
+    birds land bridge ships buildings fence island peaks jet plane runway basket flight flag prop f-16 tails smoke
+    formation bear polar snow tundra ice head black reflection ground forest river field flowers meadow rocks
+    hillside shrubs close-up grizzly cubs log hut sunset display plants pool coral fan anemone fish ocean sunrise
+    face sand farms reefs vegetation house village path wood dress coast cat tiger bengal fox kit shadows bush den
+    coyote light arctic shore town road harbor windmills restaurant wall skyline window clothes shops street cafe
+    tables nets crafts roofs ruins stone cars castle courtyard statue stairs costume sign palace sheep valley
+    balcony post gate plaza festival temple sculpture museum hotel art fountain market door garden butterfly lion
+    cave crab buddha decoration monastery landscape detail sails food entrance fruit night cow church park barn arch
+    hats cathedral ceremony glass pillar monument vines cottage lawn tower tulip canal dock horses petals column
+    elephant monks interior vendor silhouette architecture athlete sidewalk store relief frost frozen crystals
+    needles mist doorway vineyard pots terrace bulls albatross booby nest iguana lizard marine deer white-tailed
+    horns slope mule antlers elk caribou herd moose mare foals orchid stems blooms cactus giraffe zebra tusks train
+    desert dunes canyon lighthouse swimmers pyramid mosque sphinx truck fly trunk baby lynx rodent squirrel goat
+    marsh porcupine whales tracks locomotive railroad vehicle man woman girl indian dance african buddhist outside
+    formula turn prototype scotland antelope calf reptile snake cougar oahu kauai maui hawaii
+"""
+LABELS = tuple(_WORDS.split())
+
+
+def load(root: Path) -> Dataset:
+    """Read Corel-5k in its official split from `root`, a clone of the repository as git lays it.
+
+    Raises UserError for a missing file, another list of words, and matrices that do not fit the lists of images.
+    """
+    folder = root / "DataSet"
+    if read_lines(folder / "corel5k_words.txt", BY_HAND.format(root=root)) != list(LABELS):
+        raise UserError(
+            f"{folder / 'corel5k_words.txt'} does not hold the 260 words of Corel-5k in their order; "
+            f"{BY_HAND.format(root=root)}"
+        )
+    splits = {part: _split(folder, part) for part in SIZES}
+    notes = tuple(
+        f"{len(splits[part]):,} of the {size:,} images of Corel-5k {part}"
+        for part, size in SIZES.items()
+        if len(splits[part]) != size
+    )
+    return Dataset("corel5k", LABELS, splits, notes)
+
+
+def _split(folder: Path, part: str) -> Split:
+    names = read_lines(folder / f"corel5k_{part}_list.txt", BY_HAND.format(root=folder.parent))
+    present = _matrix(folder / f"corel5k_{part}_annot.mat", MATRICES[part], (len(names), len(LABELS)))
+    return Split(names, [folder / f"{name}.jpeg" for name in names], np.where(present == 1, 1, -1).astype(np.int8))
+
+
+def _matrix(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """The matrix `name` of a MATLAB file, of this shape and of ones and zeros."""
+    from scipy.io import loadmat  # here, as it takes long and only this data set needs it
+
+    try:
+        matrix = loadmat(path)[name]
+    except Exception as error:  # whatever scipy's reader raises: a truncated file, another version, another variable
+        raise UserError(f"cannot read the matrix {name} in {path}: {BY_HAND.format(root=path.parents[1])}") from error
+    if matrix.shape != shape or not np.isin(matrix, (0, 1)).all():
+        raise UserError(
+            f"{path} must hold the matrix {name} of {shape[0]} images x {shape[1]} words, of 0 and 1 alone; it is "
+            f"{' x '.join(map(str, matrix.shape))} with values from {matrix.min()} to {matrix.max()}"
+        )
+    return matrix

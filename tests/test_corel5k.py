@@ -1,0 +1,64 @@
+"""Corel-5k is read from a clone as git lays it, and files that do not fit each other are refused."""
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from mlclib import datasets
+from mlclib.common.errors import UserError
+from mlclib.datasets import corel5k
+
+NAMES = {"train": ["1000/1000", "1000/1003", "2000/7"], "test": ["1000/1001"]}
+
+
+@pytest.fixture
+def clone(tmp_path):
+    folder = tmp_path / "DataSet"
+    folder.mkdir()
+    (folder / "corel5k_words.txt").write_text("\n".join(corel5k.LABELS) + "\n")
+    for part, names in NAMES.items():
+        (folder / f"corel5k_{part}_list.txt").write_text("\n".join(names) + "\n")
+        matrix = np.zeros((len(names), 260), dtype=np.uint16)
+        matrix[range(len(names)), range(len(names))] = 1
+        savemat(folder / f"corel5k_{part}_annot.mat", {corel5k.MATRICES[part]: matrix})
+    return tmp_path
+
+
+def test_images_words_and_the_official_split_are_those_of_the_files(clone):
+    dataset = datasets.load("corel5k", clone)
+    assert dataset.labels[:3] == ("city", "mountain", "sky") and len(dataset.labels) == 260
+    for part, names in NAMES.items():
+        split = dataset.splits[part]
+        assert split.names == names and split.paths[0] == clone / "DataSet" / f"{names[0]}.jpeg"
+        assert np.array_equal(split.targets == 1, np.eye(len(names), 260, dtype=bool))
+        assert set(np.unique(split.targets)) == {-1, 1}
+    assert any("3 of the 4,500" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.zeros((2, 260)), np.zeros((3, 259)), np.full((3, 260), 2), np.full((3, 260), -1.0)]
+)
+def test_a_matrix_that_does_not_fit_is_refused(clone, matrix):
+    savemat(clone / "DataSet" / "corel5k_train_annot.mat", {"annot1": matrix})
+    with pytest.raises(UserError, match=r"corel5k_train_annot\.mat.*annot1 of 3 images x 260 words"):
+        datasets.load("corel5k", clone)
+
+
+def test_other_words_are_refused(clone):
+    words = list(corel5k.LABELS)
+    words[:2] = words[1::-1]
+    (clone / "DataSet" / "corel5k_words.txt").write_text("\n".join(words))
+    with pytest.raises(UserError, match="260 words of Corel-5k in their order"):
+        datasets.load("corel5k", clone)
+
+
+@pytest.mark.parametrize("file", ["corel5k_words.txt", "corel5k_test_list.txt", "corel5k_test_annot.mat"])
+@pytest.mark.parametrize("damage", ["missing", "other"])
+def test_a_file_that_cannot_be_read_says_what_to_clone(clone, file, damage):
+    path = clone / "DataSet" / file
+    path.unlink()
+    if damage == "other":
+        path.write_bytes(b"\xff\xfe nothing like it")
+    with pytest.raises(UserError, match=f"git clone {corel5k.REPOSITORY}.*{corel5k.COMMIT}") as error:
+        datasets.load("corel5k", clone)
+    assert file in str(error.value)
