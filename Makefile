@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXPERIMENT ?= demo
 DATA ?=
+TABLE ?=
 PROFILE ?=
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
@@ -10,11 +11,12 @@ READY := .venv/.ready
 DISK_GB := 9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan site test test-all test-lab lab bench clean
+.PHONY: help setup reproduce plan doctor site test test-all test-lab lab bench clean
 
 help:
 	@echo "make reproduce   set up, and bring the demo up to date (EXPERIMENT=NAME DATA=DIR CORES=N PROFILE=DIR)"
 	@echo "make plan        what reproduce would run, and why"
+	@echo "make doctor      what is wrong with your own images and their labels (DATA=DIR TABLE=FILE)"
 	@echo "make test        the tests, about eight minutes on two cores (TESTS=FILES); make test-all: the slow ones too"
 	@echo "make lab         JupyterLab; make site: all results as pages; make bench: speed on this machine"
 	@echo "make setup       the environment alone; make clean: remove environment, runs and caches"
@@ -37,6 +39,12 @@ reproduce: $(READY)
 # What reproduce would run, and why.
 plan: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib status "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)")
+
+# What is wrong with one's own images and their labels.
+doctor: $(READY)
+	@[ -d "$(DATA)" ] || { echo "make doctor DATA=my/images needs the folder of your images, and their table if it holds several (TABLE=labels.csv)."; exit 1; }
+	@$(BIN)/python -m mlclib execute notebooks/08_doctor.ipynb results/doctor/08_doctor.ipynb --set "data=$(DATA)" --set "table=$(TABLE)"
+	@echo "What to do is in results/doctor/$(notdir $(abspath $(DATA)))/README.md; the notebook is results/doctor/08_doctor.ipynb"
 
 # All results on this disk as pages to read in a browser, offline.
 site: $(READY)

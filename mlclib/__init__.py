@@ -15,11 +15,12 @@ runs        run folders, the runs of an experiment, jobs and what is out of date
 results     one topic a file: its numbers, table, figure and sentence
 attention   where a model looks, and whether that is right
 inference   a finished run at work on other images: predictions, ONNX, the explorer
+doctor      what is wrong with one's own labels and pictures, and how far they take a model
 verify      whether results can be believed: computed again, trained again, on record
 site        the pages of results
 """
 
 ROOMS = (
     *("common", "metrics", "published", "datasets", "transforms", "models", "config", "training", "runs"),
-    *("results", "attention", "inference", "verify", "site", "__main__"),
+    *("results", "attention", "inference", "doctor", "verify", "site", "__main__"),
 )

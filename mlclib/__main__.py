@@ -195,6 +195,13 @@ def predict(arguments: argparse.Namespace) -> int:
     return predict.show(arguments.run, arguments.images, arguments.form, arguments.maps)
 
 
+def doctor(arguments: argparse.Namespace) -> None:
+    """Say what is wrong with the labels and pictures of a folder of your own images, and what to do about it."""
+    from mlclib.doctor import page
+
+    print(f"what to do is in {page.examine(arguments.images, arguments.table, arguments.results)[1]}")
+
+
 def export(arguments: argparse.Namespace) -> None:
     """Write a finished run's model as ONNX, checked against PyTorch."""
     from mlclib.inference import export
@@ -377,6 +384,11 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
     sub.add_argument("--maps", type=Path, help="a folder for attention maps as PNG")
     sub.set_defaults(form="table")
+
+    sub = command(doctor, "what is wrong with your own images and their labels")
+    sub.add_argument("images", type=Path, help="the folder of images and their table, or of a folder for each label")
+    sub.add_argument("--table", default="", help="the table of labels in that folder, where it holds several")
+    sub.add_argument("--results", default="results", help="the page goes to doctor/ below this (default: results)")
 
     sub = command(export, "write a run's model as ONNX")
     sub.add_argument("run", type=Path, help="a finished run's folder")

@@ -115,6 +115,30 @@ def test_a_file_s_weights_are_taken_with_or_without_its_last_layer(kind, classes
         torch.testing.assert_close(Backbone("resnet18", path).eval()(images)[4], model.forward_features(images))
 
 
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda state: {f"module.{key}": value for key, value in state.items()}, ["the prefix 'module.'"]),
+        (lambda state: {"epoch": 3, "model": state}, ["the key 'model'"]),
+        (
+            lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}, "epoch": 1},
+            ["the key 'state_dict'", "the prefix 'model.'"],
+        ),
+        (lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}, []),
+    ],
+    ids=["DataParallel", "checkpoint", "Lightning", "old torchvision"],
+)
+def test_weights_as_training_programs_save_them_are_unwrapped_and_the_wrapping_named(wrap, words, tmp_path, capsys):
+    model = timm.create_model("test_resnet").eval()
+    torch.save(wrap(model.state_dict()), tmp_path / "weights.pth")
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = Backbone("test_resnet", tmp_path / "weights.pth").eval()(images)
+        torch.testing.assert_close(maps[4], model.forward_features(images))
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in words) and bool(words) == bool(printed)
+
+
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_tiny"])
 def test_a_file_s_weights_are_taken_where_features_rename_them(name, tmp_path):
     model = timm.create_model(name, num_classes=0).eval()

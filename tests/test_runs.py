@@ -136,7 +136,9 @@ def leaking(tiny_study, tmp_path, excluded=()):
     whole = Study(tiny_study.experiment, tiny_study.root).dataset
     train, test = whole.splits["train"], whole.splits["test"]
     paths = [train.paths[3], *test.paths[1:-1], train.paths[5]]
-    data = replace(whole, splits={"train": train, "test": replace(test, paths=paths)})
+    targets = test.targets.copy()
+    targets[[0, -1]] = train.targets[[3, 5]]
+    data = replace(whole, splits={"train": train, "test": replace(test, paths=paths, targets=targets)})
     study.dataset = integrity.exclude(data, excluded)
     return study, [train.names[3], train.names[5]], [test.names[0], test.names[-1]]
 

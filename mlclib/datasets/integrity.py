@@ -5,6 +5,7 @@ Problems make training on the set wrong or impossible; warnings are things that 
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection
@@ -22,6 +23,7 @@ from mlclib.datasets.base import Dataset
 
 SHOWN = 10  # names listed of each kind
 _UNUSABLE = ("missing", "unreadable", "wrong size")
+_BY_HAND = "in two splits, with labels to unite"
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,29 @@ class Report:
         """
         return sorted(self.problems.get("in two splits", {}))
 
+    def remedy(self, experiment: str, excluded: Collection[str] = ()) -> str:
+        """What is to be done before anything can be trained on these images; empty where nothing is.
+
+        experiment: its name; excluded: what it leaves out already. It is not advised to leave out a copy of a picture
+        where that would lose a label.
+        """
+        out = json.dumps(sorted({*excluded, *self.bad_images, *self.shared_images}), ensure_ascii=False)
+        if self.bad_images:
+            problems = dataclasses.replace(self, warnings={})
+            return f"{problems}\nget these images anew, or write `exclude: {out}` in experiment {experiment}"
+        start = f"data set {self.dataset} has pictures in two splits, so that a score would reward learning by heart"
+        if by_hand := self.problems.get(_BY_HAND):
+            return (
+                f"{start} ({'; '.join(dict.fromkeys(by_hand.values()))}): move all copies of a picture into one split, "
+                "each with the labels of all its copies"
+            )
+        if self.shared_images:
+            copies = dict.fromkeys(self.problems["in two splits"].values())
+            return (
+                f"{start} ({'; '.join(copies)}): write `exclude: {out}` in experiment {experiment} to leave these out"
+            )
+        return ""
+
     def __str__(self) -> str:
         lines = [f"{self.dataset}: {self.images:,} images, {'all is well' if self.ok else 'with problems'}"]
         for title, kinds in (("problem", self.problems), ("warning", self.warnings)):
@@ -65,8 +90,9 @@ def verify(dataset: Dataset) -> Report:
 
     Problems: "missing", "unreadable" (truncated ones too), "wrong size" (a box reaches more than a pixel beyond
     the image, as when it was made smaller after its boxes were drawn), "box without label" (a box of a label
-    that is marked absent), "in two splits" (the same name, or the same bytes), "label without images" (no
-    training image shows it). Warnings: "duplicate" (the same bytes twice in one split), "no label" (an image
+    that is marked absent), "in two splits" (the same name, or the same bytes), "in two splits, with labels to unite"
+    (the same bytes, where a copy that is left out would take labels with it), "label without images" (no training
+    image shows it). Warnings: "duplicate" (the same bytes twice in one split), "no label" (an image
     that shows none), "empty split", and what datasets/images.py changes in pictures ("turned by its EXIF tag", ...).
     """
     problems, warnings = defaultdict(dict), defaultdict(dict)
@@ -96,7 +122,12 @@ def verify(dataset: Dataset) -> Report:
         what = " = ".join(f"{key} {name}" for key, name in places)
         last = max((key for key, _ in places), key=("train", "val", "test").index)
         if earlier := {name: what for key, name in places if key != last}:
-            problems["in two splits"].update(earlier)
+            marks = [_shown(dataset, *place) for place in places]
+            kind = "in two splits"
+            if len(set(marks)) > 1 or len({name for _, name in places}) < len(places):
+                what = " = ".join(f"{key} {name} ({mark})" for (key, name), mark in zip(places, marks, strict=True))
+                kind = _BY_HAND
+            problems[kind].update(dict.fromkeys(earlier, what))
         elif len(places) > 1:
             warnings["duplicate"][places[0][1]] = what
     for name, count in Counter(name for split in dataset.splits.values() for name in set(split.names)).items():
@@ -111,6 +142,13 @@ def verify(dataset: Dataset) -> Report:
     for column in np.flatnonzero(~(dataset.splits["train"].targets == 1).any(axis=0)):
         problems["label without images"][dataset.labels[column]] = "no training image shows it"
     return Report(dataset.name, len(rows), dict(problems), dict(warnings))
+
+
+def _shown(dataset: Dataset, key: str, name: str) -> str:
+    """The labels that an image shows, those that are difficult in brackets."""
+    split = dataset.splits[key]
+    targets = zip(dataset.labels, split.targets[split.names.index(name)], strict=True)
+    return ", ".join(label if target > 0 else f"({label})" for label, target in targets if target >= 0) or "no label"
 
 
 def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
@@ -141,10 +179,9 @@ def _open(path: Path) -> _File:
     try:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            with Image.open(file) as image:
-                mode, changes = image.mode, images.changes(image)
-            size = images.open_rgb(file).size
+        size = images.open_rgb(path).size
+        with Image.open(path) as image:
+            mode, changes = image.mode, images.changes(image)
         return _File(digest=digest, mode=mode, changes=tuple(changes), size=size)
     except FileNotFoundError:
         return _File("missing", str(path))

@@ -201,6 +201,11 @@ def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
     return np.concatenate([[scores[:, 0].mean()], resampled])
 
 
+def average_precisions(logits: np.ndarray, targets: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """AP of every class, of all images and of each resample, [1 + draws, C]; NaN of a class without positives."""
+    return _drawn(_frozen(logits), _frozen(targets), False, draws, seed)
+
+
 def _frozen(array: np.ndarray) -> tuple[bytes, str, tuple[int, ...]]:
     """An array as the key of a cache; `_thawed` gives the array."""
     array = np.asarray(array)

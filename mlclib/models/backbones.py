@@ -1,10 +1,14 @@
 """Feature maps of three depths from any backbone that timm knows: convolutional, hierarchical, or of one stride."""
 
 import difflib
+import functools
 import importlib
 import inspect
 import logging
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -149,6 +153,7 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
     config = _config(name)
     state, source = _read(name, weights)
     model = timm.create_model(name, **options)
+    counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
     last = config.classifier if isinstance(config.classifier, tuple) else (config.classifier,)
     if weights == "offline":  # the packages name the same tensors otherwise, in the same order
         names = [*model.state_dict(), *(f"{layer}.{kind}" for layer in last for kind in ("weight", "bias"))]
@@ -158,6 +163,7 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
         state = rename(state, model)
     if options.get("num_classes") == 0:
         state = {key: value for key, value in state.items() if key.rsplit(".", 1)[0] not in last}
+    state = {**counters, **state}  # files of before PyTorch 0.4.1 have none
     wanted = state_dicts.shapes(model.state_dict())
     state_dicts.check(state, wanted, f"{source} does not hold the weights of {name}")
     model.load_state_dict(state)
@@ -228,4 +234,32 @@ def _read(name: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:
             state = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{source} is no file of weights that can be read safely; give a plain state dict") from error
-    return state.get("state_dict", state), str(source)
+    state, wrapping = _unwrapped(state)
+    if wrapping:
+        _say(f"{source}: the weights were read from {wrapping}")
+    return state, f"{source}{wrapping and f' ({wrapping})'}"
+
+
+def _unwrapped(state: dict[str, Any]) -> tuple[dict[str, Tensor], str]:
+    """The plain state dict within what training programs save, and the words for what it was wrapped in.
+
+    Lightning saves it under the key "state_dict", others under "model"; DataParallel, torch.compile and Lightning put a
+    prefix before every name.
+    """
+    keys, prefix = [], ""
+    while key := next((key for key in ("state_dict", "model") if isinstance(state.get(key), Mapping)), None):
+        state = state[key]
+        keys.append(f"the key {key!r}")
+    while own := next((one for one in _PREFIXES if state and all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(own): value for name, value in state.items()}
+        prefix += own
+    return dict(state), " and ".join([*keys, *([f"the prefix {prefix!r}"] if prefix else [])])
+
+
+_PREFIXES = ("module.", "model.", "net.", "backbone.", "_orig_mod.")
+
+
+@functools.cache
+def _say(sentence: str) -> None:
+    """Print `sentence`, once in a process."""
+    print(sentence, file=sys.stderr)

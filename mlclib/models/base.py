@@ -58,6 +58,7 @@ class LabelInfo:
 
     vectors: label vectors, float32 [C, V]. counts: in how many images labels i and j stand together, float64 [C, C].
     totals: in how many images a label stands, float64 [C]. Arrays or tensors may be passed; None stands for not given.
+    no_vectors: why there are no vectors, where they could not be read. note: what a caption must say of the vectors.
     Raises UserError for another shape and for a value that is not finite.
     """
 
@@ -65,6 +66,8 @@ class LabelInfo:
     vectors: Tensor | None = None
     counts: Tensor | None = None
     totals: Tensor | None = None
+    no_vectors: str = ""
+    note: str = ""
 
     def __post_init__(self):
         shapes = {"vectors": (self.count, None), "counts": (self.count, self.count), "totals": (self.count,)}
@@ -84,6 +87,8 @@ class LabelInfo:
     def need(self, field: str) -> Tensor:
         """The field "vectors", "counts" or "totals". Raises UserError where it was not given."""
         value = getattr(self, field)
+        if value is None and field == "vectors" and self.no_vectors:
+            raise UserError(self.no_vectors)
         if value is None:
             raise UserError(f"this model needs {LABEL_INFO[field]}: pass them to models.build")
         return value

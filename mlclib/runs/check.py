@@ -22,8 +22,9 @@ import torch
 from mlclib import config, datasets
 from mlclib.common.errors import UserError
 from mlclib.config import RunConfig
-from mlclib.datasets import images
+from mlclib.datasets import integrity
 from mlclib.models import backbones
+from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
 from mlclib.training import features
@@ -31,7 +32,8 @@ from mlclib.training.checkpoints import trained_state
 from mlclib.training.settings import autocast, torch_settings
 from mlclib.training.trainer import Trainer
 
-OPENED = 8  # images of each split that are opened
+SMALL = 2000  # images of a data set of which all are opened
+OPENED = 50  # images of each split of a larger one
 FEW = 2  # images of a step on a CPU, where a whole one may take minutes
 SHORT = 3.0  # seconds: what took less is timed a second time
 
@@ -98,14 +100,14 @@ def check(study: Study, force: bool = False) -> Report:
     if not todo and not missing:
         return Report(setting.name, ("every run is finished: nothing to train",))
     with missing.noted():
-        facts.append(_data(study, missing))
+        facts.append(_data(study, missing, warnings))
     with missing.noted():
         facts.append(_weights(setting.backbone))
     need, free = 0, _free_disk(study.results)
     if todo and setting.backbone.frozen:
         for configuration in {repr(run.configuration): run.configuration for run in todo}.values():
             with missing.noted():
-                _step_on_blank_maps(study, configuration)
+                warnings += study.vectors_notes(configuration, _step_on_blank_maps(study, configuration))
         with missing.noted():
             need = _bytes_of_maps(study)
     elif todo:
@@ -123,7 +125,9 @@ def check(study: Study, force: bool = False) -> Report:
             f"{study.results} has {size(free)} free and the runs of {setting.name} need {size(need)}: free some, or "
             "name a folder on a larger disk with --results"
         )
-    return Report(setting.name, tuple(facts), tuple(dict.fromkeys(missing)), tuple(warnings), tuple(estimates))
+    return Report(
+        setting.name, tuple(facts), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(warnings)), tuple(estimates)
+    )
 
 
 def to_train(study: Study, missing: _Sentences | None = None, force: bool = False) -> list[Run]:
@@ -138,8 +142,8 @@ def to_train(study: Study, missing: _Sentences | None = None, force: bool = Fals
     return []
 
 
-def _step_on_blank_maps(study: Study, configuration: RunConfig) -> None:
-    """Build the model and train it on blank maps, as many as the last batch of an epoch will have."""
+def _step_on_blank_maps(study: Study, configuration: RunConfig) -> Classifier:
+    """Build the model and train it on blank maps, as many as the last batch of an epoch will have; gives the model."""
     model = study.build(_with_random_weights(configuration))
     count, batch = len(study.dataset.splits["train"]), configuration.training.batch_size
     rows = count % batch or min(batch, count)
@@ -148,6 +152,7 @@ def _step_on_blank_maps(study: Study, configuration: RunConfig) -> None:
     targets = torch.from_numpy(study.dataset.splits["train"].targets[:rows])
     model.train()
     model.loss(model.classify(maps), targets).backward()
+    return model
 
 
 def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -> Estimate:
@@ -159,8 +164,9 @@ def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -
     recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = study.build(_with_random_weights(configuration))  # a step costs the same whatever the weights
     warnings += [f"{model}: {sentence}" for sentence in net.size_warnings(configuration.input_size)]
+    warnings += study.vectors_notes(configuration, net)
     train = study.inputs(configuration, "train")
-    rows = np.flatnonzero([path.exists() for path in splits["train"].paths[: 50 * OPENED]])
+    rows = np.flatnonzero([path.exists() for path in splits["train"].paths[:400]])
     if not len(rows):
         raise UserError(f"{model}: no step can be timed without training images")
     batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
@@ -208,8 +214,11 @@ def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -
     )
 
 
-def _data(study: Study, missing: _Sentences) -> str:
-    """What the data set holds; images that are not there, or cannot be opened, are added to `missing`."""
+def _data(study: Study, missing: _Sentences, warnings: list[str]) -> str:
+    """What the data set holds; images that are not there, or cannot be trained on, are added to `missing`.
+
+    warnings: what else someone should know of its images, as far as they were opened.
+    """
     dataset, name = study.dataset, study.experiment.dataset["name"]
     paths = [path for split in dataset.splits.values() for path in split.paths]
     files = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {p.parent for p in paths}}
@@ -221,18 +230,47 @@ def _data(study: Study, missing: _Sentences) -> str:
             if datasets.archives(name)
             else f"`{command} {study.root}` says how to get them"
         )
+        more = f" and {len(lost) - integrity.SHOWN:,} more" if len(lost) > integrity.SHOWN else ""
         missing.append(
-            f"{len(lost):,} of the {len(paths):,} images of {name} are missing, first {lost[0]}: {brings}, or name "
+            f"{len(lost):,} of the {len(paths):,} images of {name} are missing, first "
+            f"{', '.join(map(str, lost[: integrity.SHOWN]))}{more}: {brings}, or name "
             f"them under `exclude` in experiment {study.experiment.name}"
         )
-    for split in dataset.splits.values():
-        for row in np.unique(np.linspace(0, len(split) - 1, OPENED).astype(int)) if len(split) else ():
-            if split.paths[row].name in files[split.paths[row].parent]:
-                with missing.noted():
-                    images.open_rgb(split.paths[row])
+    opened = _opened(study, {path for path in paths if path.name in files[path.parent]}, missing, warnings)
     sizes = ", ".join(f"{len(split):,} {part}" for part, split in dataset.splits.items())
     whole = "" if lost else ", all files there"
-    return "; ".join([f"data: {name} in {study.root}, {sizes} images{whole}", *dataset.notes])
+    return "; ".join([f"data: {name} in {study.root}, {sizes} images{whole}", opened, *dataset.notes])
+
+
+def _opened(study: Study, files: set[Path], missing: _Sentences, warnings: list[str]) -> str:
+    """Open all images of a small data set, or some of a large one, and say how many.
+
+    Those that cannot be trained on are added to `missing`, and to `warnings` what is changed in pictures on opening.
+    """
+    dataset = study.dataset
+    if study.seal.exists():
+        warnings += _below_title(study.seal.read_text(encoding="utf-8"))
+        return "all images were opened before"
+    splits = {}
+    for part, split in dataset.splits.items():
+        rows = [row for row, path in enumerate(split.paths) if path in files]
+        some = np.unique(np.linspace(0, len(rows) - 1, OPENED).astype(int)) if rows else []
+        splits[part] = split.take(rows if len(files) <= SMALL else [rows[place] for place in some])
+    report = integrity.verify(dataclasses.replace(dataset, splits=splits))
+    if reason := report.remedy(study.experiment.name, study.experiment.exclude):
+        missing.append(reason)
+    if reason or report.images < len(files):  # said already, or not looked for in all images
+        report = dataclasses.replace(report, problems={})
+    warnings += _below_title(str(report))
+    if report.images < len(files):
+        return f"{report.images:,} of them opened, training opens all"
+    return f"all {report.images:,} opened"
+
+
+def _below_title(report: str) -> list[str]:
+    """What a report of `integrity.verify` says below its first line, as one warning, or none where it says nothing."""
+    _, *lines = report.replace("warning, ", "").splitlines()
+    return ["\n".join(lines)] if lines else []
 
 
 def _weights(backbone: config.Backbone) -> str:

