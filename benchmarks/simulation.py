@@ -22,7 +22,7 @@ from mlclib.metrics.scores import FREQUENT
 SCENES = (91, 113, 64, 133, 93, 89, 46, 34, 53, 25, 152, 70, 77, 105, 63, 87, 93, 78, 52, 58, 73, 64)
 PHOTOGRAPHS = (5, 9, 1, 5, 6, 108, 469, 220, 9, 1, 2, 15, 6, 27, 232, 7, 6, 172, 12)
 
-DRAWS = 500  # of the bootstrap: the least p is below what a test meets among ten pairs
+DRAWS = 400  # of the bootstrap: the least p is below what a test meets among ten pairs
 
 _RANKS = (np.arange(2000) + 0.5) / 2000  # where on the positives' distribution precision is taken
 _SEEDS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)  # over the seeds' normal distribution
