@@ -9,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
 
-.PHONY: setup reproduce plan site test test-lab lab bench clean
+.PHONY: setup reproduce plan site test test-all test-lab lab bench clean
 
 setup: $(READY)
 
@@ -36,6 +36,10 @@ site: $(READY)
 
 test: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+
+# With the tests that take long and rarely break: kills, several processes.
+test-all: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not lab" $(TESTS)
 
 test-lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 0 -m lab tests/lab

@@ -53,7 +53,7 @@ class PublishedADDGCN(ADDGCN):
     arrays by 0.3 %, where parity allows 0.01 %.
     """
 
-    def decided(self, z: Tensor) -> Tensor:
+    def scored(self, z: Tensor) -> Tensor:
         return (self.last(z) * torch.eye(z.shape[2], device=z.device)).sum(2)
 
 

@@ -5,11 +5,10 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-from mlclib import config
-from mlclib.common.errors import UserError
-from mlclib.common.files import file_lock, no_room
+from mlclib.common.errors import UserError, unknown  # all else is imported by the command that uses it
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -17,39 +16,41 @@ sys.modules.setdefault("rfc3987_syntax", None)
 
 def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
+    from mlclib.common.files import file_lock
+
+    if not arguments.force and _unchanged(arguments) is not None:
+        print(_nothing_to_do(arguments))
+        return
     study = _study(arguments)
-    with file_lock(
-        study.folder.with_name(f".{study.folder.name}.lock"), f"reproduce {study.experiment.name}", waits=False
-    ):
+    lock = study.folder.with_name(f".{study.folder.name}.lock")
+    with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
         _reproduce(arguments, study)
 
 
 def _reproduce(arguments: argparse.Namespace, study) -> None:
-    from mlclib.runs import plan
+    from mlclib.runs import batch, plan
 
-    if not study.experiment.backbone.frozen:
-        _check_first(study, arguments)
+    _check_first(study, arguments)
     plan.clear(study)
-    every = plan.jobs(study, _named(arguments), arguments.cores, arguments.force)
+    every = _jobs(study, arguments, arguments.force)
     todo = [job for job in every if job.reasons]
-    name = study.experiment.name
+    name, readme = study.experiment.name, study.folder / "README.md"
     page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        shown = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
-        print(f"Nothing to do: {name} is up to date; its tables are in {study.folder / 'README.md'}; {shown}")
+        print(_nothing_to_do(arguments))
         return
-    from mlclib.runs import batch
-    from mlclib.site import build
-
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
-        f"{study.folder / 'logs'} holds what each says",
+        f"{study.folder / 'logs'} holds the output of each",
         flush=True,
     )
     outcome = batch.run(study.folder, every, arguments.cores, arguments.profile)
     print(outcome, flush=True)
     after = _study(arguments)
-    plan.keep(after, plan.jobs(after, _named(arguments), arguments.cores))
+    every = _jobs(after, arguments)
+    plan.write_jobs(after, every)
+    from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
+
     build(arguments.results, page.parent)
     if len(outcome.ran) < len(todo):
         again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
@@ -58,56 +59,54 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
             f"{name} is not complete: {len(outcome.ran)} of {len(todo)} jobs ended well; mend what failed above, then "
             f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
-    print(f"Done: the tables of {name} are in {study.folder / 'README.md'}; open {page} in a browser")
+    print(f"Done: the tables of {name} are in {readme}; open {page} in a browser")
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
+    from mlclib import config
     from mlclib.runs import batch, check
 
     study = _study(arguments, config.parse_overrides(arguments.set))
     report = check.check(study, arguments.force)
     if report.estimates and not arguments.set:
-        batch.keep_estimates(study.folder, report.estimates)
+        batch.write_estimates(study.folder, report.estimates)
     print(report)
     return 0 if report.ok else 1
 
 
 def status(arguments: argparse.Namespace) -> None:
     """List the jobs that `reproduce` would run, each with the reason."""
-    from mlclib.runs import plan
-
-    every = plan.jobs(_study(arguments), _named(arguments), arguments.cores)
+    if (count := _unchanged(arguments)) is not None:
+        print(f"0 of {count} jobs would run")
+        return
+    study = _study(arguments)
+    every = _jobs(study, arguments)
     todo = [job for job in every if job.reasons]
     for job in todo:
-        print(f"{job.name}: {'; '.join(job.reasons)}")
+        more = f" and {len(job.reasons) - 4} more" if len(job.reasons) > 4 else ""
+        print(f"{job.name}: {'; '.join(job.reasons[:4])}{more}")
     print(f"{len(todo)} of {len(every)} jobs would run")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train one run of an experiment, unless it is finished and current."""
+    """Train runs of an experiment, each unless it is finished and current."""
     from mlclib.runs import gpus
 
-    with gpus.one():  # before torch, which may ask the driver
-        from mlclib.runs import plan
-        from mlclib.training.trainer import Interrupted
-
+    with gpus.claim_gpu():  # before torch, which may ask the driver
         study = _study(arguments)
-        configuration, seed = plan.run_named(study, arguments.name)
-        try:
-            (made,) = study.train(configuration, (seed,), arguments.name.rpartition(" seed ")[0], arguments.force)
-        except Interrupted as stopped:
-            raise UserError(f"the training of {arguments.name} was {stopped}") from None
-    print(f"finished: {made.folder}")
+        for name in arguments.name:
+            if name not in study.runs:
+                raise unknown("run", name, study.runs, where=f"experiment {study.experiment.name!r}")
+        _train(study, [study.runs[name] for name in arguments.name], arguments.force)
 
 
 def maps(arguments: argparse.Namespace) -> None:
     """Cache the layer maps of one split of an experiment with a frozen backbone."""
     from mlclib.runs import gpus
 
-    with gpus.one():
-        study = _study(arguments)
-        study.maps(study.experiment.run(next(iter(study.experiment.models))), arguments.part)
+    with gpus.claim_gpu():
+        _study(arguments).maps(arguments.part)
 
 
 def stage(arguments: argparse.Namespace) -> None:
@@ -119,34 +118,40 @@ def stage(arguments: argparse.Namespace) -> None:
 
 def accept(arguments: argparse.Namespace) -> None:
     """Take an experiment's finished runs as current although the code changed since; the runs and captions say so."""
-    study = _study(arguments)
-    for name, (configuration, seed) in study.every_run().items():
-        if reasons := study.accept(configuration, seed):
-            print(f"accepted: {name} ({'; '.join(reasons)})")
+    from mlclib.runs import train
+
+    for run in _study(arguments).runs.values():
+        if changes := train.accept(run):
+            print(f"accepted: {run.name} ({'; '.join(changes)})")
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Check an experiment's runs, tables, figures and claims; with --retrain, train some runs anew and compare."""
+    """Check an experiment's runs, tables and figures; with --retrain, train some runs anew and compare."""
     from mlclib.verify import results
 
-    report = results.verify(_study(arguments), arguments.cores, arguments.retrain, arguments.seed)
+    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed)
     print(report)
-    return 0 if report.ok else 1
+    return 1 if report.problems else 0
 
 
 def execute(arguments: argparse.Namespace) -> None:
     """Run one notebook headless."""
-    from mlclib.runs import execution
+    from mlclib.runs import notebooks
 
-    execution.execute(arguments.notebook, arguments.copy, execution.parameters(arguments.notebook, arguments.set))
+    parameters = notebooks.parse_parameters(arguments.notebook, arguments.set)
+    notebooks.execute(arguments.notebook, arguments.copy, parameters)
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train one model of an experiment, each seed unless it is finished already."""
+    from mlclib import config
+
     study = _study(arguments, config.parse_overrides(arguments.set))
-    seeds = None if arguments.seed is None else (arguments.seed,)
-    for run in study.train(study.experiment.run(arguments.model), seeds):
-        print(f"finished: {run.folder}")
+    runs = study.runs_of([study.experiment.run(arguments.model)])
+    seeds = {run.seed: run for run in runs}
+    if arguments.seed is not None and arguments.seed not in seeds:
+        raise unknown("seed", arguments.seed, seeds, where=f"experiment {study.experiment.name!r}")
+    _train(study, runs if arguments.seed is None else [seeds[arguments.seed]])
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -210,9 +215,29 @@ def submit(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace, overrides: dict | None = None):
     """The study that the arguments name."""
+    from mlclib import config
     from mlclib.runs.study import Study
 
     return Study(config.load(arguments.experiment, overrides), arguments.data, arguments.results)
+
+
+def _folder_of(arguments: argparse.Namespace) -> Path:
+    """results/<experiment>."""
+    return Path(arguments.results) / Path(arguments.experiment).name.removesuffix(".yaml").removesuffix(".yml")
+
+
+def _unchanged(arguments: argparse.Namespace) -> int | None:
+    """How many jobs are all up to date, where nothing changed since the plan found that; else None."""
+    from mlclib.runs import unchanged
+
+    return unchanged.since(_folder_of(arguments), arguments.experiment, arguments.data)
+
+
+def _nothing_to_do(arguments: argparse.Namespace) -> str:
+    folder = _folder_of(arguments)
+    page = _site_of(arguments.results) / f"{folder.name}.html"
+    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
+    return f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}"
 
 
 def _site_of(results: str) -> Path:
@@ -226,15 +251,40 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (arguments.experiment, *data, "--results", arguments.results)
 
 
-def _check_first(study, arguments: argparse.Namespace) -> None:
-    """`check`, where there is something to train; in a process of its own, which gives a GPU's memory back."""
-    from mlclib.runs import check
+def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
+    """The plan of a study's jobs, as this command runs it; where no job is to run, with a note for `_unchanged`."""
+    from mlclib.runs import batch, plan, unchanged
 
-    lacking: list[check.Finding] = []
-    if not check.to_train(study, lacking, arguments.force) and not lacking:
+    started, together = time.time_ns(), batch.together(study, getattr(arguments, "profile", ""))
+    every = plan.jobs(study, _named(arguments), arguments.cores, force, together)
+    if not any(job.reasons for job in every):
+        rests_on = [study.root, *(run.folder for run in study.runs.values()), *study.files]
+        unchanged.note(study.folder, arguments.experiment, arguments.data, len(every), rests_on, started)
+    return every
+
+
+def _train(study, runs: list, force: bool = False) -> None:
+    """Train runs one after another; an interruption is one sentence."""
+    from mlclib.training.trainer import Interrupted
+
+    for run in runs:
+        try:
+            (finished,) = study.train_all([run], force)
+        except Interrupted as stopped:
+            raise UserError(f"the training of {run.name} was {stopped}") from None
+        print(f"finished: {finished.folder}", flush=True)
+
+
+def _check_first(study, arguments: argparse.Namespace) -> None:
+    """`check`, where a backbone is to be trained; in a process of its own, which gives a GPU's memory back."""
+    if study.experiment.backbone.frozen:
         return
+    try:
+        stale = [run for run in study.runs.values() if run.reasons or arguments.force]
+    except UserError:  # `check` says what is missing, all at once
+        stale = [None]
     force = ("--force",) if arguments.force else ()
-    if subprocess.run([sys.executable, "-m", "mlclib", "check", *_named(arguments), *force]).returncode:
+    if stale and subprocess.run([sys.executable, "-m", "mlclib", "check", *_named(arguments), *force]).returncode:
         raise UserError(f"{study.experiment.name} is not ready to train: mend what is named above as missing")
 
 
@@ -285,10 +335,9 @@ def parser() -> argparse.ArgumentParser:
     share = "train this share of the runs anew, 0.1 for a tenth, and compare their scores"
     sub.add_argument("--retrain", type=float, metavar="SHARE", help=share)
     sub.add_argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)")
-    cores(sub)
 
-    sub = studied(run, "one job of reproduce: train one run")
-    sub.add_argument("--name", required=True, help="the run, as status names it")
+    sub = studied(run, "one job of reproduce: train runs")
+    sub.add_argument("--name", required=True, action="append", help="a run, as `msrn seed 0`; repeatable")
     force(sub)
 
     sub = studied(maps, "one job of reproduce: cache the layer maps of a split")
@@ -342,13 +391,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; a UserError becomes its one sentence and exit code 1."""
     parsed = parser().parse_args(arguments)
+    from mlclib.common.files import no_room
+    from mlclib.runs import times
+
     try:
-        return parsed.function(parsed) or 0
+        with times.measured(os.environ.get(times.VARIABLE)):
+            return parsed.function(parsed) or 0
     except (UserError, OSError) as error:
-        said = error if isinstance(error, UserError) else no_room(error, error.filename or "a file")
-        if not said:
+        sentence = error if isinstance(error, UserError) else no_room(error, error.filename or "a file")
+        if not sentence:
             raise
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
 
 

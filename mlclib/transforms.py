@@ -1,7 +1,7 @@
 """The papers' image transforms, from a PIL RGB image to a normalised float32 tensor [3, size, size].
 
-Random draws come from the torch.Generator that a transform is called with, and from nowhere else: made
-from (seed, epoch, image), it gives the same crop whichever worker draws it, and when a run is resumed.
+Random draws come from the torch.Generator that a transform is called with, and from nowhere else. Seeded with
+(seed, epoch, image), it gives the same crop in whichever worker draws it, and when a run is resumed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,6 @@ from PIL import Image
 from mlclib.common.errors import UserError, unknown
 
 INTERPOLATIONS = ("bilinear", "bicubic")
-
-
-def _torchvision():
-    """torchvision's transforms, imported when first used: they take a second, and planning does without them."""
-    from torchvision.transforms import v2
-
-    return v2
 
 
 @dataclass(frozen=True)
@@ -69,7 +62,11 @@ _PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2
 
 @dataclass(frozen=True)
 class Transform:
-    """A transform, called with a PIL RGB image and, for training, a generator; see `evaluation` and `training`."""
+    """Called with a PIL RGB image and, where `trains`, a generator: float32 [3, size, size].
+
+    recipe: a key of RECIPES, or None for a plain resize. Raises UserError for an unknown recipe or interpolation
+    and for impossible numbers.
+    """
 
     size: int
     mean: tuple[float, float, float]
@@ -87,57 +84,60 @@ class Transform:
             raise UserError(f"a transform needs a size of at least 1, three means and three deviations > 0: {self}")
 
     def __call__(self, image: Image.Image, generator: torch.Generator | None = None) -> torch.Tensor:
+        from torchvision.transforms.v2 import functional as vision  # takes a second, and planning does without it
+
         recipe = RECIPES[self.recipe] if self.recipe else Recipe()
         image = self._varied(image, recipe, generator) if self.trains else self._whole(image, recipe)
-        vision = _torchvision().functional
         pixels = vision.to_dtype(vision.pil_to_tensor(image), torch.float32, scale=True)
         return vision.normalize(pixels, list(self.mean), list(self.std), inplace=True)
 
     def _whole(self, image: Image.Image, recipe: Recipe) -> Image.Image:
-        side = self.size + (recipe.margin or 0) * recipe.centre
-        image = self._resized(image, side)
-        return _torchvision().functional.center_crop(image, [self.size, self.size]) if recipe.centre else image
+        if not recipe.centre:
+            return self._resized(image, self.size)
+        image, before = self._resized(image, self.size + recipe.margin), int(round(recipe.margin / 2.0))
+        return image.crop((before, before, before + self.size, before + self.size))
 
     def _varied(self, image: Image.Image, recipe: Recipe, generator: torch.Generator | None) -> Image.Image:
+        from torchvision.transforms import v2
+
         side = recipe.side if recipe.margin is None else self.size + recipe.margin
         if side is not None:
             image = self._resized(image, side)
+        box = 0, 0, image.height, image.width
         if recipe.scales:
             box = crop_box(image.height, image.width, recipe.scales, self.size, generator)
         elif recipe.squares:
             box = square_box(image.height, image.width, recipe.squares, generator)
         elif recipe.area:
-            with _drawn_from(generator):
-                box = _torchvision().RandomResizedCrop.get_params(image, list(recipe.area), [3 / 4, 4 / 3])
-        else:
-            box = 0, 0, image.height, image.width
-        vision, mode = _torchvision(), _torchvision().InterpolationMode
-        image = vision.functional.resized_crop(image, *box, [self.size, self.size], mode(self.interpolation))
+            with _seeded_by(generator):
+                box = v2.RandomResizedCrop.get_params(image, list(recipe.area), [3 / 4, 4 / 3])
+        mode = v2.InterpolationMode(self.interpolation)
+        image = v2.functional.resized_crop(image, *box, [self.size, self.size], mode)
         if recipe.cutout:
             image = _cut_out(image, recipe.cutout, generator)
         if recipe.randaugment:
-            with _drawn_from(generator):
-                image = vision.RandAugment(interpolation=mode.BILINEAR)(image)
+            with _seeded_by(generator):
+                image = v2.RandAugment(interpolation=v2.InterpolationMode.BILINEAR)(image)
         if recipe.flip and _below(2, generator):
-            image = vision.functional.horizontal_flip(image)
+            image = v2.functional.horizontal_flip(image)
         return image
 
     def _resized(self, image: Image.Image, side: int) -> Image.Image:
-        vision = _torchvision()
-        return vision.functional.resize(image, [side, side], vision.InterpolationMode(self.interpolation))
+        return image.resize((side, side), Image.Resampling[self.interpolation.upper()])
 
 
 def evaluation(
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str = "bilinear",
-    recipe: str | None = None,
+    size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear", recipe: str | None = None
 ) -> Transform:
     """Resize to size x size whatever the aspect ratio, scale to 0..1, subtract `mean`, divide by `std`.
 
     recipe: the key of RECIPES that the model was trained with, which may ask for the centre of a larger picture.
-    Raises UserError for an unknown recipe or interpolation and for impossible numbers.
+    Raises UserError as `Transform` does.
+
+    >>> white = Image.new("RGB", (3, 2), "white")
+    >>> evaluation(2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(white)[0]
+    tensor([[2., 2.],
+            [2., 2.]])
     """
     return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=False)
 
@@ -145,7 +145,12 @@ def evaluation(
 def training(
     recipe: str, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear"
 ) -> Transform:
-    """Varied as RECIPES[recipe] says, to size x size, then normalised as in `evaluation`, which says what is raised."""
+    """Vary as RECIPES[recipe] says, to size x size, then normalise as `evaluation` does. Raises UserError as it does.
+
+    >>> vary = training("msrn", 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    >>> vary(Image.new("RGB", (640, 480)), torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 224, 224])
+    """
     return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=True)
 
 
@@ -157,6 +162,9 @@ def crop_box(
     The crop's height and width are two of the scales, at most two steps apart, times the shorter side of
     the image; it stands at one of 13 fixed places. A side within two pixels of `size` becomes `size`, as in
     the authors' code; where that is longer than the image, the crop reaches up to two pixels beyond it (black).
+
+    >>> crop_box(100, 100, [1.0], 64, None)
+    (0, 0, 100, 100)
     """
     sides = [int(min(height, width) * scale) for scale in scales]
     sides = [size if abs(side - size) < 3 else side for side in sides]
@@ -170,13 +178,17 @@ def crop_box(
 def square_box(
     height: int, width: int, shares: Sequence[float], generator: torch.Generator | None
 ) -> tuple[int, int, int, int]:
-    """Draw a square crop anywhere: (top, left, side, side) in pixels, the side one of `shares` of the shorter side."""
+    """Draw a square crop anywhere: (top, left, side, side) in pixels, the side one of `shares` of the shorter side.
+
+    >>> square_box(80, 80, [1.0], None)
+    (0, 0, 80, 80)
+    """
     side = int(min(height, width) * shares[_below(len(shares), generator)])
     return _below(height - side + 1, generator), _below(width - side + 1, generator), side, side
 
 
 def _cut_out(image: Image.Image, share: float, generator: torch.Generator | None) -> Image.Image:
-    """A rectangle of `share` of either side about a random centre, in one random colour; it may reach beyond."""
+    """Paint a rectangle of `share` of either side about a random centre in one random colour; it may reach beyond."""
     width, height = (int(share * side + 0.5) for side in image.size)
     left, top = _below(image.width, generator) - width // 2, _below(image.height, generator) - height // 2
     colour = tuple(_below(256, generator) for _ in range(3))
@@ -186,8 +198,8 @@ def _cut_out(image: Image.Image, share: float, generator: torch.Generator | None
 
 
 @contextmanager
-def _drawn_from(generator: torch.Generator | None) -> Iterator[None]:
-    """torchvision's own transforms draw from torch's global generator: within, it stands where `generator` puts it."""
+def _seeded_by(generator: torch.Generator | None) -> Iterator[None]:
+    """Seed torch's global generator, from which torchvision's own transforms draw, by a draw from `generator`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         yield

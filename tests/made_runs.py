@@ -25,7 +25,7 @@ def make(
     *,
     marks: np.ndarray | None = None,
     labels: list[str] = LABELS,
-    selections: tuple[str, ...] = ("last", "best"),
+    selections: tuple[str, ...] = ("last", "best_test"),
     data: str = "scenes",
     images: dict[str, int] | None = None,
     notes: tuple[str, ...] = ("crowds count as present",),

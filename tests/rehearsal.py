@@ -1,16 +1,17 @@
 """A whole experiment in one process: the jobs that `reproduce` would hand to Snakemake, in their order.
 
 Notebooks run cell by cell in an IPython shell of this process, since a kernel for each would import torch anew;
-that they run under papermill too is test_workbook's affair.
+test_workbook runs them under papermill.
 """
 
 import contextlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
+import pytest
 import yaml
 from IPython.core.interactiveshell import InteractiveShell
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -19,12 +20,15 @@ from matplotlib.figure import Figure
 
 from mlclib import __main__ as line
 from mlclib import config, site
-from mlclib.runs import execution, plan
+from mlclib.common import yaml_files
+from mlclib.metrics import resampling
+from mlclib.runs import notebooks, plan
 from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.yaml"))
-SMALL = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1, "checkpoint_epochs": 1}
+DRAWS = 200  # bootstrap draws: no number of a rehearsal is tested
+RECIPE = {"epochs": 1, "batch_size": 8, "workers": 0, "threads": 1}
 SIZES = {
     "msrn": {"width": 8},
     "dsdl": {"hidden": 16},
@@ -34,79 +38,68 @@ SIZES = {
 }
 
 
-# All models are rehearsed in one experiment of each recipe (common, own, tuned on frozen maps) and in one on scenes
-# with a learning backbone, and all ablation axes in one. Others of many models or axes differ from these in data or
-# backbone, and take FEW of them, each its own few.
-WHOLE = ("peers-voc2007", "peers-own-voc2007", "peers-scenes", "scenes-ablations", "scenes-finetuned")
-FEW = 4
+def shrunk(name: str, folder: Path, root: Path, models: Collection[str] = (), **changes: object) -> Path:
+    """A YAML file in `folder`: the shipped experiment in small, with some of its models, on data that lie in `root`.
 
-
-def rehearsed(name: str, every: Iterable[str]) -> list[str]:
-    """Those of a shipped experiment's models, or of a model's ablation axes, that its rehearsal runs."""
-    every = list(every)
-    if name in WHOLE or len(every) <= FEW:
-        return every
-    first = FEW * SHIPPED.index(name)
-    return [every[(first + n) % len(every)] for n in range(FEW)]
-
-
-def shrunk(name: str, folder: Path, root: Path, **changes) -> Path:
-    """A YAML file in `folder`: the shipped experiment with other sizes, and of many models or axes `rehearsed` ones."""
+    changes: keys of the experiment, laid over the small ones.
+    """
     source = ROOT / "experiments" / f"{name}.yaml"
     shipped = config.load(source)
-    kept = rehearsed(name, shipped.models)
-    small = dict(SMALL)
+    small = dict(RECIPE)
     if shipped.training.precision == "float16":
         small["precision"] = "bfloat16"  # float16 is refused on a CPU
-    models = {}
-    for model, own in ((model, shipped.models[model]) for model in kept):
-        options = SIZES.get(own.model or model, {})
-        models[model] = {"options": options, "training": {k: v for k, v in small.items() if k in own.training}}
-        models[model] |= {"input_size": 64} if own.input_size else {}
-    raw = {
+    tree = {
         "dataset": {"root": str(root)},
         "input_size": 64,
         "seeds": [0],
         "training": small,
-        "models": models,
-        "attention": {"images": [0], "scored": 3, "tried": 1},
+        "models": {},
+        "attention": {"images": [0], "n_localisation": 3, "n_faithfulness": 1},
     }
+    for model, own in shipped.models.items():
+        recipe = {key: value for key, value in small.items() if key in own.training}
+        tree["models"][model] = {"options": SIZES.get(own.model or model, {}), "training": recipe}
+        tree["models"][model] |= {"input_size": 64} if own.input_size else {}
     if shipped.tuning:
-        raw["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
+        tree["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
     if not shipped.backbone.frozen:
-        raw["backbone"] = {"name": "test_resnet", "weights": None}
-    for key, value in changes.items():
-        raw[key] = {**raw[key], **value} if isinstance(value, dict) and isinstance(raw.get(key), dict) else value
-    whole = config._overlay(config._read(source), raw)
+        tree["backbone"] = {"name": "test_resnet", "weights": None}
+    whole = yaml_files.overlay(yaml_files.overlay(yaml_files.read(source), tree), changes)
     for part in (whole["models"], whole.get("ablation") or {}, (whole.get("tuning") or {}).get("ranges", {})):
-        for model in set(shipped.models) - set(kept):
+        for model in set(shipped.models) - set(models or shipped.models):
             part.pop(model, None)
-    for axes in (whole.get("ablation") or {}).values():
-        for axis in set(axes) - set(rehearsed(name, axes)):
-            del axes[axis]
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(whole, sort_keys=False), encoding="utf-8")
     return path
 
 
-def rehearse(path: Path, results: Path, monkeypatch) -> Study:
-    """Run every job of the experiment; what its notebooks printed is kept in `study.said`."""
-    said = io.StringIO()
-    monkeypatch.setattr(Figure, "savefig", draw)
-    monkeypatch.setattr(execution, "execute", lambda *arguments: run_notebook(*arguments, said))
-    for _ in range(100):  # a job may only be known once those before it ended
-        study = Study(config.load(path), results=results)
-        todo = [job for job in plan.jobs(study, (str(path), "--results", str(results)), 1) if job.reasons]
-        if not todo:
-            break
-        for job in todo:
-            with contextlib.redirect_stdout(said):
-                assert line.main(list(job.command)) == 0, f"{job.name}: {said.getvalue()[-2000:]}"
-    study.said = said.getvalue()
+def rehearse(path: Path, results: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """Run every job of the experiment, after which none is left to run."""
+    printed = in_process(monkeypatch)
+    named = (str(path), "--results", str(results))
+
+    def left() -> list[plan.Job]:
+        return [job for job in plan.jobs(study, named, 1, together=True) if job.reasons]
+
+    study = Study(config.load(path), results=results)
+    for job in left():
+        with contextlib.redirect_stdout(printed):
+            assert line.main(list(job.command)) == 0, f"{job.name}: {printed.getvalue()[-2000:]}"
+    study = Study(study.experiment, results=results)
+    assert [(job.name, job.reasons) for job in left()] == []
     return study
 
 
-def draw(figure: Figure, path: Path, format: str, **_) -> None:
+def in_process(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Notebooks run in this process, draw small figures and few resamples; what they print goes into the stream."""
+    printed = io.StringIO()
+    monkeypatch.setattr(Figure, "savefig", draw)
+    monkeypatch.setattr(resampling, "draws_for", lambda images, labels: DRAWS)
+    monkeypatch.setattr(notebooks, "execute", lambda *arguments: run_notebook(*arguments, printed))
+    return printed
+
+
+def draw(figure: Figure, path: Path, format: str, **_: object) -> None:
     """What stands for `savefig`: small, drawn once, where that draws twice to find the frame, and not laid out, which
     takes most of a drawing and is tested in test_plots.
     """
@@ -118,15 +111,15 @@ def draw(figure: Figure, path: Path, format: str, **_) -> None:
         FigureCanvasSVG(figure).print_svg(path)
 
 
-def run_notebook(path: Path, copy: Path, parameters: dict, said: io.StringIO) -> None:
+def run_notebook(path: Path, copy: Path, parameters: dict, printed: io.StringIO) -> None:
     """Every code cell of the notebook, the parameters injected after those it declares."""
-    execution.check(path, parameters)
+    notebooks.check_parameters(path, parameters)
     shell = InteractiveShell()
     shell.run_cell("import matplotlib; matplotlib.use('agg')")
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type != "code":
             continue
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(printed):
             result = shell.run_cell(cell.source, store_history=True)
         assert result.success, f"{path.stem} {parameters}: {result.error_in_exec or result.error_before_exec!r}"
         if "parameters" in cell.metadata.get("tags", []):
@@ -137,28 +130,24 @@ def run_notebook(path: Path, copy: Path, parameters: dict, said: io.StringIO) ->
 
 def check_pages(study: Study) -> None:
     """Every table, figure and page is there, and none says nan."""
-    tables = {path.stem for path in (study.folder / "tables").glob("*.md")}
-    if study.experiment.tuning:
-        assert tables == {"tuning"}
-    else:
-        assert "protocols" in tables or not (study.dataset.splits["test"].targets == 1).any()
-        assert "scores" in tables
-    for axis in (f"{model}_{axis}" for model in study.experiment.ablation for axis in study.experiment.axes(model)):
-        assert f"ablation_{axis}" in tables
+    experiment = study.experiment
+    written = {kind: {path.name for path in (study.folder / kind).glob("*")} for kind in plan.SHOWN}
+    expected = {"tables": {"tuning.md"}, "figures": {"tuning.png"}}
+    if not experiment.tuning:
+        names = [
+            "scores",
+            *(f"ablation_{model}_{axis}" for model in experiment.ablation for axis in experiment.axes(model)),
+        ]
+        names += ["protocols"] if (study.dataset.splits["test"].targets == 1).any() else []
+        expected["tables"] = {f"{name}.md" for name in names}
+        expected["figures"] = {f"curves_{model}.png" for model in experiment.models}
+        expected["figures"] |= {f"attention-{model}.png" for model in experiment.attended}
+    assert expected["tables"] <= written["tables"]
+    assert expected["figures"] <= written["figures"] | written["photographs"]
     for path in (study.folder / "tables").glob("*.md"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bnan\b", text, re.I), f"{path.name}: {text[:300]}"
-    figures = {
-        path.name for path in (*(study.folder / "figures").glob("*.png"), *study.folder.glob("photographs/*.png"))
-    }
-    looked_at = (
-        study.experiment.models if study.experiment.attention.models is None else study.experiment.attention.models
-    )
-    curves = {f"curves_{model}.png" for model in study.experiment.models}
-    assert ({"tuning.png"} if study.experiment.tuning else curves) <= figures
-    assert study.experiment.tuning or {f"attention-{model}.png" for model in looked_at} <= figures
-    page = (study.folder / "README.md").read_text(encoding="utf-8")
-    for link in re.findall(r"\]\(([^)#]+)\)", page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (study.folder / "README.md").read_text(encoding="utf-8")):
         assert "://" in link or (study.folder / link).exists(), link
     site.build(study.results, study.results / "site")
-    assert (study.results / "site" / f"{study.experiment.name}.html").exists()
+    assert (study.results / "site" / f"{experiment.name}.html").exists()

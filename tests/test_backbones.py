@@ -133,7 +133,7 @@ def test_a_file_that_does_not_hold_the_model_is_refused_by_key(tmp_path):
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(UserError) as error:
         Backbone("resnet18", tmp_path / "weights.pth")
-    for phrase in ("layer3.0.conv1.weight missing", "bn1.weight of another shape", "spare left over"):
+    for phrase in ("layer3.0.conv1.weight is missing", "bn1.weight is [3] where", "spare is left over"):
         assert phrase in str(error.value)
 
 

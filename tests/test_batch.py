@@ -1,11 +1,11 @@
 """Jobs at work: what each asks of a machine, a GPU for each, one owner for each, and what is said while they run."""
 
+import json
 import logging
 import multiprocessing
 import os
 import platform
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +21,6 @@ from mlclib.common import files
 from mlclib.common.errors import UserError
 from mlclib.runs import batch, gpus, watch
 from mlclib.runs.plan import Job
-from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,19 +29,19 @@ def train(model: str, seed: int, reasons=("it is not trained",)) -> Job:
     return Job(f"train {model} seed {seed}", ("run",), threads=4, reasons=reasons)
 
 
-def took(folder: Path, job: Job, seconds: float, memory: str = "1000") -> None:
-    path = folder / "times" / job.kind / f"{job.file}.tsv"
+def took(folder: Path, job: Job, seconds: float, memory: float | None = 1000.0) -> None:
+    path = folder / "times" / f"{job.file}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0\t{memory}\n")
+    path.write_text(json.dumps({"seconds": seconds, "memory": memory}))
 
 
 # What a job asks for
 
 
-def test_a_job_asks_for_what_it_took_or_its_like_did_or_check_foretold(tmp_path):
+def test_a_job_asks_for_what_it_took_or_its_like_did_or_check_estimated(tmp_path):
     took(tmp_path, train("msrn", 0), 300)
-    took(tmp_path, train("msrn", 1), 900, "NA")
-    batch.keep_estimates(tmp_path, [SimpleNamespace(model="dsdl", hours=3.0, runs=2, memory=8e9)])
+    took(tmp_path, train("msrn", 1), 900, None)
+    batch.write_estimates(tmp_path, [SimpleNamespace(model="dsdl", hours=3.0, runs=2, memory=8e9)])
     every = [
         train("msrn", 0),
         train("msrn", 1, ()),
@@ -53,14 +52,14 @@ def test_a_job_asks_for_what_it_took_or_its_like_did_or_check_foretold(tmp_path)
     ]
     rows = {row["name"]: row for row in batch.rows(tmp_path, every, 2)}
     assert set(rows) == {job.name for job in every if job.reasons}
-    own, like, foretold, unknown = (
+    own, like, estimated, unknown = (
         rows[f"train {name}"] for name in ("msrn seed 0", "msrn seed 2", "dsdl seed 0", "gap seed 0")
     )
     assert (own["seconds"], own["runtime"], own["mem_mb"], own["gpu"], own["threads"]) == (300, 20, 2000, 1, 2)
     assert (like["seconds"], like["mem_mb"]) == (600, 2000)
-    assert (foretold["seconds"], foretold["runtime"], foretold["mem_mb"]) == (5400, 190, 12500)
-    assert (unknown["seconds"], unknown["runtime"], unknown["mem_mb"]) == (None, 240, 4000)
-    assert [row["group"] for row in (own, like, foretold, unknown)] == ["train", None, None, None]  # under ten minutes
+    assert (estimated["seconds"], estimated["runtime"], estimated["mem_mb"]) == (5400, 190, 12500)
+    assert (unknown["seconds"], unknown["runtime"], unknown["mem_mb"]) == (None, 240, 8000)
+    assert [row["group"] for row in (own, like, estimated, unknown)] == ["train", None, None, None]  # under ten minutes
 
 
 def test_a_profile_that_is_not_there_or_lacks_its_plugin_is_one_sentence(tmp_path):
@@ -83,7 +82,7 @@ def test_the_profile_for_slurm_says_what_snakemake_understands():
 
 def claimed(names: str, place: str, pipe) -> None:
     os.environ[gpus.VISIBLE], os.environ["TMPDIR"] = names, place
-    with gpus.one():
+    with gpus.claim_gpu():
         pipe.send(os.environ[gpus.VISIBLE])
         pipe.recv()
 
@@ -118,14 +117,14 @@ def test_the_driver_is_asked_for_gpus_and_one_that_was_given_is_taken(tmp_path, 
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    assert gpus.there() == ["GPU-1", "GPU-2"]
-    with gpus.one():
+    assert gpus.visible_gpus() == ["GPU-1", "GPU-2"]
+    with gpus.claim_gpu():
         assert os.environ[gpus.VISIBLE] == "GPU-1"
     assert gpus.VISIBLE not in os.environ
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert gpus.there() == []
+    assert gpus.visible_gpus() == []
     monkeypatch.setenv(gpus.VISIBLE, "3")  # as Slurm sets it
-    with gpus.one():
+    with gpus.claim_gpu():
         assert os.environ[gpus.VISIBLE] == "3"
     assert not list(tmp_path.rglob("3.lock"))
 
@@ -136,32 +135,33 @@ def test_the_driver_is_asked_for_gpus_and_one_that_was_given_is_taken(tmp_path, 
 def test_what_a_machine_that_died_held_is_taken_over(tmp_path, monkeypatch, capsys):
     """On a file system whose locks do not reach other machines: the claim beside the lock tells of them."""
     monkeypatch.setattr(files, "STALE", 2.0)
-    with files.held(tmp_path / "lock", "the training"):
+    with files.file_lock(tmp_path / "lock", "the training"):
         left = (tmp_path / "lock.claim").read_text()
     assert not (tmp_path / "lock.claim").exists()
     (tmp_path / "lock.claim").write_text(left.replace(f"host={platform.node()}", "host=node17"))
     (tmp_path / "lock.owner").write_text("process 5 on node17")
     taken = pytest.raises(UserError, match="the training is at work already .process 5 on node17.")
-    with taken, files.held(tmp_path / "lock", "the training", waits=False):
+    with taken, files.file_lock(tmp_path / "lock", "the training", waits=False):
         pass
     started = time.monotonic()
-    with files.held(tmp_path / "lock", "the training"):
+    with files.file_lock(tmp_path / "lock", "the training"):
         assert time.monotonic() - started < 20
     assert "at work already (process 5 on node17): waiting" in capsys.readouterr().out
 
 
 def test_a_claim_that_lives_on_another_machine_is_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "STALE", 2.0)
-    with files.held(tmp_path / "lock", "the training"):
+    with files.file_lock(tmp_path / "lock", "the training"):
         left = (tmp_path / "lock.claim").read_text()
     claim = tmp_path / "lock.claim"
     claim.write_text(left.replace(f"host={platform.node()}", "host=node17"))
     renewing = "import os, sys, time\nfor _ in range(8): os.utime(sys.argv[1]); time.sleep(0.5)\nos.unlink(sys.argv[1])"
     other = subprocess.Popen([sys.executable, "-c", renewing, str(claim)])
-    with files.held(tmp_path / "lock", "the training"):
+    with files.file_lock(tmp_path / "lock", "the training"):
         assert other.wait(5) == 0  # not before the other let go
 
 
+@pytest.mark.slow
 def test_a_requeue_and_a_retry_at_once_train_a_run_once(tiny_yaml, tmp_path):
     """Preempted, then started twice at once: each epoch is trained by one of them."""
     raw = yaml.safe_load(tiny_yaml.read_text(encoding="utf-8"))
@@ -174,27 +174,18 @@ def test_a_requeue_and_a_retry_at_once_train_a_run_once(tiny_yaml, tmp_path):
     while first.poll() is None and not list(tmp_path.rglob("history.csv")):
         time.sleep(0.02)
     first.terminate()
-    said, errors = first.communicate(timeout=60)
+    printed, errors = first.communicate(timeout=60)
     assert first.returncode == 1 and "error: the training of dsdl seed 0 was stopped at epoch" in errors
     for other in [subprocess.Popen(command, **pipes) for _ in range(2)]:
-        said += other.communicate(timeout=120)[0]
+        printed += other.communicate(timeout=120)[0]
         assert other.returncode == 0
-    assert sorted(map(int, re.findall(r"epoch (\d+)/60", said))) == list(range(1, 61))
+    assert sorted(map(int, re.findall(r"epoch (\d+)/60", printed))) == list(range(1, 61))
 
 
-def test_runs_of_several_machines_merge_by_copying_their_folders(tiny_study, tmp_path):
-    merged = Study(tiny_study.experiment, tiny_study.root, tmp_path)
-    for model in ("gmp", "dsdl"):
-        folder = tiny_study.run_folder(tiny_study.experiment.run(model), 0)
-        shutil.copytree(folder, tmp_path / folder.relative_to(tiny_study.results))
-    state = {model: merged.outdated(merged.experiment.run(model), 0) for model in merged.experiment.models}
-    assert state == {"gmp": [], "msrn": None, "dsdl": []}
+# What is printed
 
 
-# What is said
-
-
-def told(watcher: watch.Watch, event: LogEvent, **more) -> None:
+def emit(watcher: watch.Watch, event: LogEvent, **more) -> None:
     record = logging.makeLogRecord({"event": event, **more})
     watcher.emit(record)
 
@@ -207,19 +198,19 @@ def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkey
     watcher = watch.Watch(jobs, tmp_path)
     names = list(jobs)
     for name in names[:2]:
-        told(watcher, LogEvent.JOB_INFO, wildcards={"job": name}, levelno=logging.INFO)
+        emit(watcher, LogEvent.JOB_INFO, wildcards={"job": name}, levelno=logging.INFO)
     clock.now = 120.0
     path = watch.done(tmp_path, jobs[names[0]])
     path.parent.mkdir(parents=True)
     path.touch()
-    told(watcher, LogEvent.JOB_FINISHED, job_id=1)
-    said = capsys.readouterr().out
+    emit(watcher, LogEvent.JOB_FINISHED, job_id=1)
+    printed = capsys.readouterr().out
     # three jobs of 120 s, one of them at its end, two side by side
-    assert said == "[1/4] train msrn seed 0: done in 2 min (1 running, 0 failed, 2 left, 2 min to go)\n"
+    assert printed == "[1/4] train msrn seed 0: done in 2 min (1 running, 0 failed, 2 left, 2 min to go)\n"
     log = watch.log(tmp_path, jobs[names[1]])
     log.parent.mkdir()
     log.write_text("epoch 1\nerror: the loss became nan\nShutting down\n")
-    told(watcher, LogEvent.JOB_ERROR, log=[str(log)], rule_msg=None, levelno=logging.ERROR)
+    emit(watcher, LogEvent.JOB_ERROR, log=[str(log)], rule_msg=None, levelno=logging.ERROR)
     assert "train msrn seed 1: failed: the loss became nan (0 running, 1 failed, 2 left" in capsys.readouterr().out
     watcher.emit(logging.makeLogRecord({"msg": "Exiting because a job execution failed.", "levelno": logging.ERROR}))
     assert capsys.readouterr().out == ""
@@ -227,14 +218,14 @@ def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkey
     assert capsys.readouterr().out == "No space left on device\n"
     ended = str(batch.outcome(tmp_path, list(jobs.values()), 7, 130.0))
     assert ended.splitlines()[0] == "1 jobs ran in 2 min (1 train); 7 were up to date"
-    assert "failed: train msrn seed 1: the loss became nan (all that it said: " in ended
+    assert "failed: train msrn seed 1: the loss became nan (its whole output: " in ended
     assert ended.endswith("waiting for these: train msrn seed 2, train msrn seed 3")
 
 
 def test_a_job_that_was_killed_has_the_word_of_the_cluster(tmp_path, capsys):
     (row,) = batch.rows(tmp_path, [train("gmp", 0)], 1)
     watcher = watch.Watch({row["file"]: row}, tmp_path)
-    told(watcher, LogEvent.JOB_INFO, wildcards={"job": row["file"]}, levelno=logging.INFO)
+    emit(watcher, LogEvent.JOB_INFO, wildcards={"job": row["file"]}, levelno=logging.INFO)
     message = "SLURM-job '7' failed, SLURM status is: 'OUT_OF_MEMORY'"
-    told(watcher, LogEvent.JOB_ERROR, log=[str(watch.log(tmp_path, row))], rule_msg=message, levelno=logging.ERROR)
+    emit(watcher, LogEvent.JOB_ERROR, log=[str(watch.log(tmp_path, row))], rule_msg=message, levelno=logging.ERROR)
     assert f"failed: {message}" in capsys.readouterr().out

@@ -9,7 +9,6 @@ from made_runs import make, targets
 from mlclib.common.errors import UserError
 from mlclib.metrics import calibration
 from mlclib.results import calibration as tables
-from mlclib.results import calibration_figures as figures
 from mlclib.runs import store
 
 
@@ -120,7 +119,7 @@ def with_validation(run, heat, seed):
 def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_test_part(tmp_path):
     runs = [make(tmp_path, "gmp", seed, 2.0) for seed in (0, 1)]
     fitted = [calibration.fitted_temperature(*with_validation(run, 2.0, seed)) for seed, run in enumerate(runs)]
-    table = tables.calibration({"gmp": runs})
+    table = tables.calibration_table({"gmp": runs})
     before, after = table.frame.to_dict("records")
     plainly = [plain(run.logits["last"], run.targets)[0] for run in runs]
     heated = [plain(run.logits["last"], run.targets, heat)[0] for run, heat in zip(runs, fitted, strict=True)]
@@ -129,10 +128,10 @@ def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_tes
         np.mean(fitted)
     )
     assert table.spread["ECE"][1] == pytest.approx(100 * np.std(heated, ddof=1))
-    said = tables.finding(table)
+    said = tables.calibration_sentence(table)
     assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in said
-    assert "fitted by log loss on the validation part" in table.caption
-    figure = figures.reliability("gmp", runs)
+    assert "fitted on the validation part" in table.caption
+    figure = tables.reliability_figure("gmp", runs)
     assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {
         "as said", "as trained", "after temperature",
     }  # fmt: skip
@@ -143,15 +142,15 @@ def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_tes
 
 def test_without_a_validation_part_there_is_no_temperature_and_it_says_so(tmp_path):
     run = make(tmp_path, "gmp")
-    table = tables.calibration({"gmp": [run]})
+    table = tables.calibration_table({"gmp": [run]})
     assert np.isnan(table.frame["temperature"][1]) and np.isfinite(table.frame["ECE"][0])
-    assert "There is no validation part, so no temperature is fitted." in table.caption
-    assert "no temperature can be fitted" in tables.finding(table)
-    legend = figures.reliability("gmp", [run]).axes[0].get_legend().get_texts()
+    assert "not fitted: there is no validation part" in table.caption
+    assert "no temperature can be fitted" in tables.calibration_sentence(table)
+    legend = tables.reliability_figure("gmp", [run]).axes[0].get_legend().get_texts()
     assert [text.get_text() for text in legend] == ["as said", "as trained"]
 
 
 def test_hidden_test_labels_have_no_calibration(tmp_path):
     hidden = [make(tmp_path, "gmp", marks=np.zeros((9, 5), dtype=np.int8))]
-    assert "not public" in tables.finding(tables.calibration({"gmp": hidden}))
-    assert "not public" in figures.reliability("gmp", hidden).axes[0].texts[0].get_text()
+    assert "not public" in tables.calibration_sentence(tables.calibration_table({"gmp": hidden}))
+    assert "not public" in tables.reliability_figure("gmp", hidden).axes[0].texts[0].get_text()

@@ -90,12 +90,15 @@ def written(tmp_path, text=PLAIN):
         (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
         (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "'width'", "'8'"]),
         (of("{msrn: {label_vectors: onehot}}"), ["models.msrn", "'onehot'", "did you mean 'one-hot'"]),
-        (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "own.yaml", "equal to 1"]),
+        (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "equal to 1"]),
         (of("{gmp: {training: [1]}}"), ["models.gmp.training", "mapping"]),
         (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
         (axes("{label_vector: [table]}"), ["ablation axis 'label_vector'", "did you mean 'label_vectors'"]),
-        (axes("{graph: [none, idnetity]}"), ["ablation.msrn.graph of", "own.yaml", "did you mean 'identity'"]),
-        (axes("{label_vectors: [3]}"), ["ablation.msrn.label_vectors", "unknown label vectors '3'"]),
+        (
+            axes("{graph: [none, idnetity]}"),
+            ["ablation.msrn.graph, value idnetity, of", "own.yaml", "did you mean 'identity'"],
+        ),
+        (axes("{label_vectors: [3]}"), ["label_vectors of msrn", "text (put it in quotes), not 3"]),
         (axes("{head+width: [[mlp], [8, x]]}"), ["ablation.msrn.head+width", "value head mlp; width x"]),
         (axes("{head+widht: [[mlp], [8]]}"), ["ablation axis 'widht'", "did you mean 'width'"]),
         (axes("{head+width: [[mlp], []]}"), ["ablation.msrn.head+width", "2 lists"]),
@@ -109,47 +112,47 @@ def written(tmp_path, text=PLAIN):
         (ranges("{}"), ["tuning.ranges of", "one or more"]),
         (ranges("{'*': {training.epochs: [1, 2]}}", 1), ["tuning.trials", "greater than or equal to 2"]),
         (ranges("{mrsn: {training.epochs: [1, 2]}}"), ["unknown model 'mrsn' in tuning.ranges", "did you mean 'msrn'"]),
-        (ranges("{'*': {training.epoch: [1, 2]}}"), ["'training.epoch' in tuning.ranges.*", "'training.epochs'"]),
-        (ranges("{'*': {training.workers: [1, 2]}}"), ["'training.workers' in tuning.ranges.*"]),  # changes no result
+        (ranges("{'*': {training.epoch: [1, 2]}}"), ["'training.epoch' in tuning.ranges", "'training.epochs'"]),
+        (ranges("{'*': {training.workers: [1, 2]}}"), ["'training.workers' in tuning.ranges"]),  # changes no result
         (ranges("{'*': {options.width: [4, 8, 16, 32]}}"), ["unknown setting of gmp 'options.width'"]),
         (
             ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.widht: [4]}}", 2),
-            ["'options.widht' in tuning.ranges.msrn", "'options.width'"],
+            ["setting of msrn 'options.widht' in tuning.ranges", "'options.width'"],
         ),
         (
             ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.width: [4, x]}}", 2),
-            ["tuning.ranges.msrn.options.width of", "value x", "'x'"],
+            ["tuning.ranges, options.width of msrn", "value x", "'x'"],
         ),
-        (ranges("{'*': {training.epochs: [1, 0]}}"), ["tuning.ranges.*.training.epochs of", "value 0", "equal to 1"]),
-        (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["ranges.*.training.epochs", "whole number"]),
+        (ranges("{'*': {training.epochs: [1, 0]}}", 2), ["training.epochs of gmp", "not 0", "equal to 1"]),
+        (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["training.epochs of gmp", "whole number"]),
         (ranges("{'*': {training.epochs: [2, 2]}}"), ["tuning.ranges.*.training.epochs", "must not hold 2 twice"]),
         (ranges("{'*': {training.epochs: []}}"), ["tuning.ranges.*.training.epochs", "a list of values"]),
         (ranges("{'*': {training.epochs: 3}}"), ["tuning.ranges.*.training.epochs", "a list of values", "not 3"]),
         (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["'lo' in tuning.ranges.*.training.momentum"]),
         (ranges("{'*': {training.momentum: {low: 0.1}}}"), ["ranges.*.training.momentum", "lacks the key 'high'"]),
-        (ranges("{'*': {training.momentum: {low: 0.1, high: 1}}}"), ["training.momentum", "value 1.0", "less than 1"]),
-        (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["low of tuning.ranges.*", "below high"]),
+        (ranges("{'*': {training.momentum: {low: 0.1, high: 1}}}"), ["training.momentum", "not 1.0", "less than 1"]),
+        (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["tuning.ranges.*", "low must be below high"]),
         (ranges("{'*': {training.momentum: {low: 0, high: 0.9, log: true}}}"), ["training.momentum", "above 0"]),
         (ranges("{'*': {training.epochs: [1, 2, 3]}}"), ["3 settings of model gmp", "tuning.trials is 4"]),
         (ranges("{msrn: {training.momentum: {low: 0, high: 0.9}}}"), ["settings of model gmp", "tuning.trials is 4"]),
         (
             FROZEN + ranges("{'*': {training.augmentation: [none, msrn]}}", 2),
-            ["tuning.ranges.*.training.aug", "frozen"],
+            ["tuning.ranges, training.augmentation of gmp", "frozen"],
         ),
         (axes("{width: [4]}") + "tuning: {trials: 2, ranges: {'*': {training.epochs: [1, 2]}}}\n", ["both tuning and"]),
         # Data sets and their options, without any data.
         (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "option 'trian'", "did you mean 'train'"]),
-        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "option train", "whole number", "'many'"]),
-        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["option ids", "text"]),
-        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown option 'year'", "voc2007"]),
+        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "key 'trian'", "did you mean 'train'"]),
+        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "train", "whole number", "'many'"]),
+        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["ids", "text"]),
+        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown key 'year'", "voc2007"]),
         (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
         (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
         (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["option train", "scenes", "greater than or equal to 1"]),
-        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["option seed", "greater than or equal to 0"]),
-        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["option test_share", "less than 1"]),
-        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["option separator", "hold some letters"]),
+        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["train", "scenes", "greater than or equal to 1"]),
+        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["seed", "greater than or equal to 0"]),
+        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["test_share", "less than 1"]),
+        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
         (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
@@ -159,12 +162,12 @@ def written(tmp_path, text=PLAIN):
         (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold is 3.0"]),
         (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),
         # What a frozen backbone would ignore.
-        (FROZEN + PLAIN + "training: {init: a}\n", ["training.init of", "own.yaml", "frozen"]),
-        (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp.training.init", "frozen"]),
-        (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp.training.augmentation", "frozen"]),
+        (FROZEN + PLAIN + "training: {init: a}\n", ["training.init", "own.yaml", "frozen"]),
+        (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp", "training.init", "frozen"]),
+        (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp", "training.augmentation", "frozen"]),
         (
             FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
-            ["gmp.training.frozen_layers", "none of it learns"],
+            ["models.gmp", "training.frozen_layers", "none of it learns"],
         ),
         (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
@@ -192,7 +195,7 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
 def test_a_frozen_backbone_of_random_weights_is_refused(tmp_path):
     path = tmp_path / "random.yaml"
     path.write_text("title: t\ndataset: {name: scenes}\nmodels: {gmp: {}}\nbackbone: {weights: null, frozen: true}\n")
-    with pytest.raises(UserError, match="its random weights are kept nowhere"):
+    with pytest.raises(UserError, match="its random weights are stored nowhere"):
         config.load(path)
 
 
@@ -231,7 +234,13 @@ def test_overrides_from_the_command_line_change_single_keys(tmp_path):
 def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_else(tmp_path):
     path = written(tmp_path)
     identity = config.load(path).run("msrn").identity()
-    same = {"training.workers": 3, "training.checkpoint_epochs": 5, "dataset.root": "elsewhere", "seeds": [4]}
+    same = {
+        "training.workers": 3,
+        "training.checkpoint_minutes": 2.5,
+        "training.keep_weights": False,
+        "dataset.root": "elsewhere",
+        "seeds": [4],
+    }
     other = {"training.epochs": 3, "models.msrn.options.width": 9, "input_size": 32, "dataset.train": 7}
     for key, value in same.items():
         assert config.load(path, {key: value}).run("msrn").identity() == identity, key
@@ -299,7 +308,7 @@ def test_whole_numbers_stand_for_others_and_a_merged_mapping_may_change_its_keys
 
 
 def test_a_dataset_that_is_loaded_takes_the_same_options_as_one_that_is_checked(tmp_path):
-    for options, words in (({"trian": 3}, "unknown option 'trian'.*'train'"), ({"train": "3"}, "train.*whole number")):
+    for options, words in (({"trian": 3}, "unknown key 'trian'.*'train'"), ({"train": "3"}, "train.*whole number")):
         with pytest.raises(UserError, match=words):
             datasets.check_options("scenes", options)
         with pytest.raises(UserError, match=words):
@@ -314,21 +323,22 @@ def test_the_command_line_does_not_wait_for_torch_before_an_experiment_is_read()
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.parametrize("path", sorted(config.FOLDER.glob("[!_]*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(path):
-    experiment = config.load(path.stem)
-    for model in experiment.models:
-        experiment.run(model)
-        for key in ("options.difficlt", "training.epoch", "optoins"):
-            with pytest.raises(UserError, match=f"{key.split('.')[-1]!r}.*did you mean"):
-                config.load(path.stem, {f"models.{model}.{key}": {}})
-    for model, named in experiment.ablation.items():
+SHIPPED = sorted(path.stem for path in config.FOLDER.glob("[!_]*.yaml"))
+
+
+@pytest.mark.parametrize(("number", "name"), enumerate(SHIPPED), ids=SHIPPED)
+def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(number, name):
+    """One slip of each kind, another model and axis in each experiment."""
+    experiment = config.load(name)
+    model = sorted(experiment.models)[number % len(experiment.models)]
+    key = ("options.difficlt", "training.epoch", "optoins")[number % 3]
+    slips = {f"models.{model}.{key}": ({}, f"{key.split('.')[-1]!r}.*did you mean")}
+    slips["dataset.tset"] = "x", f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
+    for ablated, named in experiment.ablation.items():
         for axis, values in named.items():
             crossed = math.prod(map(len, values)) if "+" in axis else len(values)
-            assert len(experiment.variants(model, axis)) == crossed
-            with pytest.raises(UserError, match=rf"ablation axis '{axis[0]}x"):
-                config.load(path.stem, {f"ablation.{model}": {f"{axis[0]}x{axis[1:]}": values}})
-    with pytest.raises(
-        UserError, match=f"unknown option 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
-    ):
-        config.load(path.stem, {"dataset.tset": "x"})
+            assert len(experiment.variants(ablated, axis)) == crossed
+        slips[f"ablation.{ablated}"] = {f"{axis[0]}x{axis[1:]}": values}, rf"ablation axis '{axis[0]}x"
+    for slip, (value, sentence) in slips.items():
+        with pytest.raises(UserError, match=sentence):
+            config.load(name, {slip: value})

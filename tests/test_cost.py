@@ -7,9 +7,9 @@ import torch
 from made_runs import make
 
 from mlclib import models
+from mlclib.metrics import scores as metrics
 from mlclib.models.cost import cost, multiply_adds
 from mlclib.results import cost as cost_tables
-from mlclib.results import cost_figures
 from mlclib.results.cost import BACKBONE, HEAD, PARAMETERS, SHARE
 
 C, F, N, V = 10, 96, 16, 50  # labels, channels and cells of layer 4 of test_resnet at 128 px, words
@@ -93,13 +93,17 @@ def test_a_convolution_s_multiply_adds():
 
 def test_a_run_keeps_its_cost_and_the_table_shows_it(tiny_study):
     runs = {model: tiny_study.finished(model) for model in tiny_study.experiment.models}
-    table = cost_tables.cost(runs)
+    table = cost_tables.cost_table(runs)
     labels, channels = len(tiny_study.dataset.labels), 320
     row = table.frame.set_index("model").loc["gmp"]
     assert row[PARAMETERS] == (channels * labels + labels) / 1e6 and row[HEAD] == channels * labels / 1e6
     assert row[SHARE] == pytest.approx(0.1 * row[HEAD] / row[BACKBONE])
-    assert row["mAP"] == pytest.approx(cost_figures.mean_ap(runs["gmp"][0]))
-    assert "input 64 px" in table.caption
+    assert row["mAP"] == pytest.approx(runs_mAP(runs["gmp"])[0])
+    assert "input 64 px" in table.protocol
+
+
+def runs_mAP(runs):
+    return [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
 
 
 @pytest.fixture
@@ -114,9 +118,9 @@ def some(tmp_path):
 
 
 def test_the_figure_joins_the_models_that_none_beats_at_their_cost(some, tmp_path):
-    table = cost_tables.cost(some)
+    table = cost_tables.cost_table(some)
     assert table.frame[HEAD].tolist()[:3] == [10, 20, 30] and pd.isna(table.frame[PARAMETERS][3])
-    figure = cost_figures.cost(table, some)
+    figure = cost_tables.cost_figure(table, some)
     for axes in figure.axes:
         front = axes.lines[0].get_xydata()
         assert front[:, 0].tolist() == [10, 30] and axes.get_title().endswith("unbeaten a, c")
@@ -124,7 +128,7 @@ def test_the_figure_joins_the_models_that_none_beats_at_their_cost(some, tmp_pat
     assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["a", "b", "c"]
     seeds = [line.get_xydata() for line in figure.axes[0].lines[1:] if len(line.get_xdata()) == 2]
     sizes = {"a": 10, "b": 20, "c": 30}
-    wanted = [[(size, cost_figures.mean_ap(run)) for run in some[name]] for name, size in sizes.items()]
+    wanted = [[(size, mAP) for mAP in runs_mAP(some[name])] for name, size in sizes.items()]
     np.testing.assert_allclose(seeds, wanted)
 
 
@@ -134,18 +138,13 @@ def test_the_titles_of_the_two_panels_do_not_meet(tmp_path):
         runs[f"a_long_name_{n}"] = [make(tmp_path, f"a_long_name_{n}", seed, 0.4 * n) for seed in (0, 1)]
         for run in runs[f"a_long_name_{n}"]:
             run.about["cost"] = {"parameters": 10**n, "head": 10**n, "backbone": 10**9}
-    figure = cost_figures.cost(cost_tables.cost(runs), runs)
+    figure = cost_tables.cost_figure(cost_tables.cost_table(runs), runs)
     figure.canvas.draw()
     left, right = (axes.title.get_window_extent() for axes in figure.axes)
     assert left.x1 < right.x0 and left.x0 > 0
 
 
-def test_models_of_one_cost_and_score_do_not_beat_each_other():
-    frame = pd.DataFrame({"model": ["a", "b", "c"], "mAP": [1.0, 1.0, 0.5], "x": [1.0, 1.0, 1.0]})
-    assert cost_figures._beaten(frame, "x").tolist() == [False, False, True]
-
-
 def test_without_a_counted_cost_the_figure_is_a_sentence(some):
     alone = {"d": some["d"]}
-    figure = cost_figures.cost(cost_tables.cost(alone), alone)
+    figure = cost_tables.cost_figure(cost_tables.cost_table(alone), alone)
     assert "counted cost" in figure.axes[0].texts[0].get_text()

@@ -1,4 +1,6 @@
+import doctest
 import hashlib
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -27,12 +29,12 @@ def test_a_write_makes_its_folders_and_replaces_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "writing", ["part.write_bytes(bytes(9000))", "torch.save({'a': torch.zeros(4000)}, open(part, 'wb'))"]
+    "writing", ["part.write_bytes(bytes(9000))", "import torch; torch.save({'a': torch.zeros(4000)}, open(part, 'wb'))"]
 )
 def test_a_disk_that_is_really_full_is_one_sentence_and_what_was_there_stays(tmp_path, writing):
     """A file may grow to 4 KiB in this process."""
     code = f"""
-import resource, torch
+import resource
 from mlclib.common import files
 from mlclib.common.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -48,3 +50,11 @@ except UserError as error:
     )
     assert done.stdout.startswith(f"{tmp_path / 'kept'} could not be written (File too large): free some"), done.stderr
     assert (tmp_path / "kept").read_text() == "old" and list(tmp_path.iterdir()) == [tmp_path / "kept"]
+
+
+@pytest.mark.parametrize(
+    "module", ["common.errors", "common.sources", "transforms", "datasets", "datasets.base", "datasets.labels"]
+)
+def test_the_examples_in_docstrings_run(module):
+    ran = doctest.testmod(importlib.import_module(f"mlclib.{module}"))
+    assert ran.attempted and not ran.failed

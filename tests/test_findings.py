@@ -13,23 +13,10 @@ from made_runs import LABELS, make
 from PIL import Image
 from scipy.stats import spearmanr
 
-from mlclib.attention import figures as pictures
-from mlclib.attention import tables as attention
+from mlclib.attention import localisation
 from mlclib.datasets.base import Dataset, Split
 from mlclib.metrics import scores as metrics
-from mlclib.results import (
-    ablation,
-    cost,
-    data_figures,
-    literature,
-    mistakes,
-    notebook,
-    protocols,
-    training,
-    training_figures,
-    tuning,
-)
-from mlclib.results import data as data_tables
+from mlclib.results import ablation, data, literature, notebook, one_model, protocols
 from mlclib.results import scores as performance
 from mlclib.results.table import Table
 
@@ -73,20 +60,15 @@ def test_a_finding_is_markdown_in_which_labels_mean_themselves():
 
 
 def test_the_parts_differ_where_the_sentence_says():
-    train = [[1, -1], [1, -1], [1, 1], [-1, 1]]
-    test = [[1, 1], [1, 1], [1, -1], [1, 1]]
-    dataset = Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)})
-    said = data_tables.overview_finding(dataset)
-    assert "shows 1.25 labels and a test image 1.75" in said
-    assert "differ most in a, which 75.0 % and 100.0 %" in said or "differ most in b, which 50.0 % and 75.0 %" in said
-    hidden = Dataset("made", ("a", "b"), {"train": split(train), "test": split(np.zeros((2, 2)))})
-    assert "not public" in data_tables.overview_finding(hidden)
+    train, test = [[1, -1], [1, -1], [1, 1], [-1, 1]], [[1, 1], [1, -1], [1, -1], [1, 1]]
+    sentence = data.parts_sentence(Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)}))
+    assert "shows 1.25 labels and a test image 1.50" in sentence and "most in a, which 75.0 % and 100.0 %" in sentence
 
 
 def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_has_no_ap():
     marks = -np.ones((40, 3))
     marks[:35, 0], marks[:4, 1] = 1, 1
-    said = data_figures.frequency_finding(Dataset("made", ("a", "b", "c"), {"test": split(marks)}))
+    said = data.frequency_sentence(Dataset("made", ("a", "b", "c"), {"test": split(marks)}))
     assert "AP of b rests on 4 test images" in said and "that of a on 35" in said
     assert "1 of 2 labels have fewer than 30" in said and "so without an AP: c." in said
 
@@ -98,16 +80,15 @@ def test_labels_come_together_by_their_correlation():
     wanted = np.corrcoef(shown.T.astype(float))
     pairs = {(i, j): wanted[i, j] for i in range(6) for j in range(i + 1, 6)}
     (i, j), (k, m) = max(pairs, key=pairs.get), min(pairs, key=pairs.get)
-    said = data_figures.cooccurrence_finding(counts, shown.sum(0), 50, list("abcdef"))
+    said = data.cooccurrence_sentence(counts, shown.sum(0), 50, list("abcdef"))
     assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) come together most" in said
     assert f"{'abcdef'[k]} and {'abcdef'[m]} ({wanted[k, m]:+.2f}) least".replace("-", "−") in said
 
 
 def test_of_a_graph_it_is_told_who_teaches_most():
     graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
-    said = data_figures.graphs_finding({"msrn": graph}, ["a", "b", "c"])
-    assert "2 of 3 labels learn from b" in said and "1 from none" in said
-    assert "No model" in data_figures.graphs_finding({}, ["a"])
+    sentence = data.graphs_sentence({"msrn": graph}, ["a", "b", "c"])
+    assert "2 of 3 labels learn from b" in sentence and "1 from none" in sentence
 
 
 # One model
@@ -120,16 +101,16 @@ def history(mAP, loss, **images):
 
 def test_curves_are_of_the_validation_part_where_there_is_one():
     runs = [history([0.2, 0.7, 0.5, 0.6], [4, 2, 1, 0.5], val=5), history([0.2, 0.5, 0.5, 0.4], [4, 2, 1, 0.5], val=5)]
-    left, right = training_figures.curves({"msrn": runs}).axes
+    left, right = one_model.curves_figure({"msrn": runs}).axes
     assert right.get_ylabel() == "validation mAP (%)" and right.get_title() == "Validation mAP: msrn ends at 50.0%"
     np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 60, 50, 50])
-    said = training_figures.curves_finding(runs)
+    said = one_model.curves_sentence(runs)
     assert "after 3 the training loss changed by −50 % and the validation mAP by 0.0 points" in said
     assert "highest after epoch 2 of 4, 10.0 points above the last" in said and "test" not in said
     alone = [history([0.2, 0.3], [2, 1])]
-    assert training_figures.curves({"msrn": alone}).axes[1].get_ylabel() == "test mAP (%)"
-    assert "no epoch may be chosen by this curve" in training_figures.curves_finding(alone)
-    assert "not public" in training_figures.curves_finding([history([np.nan, np.nan], [2, 1])])
+    assert one_model.curves_figure({"msrn": alone}).axes[1].get_ylabel() == "test mAP (%)"
+    assert "no epoch may be chosen by this curve" in one_model.curves_sentence(alone)
+    assert "not public" in one_model.curves_sentence([history([np.nan, np.nan], [2, 1])])
 
 
 def test_what_was_trained_and_what_it_took_is_told_from_the_runs(tmp_path):
@@ -139,20 +120,20 @@ def test_what_was_trained_and_what_it_took_is_told_from_the_runs(tmp_path):
     recipe = {"loss": "soft-margin", "optimizer": "adamw", "learning_rate": 2e-3, "schedule": "one-cycle"}
     run.about["configuration"]["training"] |= {**recipe, "weight_decay": 1e-4, "batch_size": 32}
     run.about["cost"] = {"parameters": 3_140_000, "head": 5_000_000, "backbone": 400_000_000}
-    told = training.configuration("gmp", [run]).frame.set_index("of its runs")["gmp"]
-    assert told["training of a run"] == "9 s, 100 images a second"
+    told = one_model.configuration_table("gmp", [run]).frame.set_index("of its runs")["gmp"]
+    assert told["training of one run"] == "9 s, 100 images per second"
     assert told["head learns"] == "3.14 M parameters" and "learning rate 0.002" in told["optimizer"]
     assert told["data"] == "scenes: 600 train, 80 test images" and told["seeds"] == "3"
-    said = training.configuration_finding([run])
+    said = one_model.configuration_sentence([run])
     assert said == "1 run took 5 min on Made Processor; for an image the head computes 1.2 % of what its backbone does."
     run.about["checkpoint"] = "authors.pth"
-    assert "optimizer" not in set(training.configuration("gmp", [run]).frame["of its runs"])
-    assert training.configuration_finding([run]).startswith("Scoring the checkpoint took 5 min")
+    assert "optimizer" not in set(one_model.configuration_table("gmp", [run]).frame["of its runs"])
+    assert one_model.configuration_sentence([run]).startswith("Scoring the checkpoint took 5 min")
 
 
 def test_the_hardest_labels_stand_first_with_what_is_missed_and_claimed(models):
     runs, seen = models["msrn"], np.array([50, 40, 5, 20, 10])
-    table = training.hardest("msrn", runs, seen)
+    table = one_model.hardest_table("msrn", runs, seen)
     frame = table.frame.set_index("label")
     assert frame["AP"].is_monotonic_increasing and set(frame.index) == set(LABELS)
     for c, label in enumerate(LABELS):
@@ -163,28 +144,20 @@ def test_the_hardest_labels_stand_first_with_what_is_missed_and_claimed(models):
         assert frame["missed, %"][label] == pytest.approx(100 * np.mean(missed) / (runs[0].targets[:, c] == 1).sum())
         assert frame["false alarms"][label] == pytest.approx(np.mean(wrong))
         assert frame["training images"][label] == seen[c]
-    said = training.hardest_finding(table)
+    said = one_model.hardest_sentence(table)
     assert said.startswith(f"Hardest are {frame.index[0]} ({frame['AP'].iloc[0]:.1f}), {frame.index[1]}")
     rank = spearmanr(frame["training images"], frame["AP"]).statistic
     assert f"{rank:+.2f}".replace("-", "−") in said
 
 
-def test_the_scores_of_one_model_are_told_with_their_interval(models):
-    table = performance.scores({"msrn": models["msrn"]})
-    row, said = table.frame.iloc[0], training.scores_finding(table)
-    assert f"between {row['mAP low']:.1f} and {row['mAP high']:.1f}" in said
-    more, less = ("recall", "precision") if row["OR"] > row["OP"] else ("precision", "recall")
-    assert f"its {more} is {abs(row['OR'] - row['OP']):.1f} points above its {less}" in said
-
-
 def test_hidden_labels_are_told_of_in_every_sentence(hidden):
-    table = training.hardest("gmp", hidden, np.arange(5))
-    assert "not public" in training.hardest_finding(table)
-    assert "not public" in training.scores_finding(performance.scores({"gmp": hidden}))
-    assert "not public" in mistakes.mistakes_finding(hidden)
-    assert "not public" in mistakes.mistakes(hidden, split(hidden[0].targets)).axes[0].texts[0].get_text()
+    table = one_model.hardest_table("gmp", hidden, np.arange(5))
+    assert "not public" in one_model.hardest_sentence(table)
+    assert "not public" in one_model.scores_sentence(performance.scores_table({"gmp": hidden}))
+    assert "not public" in one_model.mistakes_sentence(hidden)
+    assert "not public" in one_model.mistakes_figure(hidden, split(hidden[0].targets)).axes[0].texts[0].get_text()
     audit = protocols.audit({"gmp": hidden})
-    assert "not public" in protocols.choices_finding(audit)
+    assert "not public" in protocols.changes_sentence(audit)
 
 
 # The worst mistakes
@@ -196,9 +169,9 @@ def test_the_worst_mistakes_are_the_highest_false_alarms_and_the_lowest_misses(m
     cells = [(logits[i, c], i, c) for i in range(80) for c in range(5)]
     alarms = sorted([cell for cell in cells if marks[cell[1:]] == -1 and cell[0] >= 0], reverse=True)
     misses = sorted(cell for cell in cells if marks[cell[1:]] == 1 and cell[0] < 0)
-    found = mistakes.worst(runs, 7)
+    found = one_model.worst_mistakes(runs, 7)
     assert found == ([cell[1:] for cell in alarms[:7]], [cell[1:] for cell in misses[:7]])
-    said = mistakes.mistakes_finding(runs)
+    said = one_model.mistakes_sentence(runs)
     assert f"{len(misses)} of {(marks == 1).sum()} labels are missed and {len(alarms)} claimed wrongly" in said
 
 
@@ -210,7 +183,7 @@ def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
     run.logits["last"][3, 1:] = -5
     for row in range(6):
         Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row:06d}.png")
-    figure = mistakes.mistakes([run], split(marks, tmp_path), 3)
+    figure = one_model.mistakes_figure([run], split(marks, tmp_path), 3)
     above, below = figure.axes[0], figure.axes[3]
     assert above.get_title() == "claimed: bus, logit +6.5\nshows no other label"
     assert np.asarray(above.images[0].get_array())[0, 0, 0] == 3
@@ -225,20 +198,20 @@ def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
 
 def test_the_ablation_sentence_names_the_largest_loss_and_what_may_be_chance(models):
     variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
-    table = ablation.compare("msrn", "layers", variants, models["msrn"])
+    table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     loss = f"{table.frame['Δ mAP'][0]:+.1f}".replace("-", "−")
-    said = ablation.finding(table)
+    said = ablation.axis_sentence(table)
     assert f"2 ({loss} points" in said and "loses most" in said
     assert table.frame["q"][0] < 0.05 <= table.frame["q"][1]
     assert "; 2, 4 may be chance (q of 0.05 or more)." in said
-    assert "not trained" in ablation.finding(ablation.compare("msrn", "layers", variants, []))
+    assert "not trained" in ablation.axis_sentence(ablation.axis_table("msrn", "layers", variants, []))
 
 
 def test_the_labels_that_change_beyond_noise_are_counted(models):
-    table = ablation.per_class("msrn", "layers", {"2": models["gmp"], "2, 4": models["dsdl"]}, models["msrn"])
+    table = ablation.per_class_table("msrn", "layers", {"2": models["gmp"], "2, 4": models["dsdl"]}, models["msrn"])
     real = [row for row in range(5) if (row, "2") not in table.marks]
     least = table.frame.loc[table.frame["2"][real].idxmin()]
-    said = ablation.per_class_finding(table)
+    said = ablation.per_class_sentence(table)
     assert f"2 changes the AP of {len(real)} of 5 labels beyond noise" in said
     assert f"{least['label']} by {least['2']:+.1f}".replace("-", "−") in said
 
@@ -265,52 +238,33 @@ def test_a_ranking_turns_where_means_over_seeds_change_their_order():
             "11 points": {"a": [73, 73], "b": [73, 73], "c": [60, 60]},  # a tie turns nothing
         }
     )
-    (row,) = protocols.turned(frame).to_dict("records")
+    (row,) = protocols.reversals(frame).to_dict("records")
     assert (row["choice"], row["score"], row["above"], row["below"]) == ("envelope", "mAP", "a", "b")
     assert (row["above score"], row["below score"], row["margin"]) == (75, 74, 1)
-    said = protocols.turned_finding(frame)
+    said = protocols.reversals_sentence(frame)
     assert said.startswith("1 ranking of the models turns")
     assert "AP, envelope: by mAP a (75.0) comes to stand above b (74.0)" in said
     assert "No choice turns the ranking by CF1 or OF1." in said
 
 
-def test_where_none_turns_it_says_so_and_one_model_has_no_ranking():
-    frame = audit({"default": {"a": [70], "b": [73]}, "max-precision": {"a": [72.999], "b": [73.02]}})
-    assert protocols.turned_finding(frame).startswith("No choice turns any ranking")
-    assert "One model alone" in protocols.turned_finding(frame[frame["model"] == "a"])
-    said = protocols.choices_finding(frame)
-    assert said.startswith("1 of 1 choices move a score of some model by a point or more")
-
-
-def test_the_choices_that_have_nothing_to_be_made_from_are_named(models, hidden):
-    said = protocols.audit_finding(protocols.audit(models))
-    assert said.startswith("12 of 15 choices are made, on 6 runs of 3 models; nothing is there to make these from: ")
-    assert "epoch: moving average of the weights" in said and "epoch: the best on the test set" not in said
-    assert "not public" in protocols.audit_finding(protocols.audit({"gmp": hidden}))
+def test_choices_without_anything_to_make_them_from_are_named_and_others_counted(models):
+    sentence = protocols.changes_sentence(protocols.audit(models))
+    worth = protocols.changes(protocols.audit(models))["mean"].abs().groupby(["kind", "choice"]).max().dropna()
+    assert len(worth) == 12 and sentence.startswith(f"{(worth >= 1).sum()} of 12 choices move")
+    assert "epoch: moving average of the weights" in sentence.partition("nothing to make these from")[2]
 
 
 # Scores, cost, published figures and tuning
 
 
 def test_the_model_with_the_highest_ap_of_most_labels_is_named(models, hidden):
-    table = performance.per_class(models)
+    table = performance.per_class_table(models)
     highest = table.frame.iloc[:-1][list(models)].to_numpy().argmax(axis=1)
-    said = performance.per_class_finding(table)
+    said = performance.per_class_sentence(table)
     assert said.startswith("Of 5 labels the highest AP has, by mean over seeds: ")
     for at, model in enumerate(models):
         assert (f"{model} of {(highest == at).sum()}" in said) == (at in highest)
-    assert "not public" in performance.per_class_finding(performance.per_class({"gmp": hidden}))
-
-
-def test_models_that_a_smaller_head_surpasses_are_not_named():
-    frame = pd.DataFrame(
-        {"model": list("abcd"), "mAP": [60.0, 70.0, 65.0, 80.0], cost.PARAMETERS: [1.0, 2.0, 2.0, 3.0]}
-    )
-    said = cost.finding(Table("x", "x", frame, ""))
-    assert said.startswith("3 of 4 models") and said.endswith(
-        ": a (1.00 M, 60.0 %), b (2.00 M, 70.0 %), d (3.00 M, 80.0 %)."
-    )
-    assert cost.finding(Table("x", "x", frame.assign(mAP=np.nan), "")).startswith("No run here")
+    assert "not public" in performance.per_class_sentence(performance.per_class_table({"gmp": hidden}))
 
 
 def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare():
@@ -318,42 +272,30 @@ def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare(
         {"method": ["A", "B", "c (ours)"], "mAP": [90.0, 94.0, 93.0], "Δ mAP": [3.0, -1.0, 0.0],
          "made": [literature.STATED, literature.STATED, "trained here"]}
     )  # fmt: skip
-    said = literature.finding([Table("x", "x", frame, "")])
+    said = literature.published_sentence([Table("x", "x", frame, "")])
     assert (
         said
         == "2 published rows state a mAP, the highest B with 94.0 %; the highest scored here is −1.0 points from it."
     )
-    assert "no difference is stated" in literature.finding([Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")])
-    assert literature.finding([]) == "No published mAP at hand is of this data set."
-
-
-def test_what_tuning_gains_names_its_ends():
-    frame = pd.DataFrame({"model": ["a", "b"], tuning.GAIN: [0.5, 2.5]})
-    assert tuning.finding(Table("x", "x", frame, "")) == (
-        "On the images that chose it the best trial is 1.5 points above the file's settings on average, "
-        "2.5 at most (b), 0.5 at least (a)."
+    assert "no difference is stated" in literature.published_sentence(
+        [Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")]
     )
+    assert literature.published_sentence([]) == "No published mAP at hand is of this data set."
 
 
-def test_maps_better_than_blind_ones_and_their_own_are_told_apart():
+def test_maps_that_beat_both_blind_ones_are_named_by_the_size_of_things():
+    curves = {"mean": (0.1, 0.6), "grad-cam": (0.7, 0.7), "centre": (0.5, 0.5), "random": (0.2, 0.2)}
     rows = [
-        (row, size, method, layer, 0.0, 0.0, curve, own)
-        for row in range(4)
-        for size in ("small", "large")
-        for method, layer, curve, own in (
-            ("mean", "all", 0.6 if size == "large" else 0.1, 0.0),
-            ("grad-cam", "all", 0.7, 0.2 + 0.01 * row),
-            ("centre", "", 0.5, np.nan),
-            ("random", "", 0.2, np.nan),
-        )
+        (method, "4" if method in ("mean", "grad-cam") else "", size, value)
+        for method, values in curves.items()
+        for size, value in zip(("small", "large"), values, strict=True)
     ]
-    columns = ["row", "size", "method", "layer", "pointing", "energy", "curve", "specific"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=["method", "layer", "size", "curve"])
     frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
-    said = pictures.localisation_finding(frame)
-    assert "Mean lies better than centre and random on large things and may be any label's" in said
-    assert "grad-cam lies better than centre and random on things of every size and is the label's own" in said
-    assert "No boxes" in pictures.localisation_finding(frame[:0])
+    sentence = localisation.figure_finding(frame)
+    assert "Mean finds small things best in layer 4 (0.10, blind 0.50)" in sentence
+    assert "both blind maps on things of large size. Grad-cam" in sentence and sentence.endswith("of every size.")
+    assert "No boxes" in localisation.figure_finding(frame[:0])
 
 
 def test_by_label_the_best_map_names_its_ends():
@@ -361,9 +303,9 @@ def test_by_label_the_best_map_names_its_ends():
         {"label": ["a", "b", "c"], "things": [3, 3, 3], "share": [10, 20, 30], "mean": [1.0, 2.0, 3.0],
          "grad-cam": [20.0, 50.0, 90.0], "centre": [99.0, 99.0, 99.0]}
     )  # fmt: skip
-    said = attention.localisation_finding([None, Table("x", "x", frame, "")])
+    said = localisation.tables_finding([None, Table("x", "x", frame, "")])
     assert said == (
         "By label, grad-cam maps lie best on c (90) and worst on a (20), by curve area; labels of larger things are "
         "found better (rank correlation +1.00)."
     )
-    assert "No boxes" in attention.localisation_finding([])
+    assert "No boxes" in localisation.tables_finding([])

@@ -1,86 +1,441 @@
-"""The reader of anyone's own images, and the splits that it makes."""
+"""One's own images: read as the file says, or refused with advice that works, never changed in silence."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from PIL import Image
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import stratify
 
 
-def rows(count: int) -> str:
-    g = np.random.default_rng(1)
-    marks = g.random((count, 3)) < (0.5, 0.2, 0.05)
-    return "path,cat,dog,owl\n" + "".join(f"{i}.jpg,{a:d},{b:d},{c:d}\n" for i, (a, b, c) in enumerate(marks))
+def load(root, text: str | bytes, name: str = "mine.csv", **options) -> datasets.Dataset:
+    (root / name).write_bytes(text.encode() if isinstance(text, str) else text)
+    for made in root.glob("*splits.csv"):
+        made.unlink()
+    return datasets.load("folder", root, table=name, **options)
 
 
-def load(root, text: str, **options) -> datasets.Dataset:
-    (root / "mine.csv").write_text(text)
-    return datasets.load("folder", root, table="mine.csv", **options)
+def shown(data: datasets.Dataset) -> dict[str, list[str]]:
+    """The labels of each picture."""
+    rows = [pair for s in data.splits.values() for pair in zip(s.names, s.targets, strict=True)]
+    return {name: [data.labels[c] for c in np.flatnonzero(row == 1)] for name, row in sorted(rows)}
 
 
-def test_one_column_a_label_with_splits(tmp_path):
+def advice(error: Exception) -> list[dict]:
+    """The options that a message says to write, each as YAML reads it."""
+    found = re.findall(
+        r"(?:columns|values): \{.*?\}(?!\])|(?:separator|encoding|unknown): (?:\"[^\"]*\"|\w+)", str(error)
+    )
+    return [yaml.safe_load(one) for one in found]
+
+
+def column(*cells: str, name: str = "labels") -> str:
+    """A table of these cells of labels; the last two pictures are tested on."""
+    frame = pd.DataFrame({"path": [f"{i}.jpg" for i in range(len(cells))], name: cells})
+    frame["split"] = ["train"] * (len(cells) - 2) + ["test"] * 2
+    return frame.to_csv(index=False)
+
+
+# Columns
+
+
+def test_one_column_for_each_label_with_splits(tmp_path):
     data = load(tmp_path, "path,split,cat,dog\na.jpg,train,1,0\nsub/b.jpg,test,1,1\nc.jpg,val,0,0\n")
-    assert data.labels == ("cat", "dog")
+    assert data.labels == ("cat", "dog") and data.notes == ()
     assert {k: s.names for k, s in data.splits.items()} == {"train": ["a.jpg"], "val": ["c.jpg"], "test": ["sub/b.jpg"]}
     assert data.splits["train"].targets.tolist() == [[1, -1]]
     assert data.splits["test"].paths == [tmp_path / "sub" / "b.jpg"]
     assert data.splits["val"].targets.dtype == np.int8
 
 
-def test_zero_means_unknown_where_minus_one_is_used(tmp_path):
-    data = load(tmp_path, "path,split,cat,dog\na.jpg,train,1,0\nb.jpg,test,-1,1\n")
-    assert data.splits["train"].targets.tolist() == [[1, 0]]
+@pytest.mark.parametrize(
+    "header",
+    ["image,tags,subset", " ImageID , Labels , Split ", "Image Index,Finding Labels,Data,set", "filename,label,part"],
+)
+def test_usual_names_of_columns_are_recognised(tmp_path, header):
+    extra = ",x" if "Data" in header else ""
+    rows = "".join(
+        f"{name},{labels}{extra},{part}\n"
+        for name, labels, part in (("a.jpg", "cat|dog", "Training"), ("b.jpg", "cat", "valid"), ("c.jpg", "", "TEST"))
+    )
+    data = load(tmp_path, f"{header}\n{rows}")
+    assert shown(data) == {"a.jpg": ["cat", "dog"], "b.jpg": ["cat"], "c.jpg": []} and list(data.splits) == [
+        "train",
+        "val",
+        "test",
+    ]
+    assert data.notes[:1] == ("columns that are no labels left out: Data",) * bool(extra) or data.notes == (
+        "2 labels, parted by bars",
+    )
 
 
-def test_a_column_with_lists(tmp_path):
-    text = "path,labels,split\na.jpg,dog; cat,train\nb.jpg,,train\nc.jpg,owl,test\n"
-    data = load(tmp_path, text, separator=";")
-    assert data.labels == ("cat", "dog", "owl")
-    assert data.splits["train"].targets.tolist() == [[1, 1, -1], [-1, -1, -1]]
+def test_columns_that_could_be_several_things_are_a_question_whose_answers_work(tmp_path):
+    text = "path,Genre,Action,Comedy\na.jpg,\"['Comedy', 'Drama']\",0,1\nb.jpg,['Action'],1,0\n"
+    with pytest.raises(UserError, match="'Genre' or in the columns Action, Comedy") as error:
+        load(tmp_path, text)
+    one, several = (load(tmp_path, text, test_share=0.5, **options) for options in advice(error.value))
+    assert shown(one) == {"a.jpg": ["Comedy", "Drama"], "b.jpg": ["Action"]}
+    assert shown(several) == {"a.jpg": ["Comedy"], "b.jpg": ["Action"]}
+    text = "Path,Sex,Age,Edema,Mass\na.jpg,Female,68,1,0\nb.jpg,Male,3,0,1\n"
+    with pytest.raises(
+        UserError, match="in row 1 the column 'Sex' holds 'Female', where a label has 1, 0 or -1"
+    ) as error:
+        load(tmp_path, text)
+    sex, options = advice(error.value)
+    assert load(tmp_path, text, test_share=0.5, **sex).labels == ("Female", "Male")
+    data = load(tmp_path, text, test_share=0.5, **options)
+    assert data.labels == ("Edema", "Mass") and data.notes[0] == "columns that are no labels left out: Sex, Age"
+    assert load(tmp_path, "image,tags,remark\na.jpg,cat|dog,\nb.jpg,cat,\n", test_share=0.5).labels == ("cat", "dog")
+    text = "image,diagnosis\na.jpg,mole\nb.jpg,wart\n"
+    with pytest.raises(UserError, match="in row 1 the column 'diagnosis' holds 'mole'") as error:
+        load(tmp_path, text)
+    assert load(tmp_path, text, test_share=0.5, **advice(error.value)[0]).labels == ("mole", "wart")
+    for header, choices in (("a name,cat", 1), ("image,file,cat", 2)):
+        text = f"{header}\n" + "".join(f"{i}.jpg,{'x.jpg,' * (choices - 1)}{i % 2}\n" for i in range(4))
+        with pytest.raises(UserError, match="that may name the pictures") as error:
+            load(tmp_path, text)
+        assert len(advice(error.value)) == choices
+        columns = {**advice(error.value)[0]["columns"], "labels": ["cat"]}
+        assert load(tmp_path, text, columns=columns, test_share=0.5).labels == ("cat",)
 
 
-@pytest.mark.parametrize("other", [";", ",", "/", "\t", ", "])
-def test_another_separator_in_a_column_of_labels_is_named_with_its_cell(tmp_path, other):
-    cells = [f"bicycle{other}cat", "dog", "cat"]
-    table = pd.DataFrame({"path": ["a.jpg", "b.jpg", "c.jpg"], "labels": cells, "split": ["train", "train", "test"]})
-    table.to_csv(tmp_path / "mine.csv", index=False)
-    where = r"mine.csv, row 1, column 'labels': expected '\|' between labels, got "
-    with pytest.raises(UserError, match=where + re.escape(repr(cells[0]))):
-        datasets.load("folder", tmp_path, table="mine.csv")
-    assert datasets.load("folder", tmp_path, table="mine.csv", separator=other.strip(" ")).labels[0] == "bicycle"
+# Lists of labels
+
+
+@pytest.mark.parametrize("sign", ["|", ";", ",", "\t", "\n", ", "])
+def test_the_separator_is_found_out_and_said(tmp_path, sign):
+    data = load(tmp_path, column(f"hot dog{sign}cat", "cat", f"cat{sign}T-shirt/top", "", "T-shirt/top"))
+    assert data.labels == ("T-shirt/top", "cat", "hot dog") and data.notes[0].startswith("3 labels, parted by ")
+    assert list(shown(data).values()) == [["cat", "hot dog"], ["cat"], ["T-shirt/top", "cat"], [], ["T-shirt/top"]]
+
+
+def test_blanks_part_labels_where_cells_share_several_and_not_the_words_of_names(tmp_path):
+    tags = ["clear primary", "haze primary", "clear primary water", "cloudy", "clear primary road water"]
+    data = load(tmp_path, column(*tags))
+    assert data.labels == ("clear", "cloudy", "haze", "primary", "road", "water")
+    assert data.notes == ("6 labels, parted by blanks",)
+    names = load(tmp_path, column("fire hydrant", "wine glass", "toaster"))
+    assert names.labels == ("fire hydrant", "toaster", "wine glass") and names.notes == ("3 labels, one per image",)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["hot dog", "dog", "cat"],
+        ["stop sign", "traffic sign", "traffic light"],
+        ["cat/dog", "dog", "N/A"],
+        ["tench, Tinca tinca", "goldfish, Carassius", "cock"],
+    ],
+)
+def test_two_readings_that_both_fit_are_a_question_whose_answers_work(tmp_path, cells):
+    with pytest.raises(UserError, match="may be one label, or several parted by") as error:
+        load(tmp_path, column(*cells))
+    apart, whole = (load(tmp_path, column(*cells), **options) for options in advice(error.value))
+    assert set(whole.labels) == set(cells) and not set(apart.labels) >= set(cells)
 
 
 def test_another_separator_in_one_cell_of_many_is_named_where_it_parts_labels(tmp_path):
     text = "path,labels,split\na.jpg,dog|cat,train\nb.jpg,cup/mug|cat,train\nc.jpg,dog/cat,test\n"
-    with pytest.raises(UserError, match=r"row 3, column 'labels'.*got 'dog/cat'.*separator: \"/\""):
+    with pytest.raises(UserError, match=r"row 3, column 'labels'.*'/' parts 'dog/cat'"):
         load(tmp_path, text)
     assert load(tmp_path, text.replace("dog/cat", "dog")).labels == ("cat", "cup/mug", "dog")
 
 
-def test_parquet_gives_what_csv_gives(tmp_path):
-    frame = pd.DataFrame({"path": ["a.jpg", "b.jpg"], "cat": [1, 0], "dog": [0.0, 1.0], "split": ["train", "test"]})
-    frame.to_parquet(tmp_path / "mine.parquet")
-    frame.to_csv(tmp_path / "mine.csv", index=False)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["['cat', 'hot dog']", "['cat']", "[]"],
+        ['["cat", "hot dog"]', '["cat"]', ""],
+        ["['cat' 'hot dog']", "['cat']", "[]"],  # as numpy writes them
+        ["[cat, hot dog]", "[cat]", "[]"],
+        ['{"choices": ["cat", "hot dog"]}', "cat", ""],  # as Label Studio
+        ["{'cat', 'hot dog'}", "{'cat'}", ""],
+    ],
+)
+def test_cells_that_hold_the_text_of_a_list(tmp_path, cells):
+    data = load(tmp_path, column(*cells))
+    assert list(shown(data).values()) == [["cat", "hot dog"], ["cat"], []]
+    assert data.notes == ("2 labels, from cells that hold the text of a list",)
+
+
+def test_a_cell_that_is_nearly_a_list_and_a_separator_that_cuts_lists_are_named(tmp_path):
+    with pytest.raises(UserError, match="row 2, column 'labels'.*begins as a list but cannot be read"):
+        load(tmp_path, column("['cat']", "['cat', ['dog'", "['dog']"))
+    with pytest.raises(UserError, match="is the text of a list; leave the option separator out"):
+        load(tmp_path, column("['cat', 'dog']", "['cat']", "['dog']"), separator=",")
+
+
+def test_rows_of_one_picture_are_one_picture_with_all_their_labels(tmp_path):
+    text = "ImageID,LabelName,split\na.jpg,cat,train\na.jpg,dog,train\nb.jpg,dog,test\n"
+    data = load(tmp_path, text)
+    assert shown(data) == {"a.jpg": ["cat", "dog"], "b.jpg": ["dog"]}
+    assert "1 rows name an image again; it has the labels of all its rows" in data.notes
+    with pytest.raises(UserError, match="names the image 'a.jpg' in two parts, train and test"):
+        load(tmp_path, text.replace("a.jpg,dog,train", "a.jpg,dog,test"))
+
+
+# Marks of single labels
+
+
+@pytest.mark.parametrize(
+    ("present", "absent"), [("1", "0"), ("1.0", "0.0"), ("True", "False"), ("yes", "No"), ("1", "")]
+)
+def test_what_marks_a_label_as_present_and_absent(tmp_path, present, absent):
+    text = f"path,split,cat,dog\na.jpg,train,{present},{absent}\nb.jpg,test,{absent},{present}\n"
+    assert shown(load(tmp_path, text)) == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+    assert (load(tmp_path, text).splits["train"].targets != 0).all()
+
+
+def marks(*rows: str) -> str:
+    parts = ["train"] * (len(rows) - 1) + ["test"]
+    return "path,split,a,b,c,d,e\n" + "".join(
+        f"{i}.jpg,{part},{row}\n" for i, (part, row) in enumerate(zip(parts, rows, strict=True))
+    )
+
+
+def test_zero_means_unknown_where_minus_one_is_used_and_is_counted(tmp_path):
+    data = load(tmp_path, marks("1,0,-1,1,1", "1,-1,-1,-1,1", "1,1,1,1,1"))
+    assert data.splits["train"].targets.tolist()[0] == [1, 0, -1, 1, 1]
+    assert data.notes == (
+        "of 15 cells of labels were taken: -1 absent (4), 0 unknown (1), 1 present (10); "
+        "1 (7%) unknown, counted as difficult",
+    )
+
+
+def test_many_unknown_cells_are_a_question_whose_answers_work(tmp_path):
+    text = marks("1,0,0,0,0", "-1,1,0,0,0", "0,0,0,1,1")
+    with pytest.raises(
+        UserError, match=r"-1 absent \(1\), 0 unknown \(10\), 1 present \(4\), so 67% are unknown"
+    ) as error:
+        load(tmp_path, text)
+    found = [load(tmp_path, text, **options).splits["train"].targets[1].tolist() for options in advice(error.value)]
+    assert found == [[-1, 1, -1, -1, -1], [-1, 1, 1, 1, 1], [-1, 1, 0, 0, 0], [0, 1, -1, -1, -1]]
+
+
+def test_ones_zeros_minus_ones_and_blanks_are_a_question_whose_answer_works(tmp_path):
+    text = marks("1,,,,", ",1,-1,0,", ",0,1,1,")
+    with pytest.raises(UserError, match="hold 1, 0, -1 and blanks") as error:
+        load(tmp_path, text)
+    (options,) = advice(error.value)
+    data = load(tmp_path, text, **options)
+    assert data.splits["train"].targets.tolist() == [[1, -1, -1, -1, -1], [-1, 1, 0, -1, -1]]
+    assert data.notes[0].startswith("of 15 cells of labels were taken: blank absent (8), -1 unknown (1), 0 absent (2)")
+
+
+def test_marks_of_one_s_own_are_told_by_the_option_values(tmp_path):
+    text = marks("P,n,n,n,n", "n,P,n,u,n", "P,n,n,n,P")
+    with pytest.raises(UserError, match="in row 1 the column 'a' holds 'P', where a label") as error:
+        load(tmp_path, text)
+    assert advice(error.value) == [{"columns": {"labels": "a"}}, {"values": {"P": "present"}}]
+    with pytest.raises(UserError, match="row 1, label 'b': expected 1, 0 or -1, got 'n'.*values: .\"n\": unknown"):
+        load(tmp_path, text, **advice(error.value)[1])
+    data = load(tmp_path, text, values={"P": "present", "n": "absent", "u": "unknown"})
+    assert data.splits["train"].targets.tolist() == [[1, -1, -1, -1, -1], [-1, 1, -1, 0, -1]]
+
+
+# Files
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_tables_of_spreadsheets(tmp_path, encoding, sign):
+    text = "path,labels,split\r\nBär.jpg,Möwe,train\r\nb.jpg,Bär|Möwe,test,,\r\n\r\n".replace(",", sign)
+    data = load(tmp_path, text.encode(encoding))
+    assert shown(data) == {"Bär.jpg": ["Möwe"], "b.jpg": ["Bär", "Möwe"]}
+    assert load(tmp_path, f"sep={sign}\r\n{text}").checksum() == data.checksum()
+
+
+def test_another_encoding_is_asked_for_and_then_read(tmp_path):
+    text = "path,labels,split\na.jpg,Möwe,train\nb.jpg,Bär,test\n".encode("cp1252")
+    with pytest.raises(UserError, match="line 2: the text is not utf-8") as error:
+        load(tmp_path, text)
+    (options,) = advice(error.value)
+    assert load(tmp_path, text, **options).labels == ("Bär", "Möwe")
+
+
+def test_parquet_gives_what_csv_gives_and_its_lists(tmp_path):
+    frame = pd.DataFrame(
+        {"path": ["a.jpg", "b.jpg"], "cat": [True, False], "dog": [0.0, 1.0], "split": ["train", "test"]}
+    )
+    frame.set_index("path").to_parquet(tmp_path / "mine.parquet")
+    frame.to_csv(tmp_path / "mine.csv")  # with pandas' row numbers
     tables = [datasets.load("folder", tmp_path, table=name) for name in ("mine.parquet", "mine.csv")]
     assert tables[0].checksum() == tables[1].checksum()
+    for cells, labels in (([["cat", "hot dog"], []], ("cat", "hot dog")), ([[0, 16], [3]], ("0", "3", "16"))):
+        frame = pd.DataFrame(
+            {"image": [{"path": "a.jpg"}, {"path": "b.jpg"}], "labels": cells, "split": ["train", "test"]}
+        )
+        frame.to_parquet(tmp_path / "mine.parquet")
+        data = datasets.load("folder", tmp_path, table="mine.parquet")
+        assert data.labels == labels and data.splits["train"].names == ["a.jpg"]
 
 
-@pytest.mark.parametrize("top", ["", "train/"])
-def test_class_folders(tmp_path, top):
-    for name in (f"{top}cat/1.jpg", f"{top}cat/2.PNG", f"{top}dog/1.jpg", f"{top.replace('train', 'test')}dog/3.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / ".cache").mkdir()
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,cat,split\na.jpg,1,tset\n", r"unknown split 'tset'.*did you mean 'test'"),
+        ("path,cat,split\na.jpg,1,train\n", r"mine.csv has no image of the part 'test'"),
+        ("path,cat\na.jpg,1\na.jpg,0\n", r"names the image 'a.jpg' twice; write one row with all its labels"),
+        ("path,cat,cat\na.jpg,1,0\n", r"two columns 'cat'"),
+        ("path,labels\na.jpg,cat\nb.jpg,cat,dog\n", r"line 3: 3 cells, but the header has 2.*'b.jpg,cat,dog'"),
+        ('path,labels\na.jpg,"cat\n', r"cannot read .*mine.csv.*unexpected end"),
+        ("path,cat\na.jpg,1\n,0\n", r"row 2: the column 'path' names no picture"),
+        ("PK\x03\x04", r"is a spreadsheet or an archive; save the table as CSV"),
+        ("path,split\na.jpg,train\n", r"names no label or no image"),
+        ("path,cat\n", r"names no label or no image"),
+        ("", r"cannot read .*mine.csv.*empty"),
+    ],
+)
+def test_a_bad_table_is_one_sentence(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, text)
+
+
+def test_missing_tables_folders_and_options(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*none.csv"):
+        datasets.load("folder", tmp_path, table="none.csv")
+    with pytest.raises(UserError, match="no folder"):
+        datasets.load("folder", tmp_path / "none")
+    with pytest.raises(UserError, match=r"unknown key 'tabel'.*did you mean 'table'"):
+        datasets.load("folder", tmp_path, tabel="mine.csv")
+    with pytest.raises(UserError, match="unknown column 'tags'.*known: path, labels|labels, path"):
+        load(tmp_path, column("a", "b", "c"), columns={"labels": "tags"})
+    with pytest.raises(UserError, match="stand in its own files"):
+        datasets.labels_of("folder")
+    with pytest.raises(UserError, match="test_share"):
+        load(tmp_path, column("a", "b", "c"), test_share=1.5)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    load(tmp_path, column("cat", "dog", "cat"))
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    assert datasets.load("folder", f"~/{tmp_path.name}", table=f"~/{tmp_path.name}/mine.csv").labels == ("cat", "dog")
+
+
+# Pictures
+
+
+def touch(root, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("written", "there"),
+    [
+        (["train_1", "train_2", "b"], ["train_1.jpg", "train_2.png", "b.JPG"]),
+        (["a.jpg", "b.jpg", "c.jpg"], ["a.JPG", "b.jpg", "C.jpg"]),
+        (["set/x/a.jpg", "set/x/b.jpg", "set/y/a.jpg"], ["x/a.jpg", "x/b.jpg", "y/a.jpg"]),
+        (["x\\a.jpg", "x\\b.jpg", "c.jpg"], ["x/a.jpg", "x/b.jpg", "c.jpg"]),
+        (
+            ["0.png", "1.png", "2.png"],
+            ["images_001/images/0.png", "images_001/images/1.png", "images_002/images/2.png"],
+        ),
+    ],
+)
+def test_files_are_found_by_incomplete_names_and_that_is_said(tmp_path, written, there):
+    touch(tmp_path, *there)
+    text = "path,labels,split\n" + "".join(
+        f"{n},cat,{p}\n" for n, p in zip(written, ("train", "train", "test"), strict=True)
+    )
+    data = load(tmp_path, text)
+    assert [name for split in data.splits.values() for name in split.names] == there
+    assert any("file names completed, such as" in note for note in data.notes)
+
+
+def test_a_name_that_fits_several_files_is_a_question_and_a_missing_one_stays(tmp_path):
+    touch(tmp_path, "a.jpg", "a.png", "sub/b.jpg", "sub2/c.jpg")
+    with pytest.raises(UserError, match="'a' may be a.jpg or a.png"):
+        load(tmp_path, "path,labels,split\na,cat,train\nb,dog,test\n")
+    with pytest.raises(UserError, match="names the file a.png in two ways"):
+        load(tmp_path, "path,labels,split\na.png,cat,train\nA.png,dog,test\n")
+    data = load(tmp_path, "path,labels,split\na.png,cat,train\nb.jpg,dog,test\n")
+    assert data.splits["test"].names == ["b.jpg"]  # not taken from another folder, as others are where they are said
+
+
+# Folders of labels
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("", ""),
+        ("train/", "test/"),
+        ("Train/", "TEST/"),
+        ("export/training/", "export/testing/"),
+        ("one/two/", "one/two/"),
+    ],
+)
+def test_class_folders(tmp_path, parts):
+    train, test = parts
+    touch(tmp_path, f"{train}cat/1.jpg", f"{train}cat/2.PNG", f"{train}dog/1.jfif", f"{test}dog/3.jpg")
+    touch(tmp_path, "__MACOSX/cat/._1.jpg", ".cache/x/1.jpg", f"{train}cat/._1.jpg", "read me.txt")
     data = datasets.load("folder", tmp_path)
-    assert data.labels == ("cat", "dog")
-    assert len(data.splits["train"]) + len(data.splits["test"]) == 4
-    assert all((s.targets.sum(axis=1) == 0).all() for s in data.splits.values())  # one label of two an image
-    if top:
-        assert data.splits["test"].names == ["test/dog/3.jpg"]
+    assert data.labels == ("cat", "dog") and sum(map(len, data.splits.values())) == 4
+    assert all((s.targets.sum(axis=1) == 0).all() for s in data.splits.values())  # one label of two for each image
+    assert data.notes[0] == ("1 files left out that are no picture in a folder of a label, such as read me.txt")
+    if train != test:
+        assert data.splits["test"].names == [f"{test}dog/3.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train/1.jpg", "valid/2.jpg", "test/3.jpg", "train/_classes.csv"], "table: train/_classes.csv"),
+        (["images/1.jpg", "images/2.jpg", "labels.csv"], "there are the folders images.*table: labels.csv"),
+        (["train/images/1.jpg", "train/labels/1.txt", "val/images/1.jpg"], "no images in folders of labels"),
+        (["train/cat/1.jpg", "test/dog/1.jpg", "dog/2.jpg"], "parts of a split and 'dog' is none: move it"),
+        (["train/cat/1.jpg", "train/dog/3.jpg", "val/dog/1.jpg"], "no image of the part 'test' .* call it test"),
+        ([], "no images in folders of labels in"),
+    ],
+)  # fmt: skip
+def test_folders_that_are_no_labels_are_refused(tmp_path, files, message):
+    touch(tmp_path, *files)
+    with pytest.raises(UserError, match=message):
+        datasets.load("folder", tmp_path)
+
+
+def test_a_picture_in_two_folders_of_labels_has_both_and_in_two_parts_is_refused(tmp_path):
+    pictures = {
+        f"{part}/{label}/{i}.png": (i, label)
+        for part in ("train", "test")
+        for label in ("cat", "dog")
+        for i in range(2)
+    }
+    for seed, name in enumerate(pictures):
+        touch(tmp_path, name)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "train/dog/copy.png").write_bytes((tmp_path / "train/cat/0.png").read_bytes())
+    data = datasets.load("folder", tmp_path)
+    assert shown(data)["train/cat/0.png"] == ["cat", "dog"] and len(data.splits["train"]) == 4
+    assert data.notes == ("1 copies of pictures left out; a picture has the labels of all its folders",)
+    (tmp_path / "test/dog/copy.png").write_bytes((tmp_path / "train/cat/0.png").read_bytes())
+    with pytest.raises(UserError, match="test/dog/copy.png.* are the same picture in two parts: move all its copies"):
+        datasets.load("folder", tmp_path)
+    (tmp_path / "test/dog/copy.png").rename(tmp_path / "train/dog/again.png")  # as the message says
+    assert shown(datasets.load("folder", tmp_path))["train/cat/0.png"] == ["cat", "dog"]
+
+
+# Splits
+
+
+def rows(count: int) -> str:
+    g = np.random.default_rng(1)
+    present = g.random((count, 3)) < (0.5, 0.2, 0.05)
+    return "path,cat,dog,owl\n" + "".join(f"{i}.jpg,{a:d},{b:d},{c:d}\n" for i, (a, b, c) in enumerate(present))
+
+
+def again(root, text: str, **options) -> datasets.Dataset:
+    """Loaded beside the split that was written before."""
+    (root / "mine.csv").write_text(text)
+    return datasets.load("folder", root, table="mine.csv", **options)
 
 
 def test_a_made_split_is_written_down_and_never_changes(tmp_path):
@@ -89,17 +444,17 @@ def test_a_made_split_is_written_down_and_never_changes(tmp_path):
     assert len(data.splits["test"]) == 60 and "iterative stratification" in data.notes[0]
     written = (tmp_path / "mine.splits.csv").read_text()
     lines = text.splitlines()
-    again = load(tmp_path, "\n".join([lines[0], *reversed(lines[1:])]), seed=3)
-    assert set(again.splits["test"].names) == set(data.splits["test"].names)
+    turned = again(tmp_path, "\n".join([lines[0], *reversed(lines[1:])]), seed=3)
+    assert set(turned.splits["test"].names) == set(data.splits["test"].names)
     assert (tmp_path / "mine.splits.csv").read_text() == written
 
 
 def test_a_written_split_that_does_not_fit_is_refused(tmp_path):
     load(tmp_path, rows(20))
     with pytest.raises(UserError, match=r"mine.splits.csv says .*seed 0.*seed 1"):
-        load(tmp_path, rows(20), seed=1)
+        again(tmp_path, rows(20), seed=1)
     with pytest.raises(UserError, match=r"does not fit the images: 1 stand.*20.jpg"):
-        load(tmp_path, rows(21))
+        again(tmp_path, rows(21))
 
 
 def test_the_seed_changes_the_split_and_nothing_else_does():
@@ -126,11 +481,10 @@ def test_images_without_labels_are_shared_out_too():
 
 
 def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validation(tmp_path):
-    whole = load(
-        tmp_path,
-        rows(400).replace("path,", "split,path,", 1).replace("\n", "\ntrain,")[: -len("train,")] + "test,t.jpg,1,0,0\n",
+    text = (
+        rows(400).replace("path,", "split,path,", 1).replace("\n", "\ntrain,")[: -len("train,")] + "test,t.jpg,1,0,0\n"
     )
-    apart = load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.25)
+    whole, apart = load(tmp_path, text), load(tmp_path, text, val_share=0.25)
     train, val = apart.splits["train"], apart.splits["val"]
     assert sorted(train.names + val.names) == sorted(whole.splits["train"].names) and len(val) == 100
     assert apart.splits["test"].names == whole.splits["test"].names
@@ -139,45 +493,55 @@ def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validat
     of = dict(zip(whole.splits["train"].names, whole.splits["train"].targets.tolist(), strict=True))
     assert [of[name] for name in val.names] == val.targets.tolist()
     assert "100 of 400 training images set apart for validation by iterative stratification, seed 0" in apart.notes
-    other = load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.25, val_seed=1)
+    other = load(tmp_path, text, val_share=0.25, val_seed=1)
     assert other.splits["val"].names != val.names and other.checksum() != apart.checksum()
     with pytest.raises(UserError, match="val_share 0.001 .* into 400 and 0"):
-        load(tmp_path, (tmp_path / "mine.csv").read_text(), val_share=0.001)
+        load(tmp_path, text, val_share=0.001)
     with pytest.raises(UserError, match="has a validation part of its own"):
         datasets.load("scenes", tmp_path / "scenes", train=3, val=1, test=1, val_share=0.5)
-    with pytest.raises(UserError, match="option val_share of data set 'folder'"):
+    with pytest.raises(UserError, match="val_share of data set 'folder' must be less than 1"):
         datasets.load("folder", tmp_path, val_share=1)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("file,cat\na.jpg,1\n", r"unknown column 'path'.*known: cat, file"),
-        ("path,cat\na.jpg,yes\n", r"row 1, label 'cat': expected 1, 0 or -1, got 'yes'"),
-        ("path,cat\na.jpg,\n", r"expected 1, 0 or -1, got ''"),
-        ("path,cat\na.jpg,1\na.jpg,0\n", r"names the image 'a.jpg' twice"),
-        ("path,cat,split\na.jpg,1,tset\n", r"unknown split 'tset'.*did you mean 'test'"),
-        ("path,cat,split\na.jpg,1,train\n", r"no image of mine.csv is in the split 'test'"),
-        ("path,split\na.jpg,train\n", r"names no label or no image"),
-        ("path,cat\n", r"names no label or no image"),
-        ("", r"cannot read .*mine.csv"),
-    ],
-)
-def test_a_bad_table_is_one_sentence(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
-        load(tmp_path, text)
+# The cases beside a developer's checkout: inputs after public reports, with what is expected of each
+
+PLANET = ["agriculture", "clear", "cloudy", "habitation", "haze", "partly_cloudy", "primary", "road", "water"]
+POSTERS = ["Action", "Adventure", "Comedy", "Documentary", "Drama", "Music", "Romance", "Sci-Fi", "Thriller"]
+SKIN = ["Acne", "Blackheads", "Dark Spots", "Pores"]
+CASES = {
+    **{f"planet_tags/{name}": PLANET for name in ("as_is", "renamed", "blank", "path_only")},
+    "movie_posters/as_is": 'columns: {path: "Id"}',
+    "movie_posters/labels": POSTERS,
+    "movie_posters/comma": "is the text of a list",
+    "movie_posters/onehot": "the column 'Genre' or in the columns Action",
+    "chexpert/as_is": "1, 0, -1 and blanks",
+    "chexpert/filled": 'values: {"-1": unknown, "0": absent}',
+    "roboflow_multilabel/no_table": "such as table: merged.csv",
+    **{f"roboflow_multilabel/{name}": SKIN for name in ("classes", "merged", "merged_valid")},
+    **{f"excel_csv/{name}": ["Bär", "Möwe"] for name in ("bom_crlf.csv", "packed.csv.gz", "semicolon.csv", "tabs.tsv")},
+    "excel_csv/utf16.csv": ["Bär", "Möwe"],
+    "excel_csv/cp1252.csv": "the text is not utf-8",
+    "excel_csv/ragged.csv": "line 3: 3 cells, but the header has 2",
+    "parquet_lists/lists": ["cat", "dog", "hot dog"],
+    "parquet_lists/ints": ["0", "3", "16"],
+    "slash_maps/exp": ["N/A", "T-shirt/top"],
+    "xray_16bit/exp": ["effusion", "mass"],
+    "label_names/exp": ["$", "$$", "100% cotton", "C#", "N/A", "NA", "None", "R&B", "Reality TV", "Sci-Fi",
+                        "_private", "a<b", "café", "nan", "x_1^2", "日本語"],
+}  # fmt: skip
 
 
-def test_missing_tables_folders_and_options(tmp_path):
-    with pytest.raises(UserError, match="cannot read .*none.csv"):
-        datasets.load("folder", tmp_path, table="none.csv")
-    with pytest.raises(UserError, match="no folder"):
-        datasets.load("folder", tmp_path / "none")
-    with pytest.raises(UserError, match="no images in"):
-        datasets.load("folder", tmp_path)
-    with pytest.raises(UserError, match=r"unknown option 'tabel'.*did you mean 'table'"):
-        datasets.load("folder", tmp_path, tabel="mine.csv")
-    with pytest.raises(UserError, match="stand in its own files"):
-        datasets.labels_of("folder")
-    with pytest.raises(UserError, match="test_share"):
-        load(tmp_path, rows(9), test_share=1.5)
+@pytest.mark.parametrize("case", CASES)
+def test_a_case_is_read_as_expected_or_refused(shared, tmp_path, case):
+    folder, name = case.split("/")
+    experiment = yaml.safe_load((shared / "cases" / folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    options = {key: value for key, value in experiment["dataset"].items() if key not in ("name", "root")}
+    source = shared / "cases" / folder / "data"
+    shutil.copytree(source, tmp_path / "data", ignore=shutil.ignore_patterns("*splits.csv"), symlinks=True)
+    if isinstance(expected := CASES[case], str):
+        with pytest.raises(UserError, match=re.escape(expected)):
+            datasets.load("folder", tmp_path / "data", **options)
+    else:
+        data = datasets.load("folder", tmp_path / "data", **options)
+        assert list(data.labels) == expected
+        assert all(path.exists() for split in data.splits.values() for path in split.paths)

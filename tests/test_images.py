@@ -1,10 +1,16 @@
-"""Images of every odd kind open as RGB the way the papers' loader, PIL's convert("RGB"), opens them."""
+"""Pictures of every odd kind open as a viewer shows them; ordinary ones to the bit as the papers' loaders open them."""
+
+import io
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mlclib.common.errors import UserError
+from mlclib.datasets import images
 from mlclib.datasets.images import open_rgb
 
 
@@ -14,9 +20,20 @@ def pixels(path) -> np.ndarray:
     return np.asarray(image)
 
 
-def test_greyscale_is_repeated_three_times(tmp_path):
-    Image.fromarray(np.array([[0, 7, 255]], dtype=np.uint8)).save(tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png").tolist() == [[[0] * 3, [7] * 3, [255] * 3]]
+def changes(path) -> list[str]:
+    with Image.open(path) as image:
+        return images.changes(image)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_an_ordinary_picture_is_what_pillow_converts(tmp_path, mode):
+    Image.effect_noise((64, 48), 50).convert(mode).save(tmp_path / "a.jpg", quality=85)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert np.array_equal(pixels(tmp_path / "a.jpg"), np.asarray(image.convert("RGB")))
+    assert changes(tmp_path / "a.jpg") == []
+    assert np.array_equal(
+        pixels(io.BytesIO((tmp_path / "a.jpg").read_bytes())), pixels(tmp_path / "a.jpg")
+    )  # an upload
 
 
 def test_one_bit_images_are_black_and_white(tmp_path):
@@ -24,17 +41,15 @@ def test_one_bit_images_are_black_and_white(tmp_path):
     assert pixels(tmp_path / "a.png").tolist() == [[[255] * 3, [0] * 3]]
 
 
-def test_a_palette_is_looked_up_and_its_transparency_dropped(tmp_path):
+def test_what_is_transparent_shows_white(tmp_path):
+    Image.fromarray(np.array([[[9, 8, 7, 0], [1, 2, 3, 255], [0, 0, 0, 51]]], dtype=np.uint8)).save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").tolist() == [[[255] * 3, [1, 2, 3], [204] * 3]]
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 0])
     image.putpixel((1, 0), 1)
-    image.save(tmp_path / "a.png", transparency=1)
-    assert pixels(tmp_path / "a.png").tolist() == [[[10, 20, 30], [200, 100, 0]]]
-
-
-def test_alpha_is_dropped_and_shows_the_colour_beneath(tmp_path):
-    Image.fromarray(np.array([[[9, 8, 7, 0], [1, 2, 3, 255]]], dtype=np.uint8)).save(tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png").tolist() == [[[9, 8, 7], [1, 2, 3]]]
+    image.save(tmp_path / "b.png", transparency=1)
+    assert pixels(tmp_path / "b.png").tolist() == [[[10, 20, 30], [255] * 3]]
+    assert changes(tmp_path / "a.png") == changes(tmp_path / "b.png") == ["transparency shown white"]
 
 
 def test_cmyk_goes_by_the_plain_formula(tmp_path):
@@ -42,17 +57,29 @@ def test_cmyk_goes_by_the_plain_formula(tmp_path):
     Image.fromarray(cmyk, mode="CMYK").save(tmp_path / "a.tif")
     expected = (255 - cmyk[..., :3].astype(int)) * (255 - cmyk[..., 3:].astype(int)) / 255
     assert np.abs(pixels(tmp_path / "a.tif") - expected).max() <= 1
-
-
-def test_a_cmyk_jpeg_opens(tmp_path):
     Image.new("CMYK", (16, 16), (255, 0, 0, 0)).save(tmp_path / "a.jpg")
     assert np.abs(pixels(tmp_path / "a.jpg").astype(int) - (0, 255, 255)).max() <= 2
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
-def test_sixteen_bit_grey_is_clipped(tmp_path, name):
-    Image.fromarray(np.array([[0, 200, 256, 65535]], dtype=np.uint16)).save(tmp_path / name)
-    assert pixels(tmp_path / name)[0, :, 0].tolist() == [0, 200, 255, 255]
+@pytest.mark.parametrize(
+    ("deep", "grey"),
+    [
+        ([0, 257, 32896, 65535], [0, 1, 128, 255]),
+        ([0, 16, 2048, 4095], [0, 1, 128, 255]),  # 12 bits, as of an X-ray
+        ([0, 7, 200, 255], [0, 7, 200, 255]),
+        ([0, 0, 1, 1], [0, 0, 1, 1]),
+    ],
+)
+def test_grey_of_more_than_eight_bits_is_scaled_by_the_depth_that_it_needs(tmp_path, name, deep, grey):
+    Image.fromarray(np.array([deep], dtype=np.uint16)).save(tmp_path / name)
+    assert pixels(tmp_path / name)[0, :, 0].tolist() == grey
+    assert changes(tmp_path / name) == ["more than 8 bits scaled to 8"]
+
+
+def test_real_numbers_from_zero_to_one_span_black_to_white(tmp_path):
+    Image.fromarray(np.array([[-1, 0, 0.5, 1]], dtype=np.float32)).save(tmp_path / "a.tif")
+    assert pixels(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 0, 128, 255]
 
 
 def test_an_animation_gives_its_first_frame(tmp_path):
@@ -61,11 +88,34 @@ def test_an_animation_gives_its_first_frame(tmp_path):
     assert (pixels(tmp_path / "a.gif") == (255, 0, 0)).all()
 
 
-def test_exif_rotation_is_ignored(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    Image.new("RGB", (20, 10)).save(tmp_path / "a.jpg", exif=exif)
-    assert pixels(tmp_path / "a.jpg").shape == (10, 20, 3)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_tag_says(tmp_path, orientation):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, :8] = 255  # the corner at the top left
+    turns = [None, None, Image.FLIP_LEFT_RIGHT, Image.ROTATE_180, Image.FLIP_TOP_BOTTOM, Image.TRANSPOSE]
+    turns += [Image.ROTATE_90, Image.TRANSVERSE, Image.ROTATE_270]
+    stored, exif = Image.fromarray(upright), Image.Exif()
+    exif[0x0112] = orientation
+    stored = stored if turns[orientation] is None else stored.transpose(turns[orientation])
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(pixels(tmp_path / "a.png"), upright)
+    assert images.size_of(tmp_path / "a.png") == (32, 16)
+    assert changes(tmp_path / "a.png") == ["turned by its EXIF tag"] * (orientation > 1)
+
+
+def test_a_picture_above_the_limit_names_the_variable_that_lifts_it(tmp_path):
+    Image.new("L", (100, 100)).save(tmp_path / "a.png")
+    code = "import sys; from mlclib.datasets.images import open_rgb; print(open_rgb(sys.argv[1]).size)"
+
+    def opened(limit: int) -> str:
+        environment = {**os.environ, images.LIMIT: str(limit)}
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.png"], env=environment, **pipes)
+        return done.stdout + done.stderr
+
+    pipes = {"capture_output": True, "text": True}
+    refused = opened(5000)
+    assert "more than 5,000 pixels" in refused and f"environment variable {images.LIMIT}" in refused
+    assert opened(10_000) == "(100, 100)\n"
 
 
 def test_unreadable_images_are_named_with_a_reason(tmp_path):

@@ -104,10 +104,27 @@ def test_empty_label_lists_empty_splits_and_labels_without_images(tmp_path):
     }
 
 
-def test_sixteen_bit_images_are_warned_of(tmp_path):
+def test_pictures_that_are_changed_when_they_are_opened_are_warned_of(tmp_path):
     data = whole(tmp_path)
     Image.fromarray(np.full((30, 40), 40000, dtype=np.uint16)).save(tmp_path / "c.png")
-    assert integrity.verify(data).warnings == {"more than 8 bits": {"c": "I;16"}}
+    Image.new("RGBA", (40, 30)).save(tmp_path / "d.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((40, 30), 9).save(tmp_path / "e.png", exif=exif)
+    assert integrity.verify(data).warnings == {
+        "more than 8 bits scaled to 8": {"c": "I;16"},
+        "transparency shown white": {"d": "RGBA"},
+        "turned by its EXIF tag": {"e": "L"},
+    }
+
+
+def test_boxes_are_held_to_the_turned_picture(tmp_path):
+    data = whole(tmp_path, boxes([[0, 0, 0, 30, 40]], [], []))
+    assert integrity.verify(data).problems == {"wrong size": {"a": "40 x 30, its boxes reach 30 x 40"}}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((40, 30), 9).save(tmp_path / "a.png", exif=exif)
+    assert integrity.verify(data).ok
 
 
 def test_long_lists_are_cut_with_their_count():

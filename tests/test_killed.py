@@ -1,5 +1,9 @@
 """A reproduce that is killed, preempted, or left without disk, data or kernel ends with an undisturbed one's tables."""
 
+import errno
+import io
+import itertools
+import math
 import os
 import random
 import resource
@@ -11,26 +15,79 @@ from pathlib import Path
 
 import made_workbook
 import pytest
+import rehearsal
 import yaml
 
+from mlclib import __main__ as line
+from mlclib import config
+from mlclib.common.errors import UserError
+from mlclib.runs import notebooks, plan
+from mlclib.runs.study import Study
+
 KILLS = int(os.environ.get("KILLS", 6))
+EPOCHS = 30  # where a kill is to meet a training
 CLUSTER = Path(__file__).with_name("cluster.py")
+NAMED = ("small.yaml", "--results", "results")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    made_workbook.make(folder)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        made_workbook.undisturbed(folder, monkeypatch)
-    assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "predictions.csv", "protocols.csv"}
-    return folder
+    """The finished workbook of so many epochs."""
+    folders = {}
+
+    def finished(epochs):
+        if epochs not in folders:
+            folder = folders[epochs] = tmp_path_factory.mktemp("undisturbed")
+            made_workbook.make(folder, epochs)
+            made_workbook.undisturbed(folder)
+            assert set(made_workbook.tables(folder)) == {"data.csv", "runs.csv", "predictions.csv", "protocols.csv"}
+        return folders[epochs]
+
+    return finished
 
 
-def check_same(folder: Path, undisturbed: Path) -> None:
-    assert made_workbook.tables(folder) == made_workbook.tables(undisturbed)
-    assert made_workbook.manifests(folder) == made_workbook.manifests(undisturbed)
+def check_same(folder: Path, other: Path) -> None:
+    assert made_workbook.tables(folder) == made_workbook.tables(other)
+    assert made_workbook.manifests(folder) == made_workbook.manifests(other)
     assert not made_workbook.half_files(folder)
+
+
+def started(folder: Path) -> subprocess.Popen:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    return subprocess.Popen(made_workbook.command(), cwd=folder, env=made_workbook.environment(), **quiet)
+
+
+def wait_for(process: subprocess.Popen, folder: Path, what: str) -> None:
+    while process.poll() is None and not any(folder.glob(what)):
+        time.sleep(0.05)
+
+
+def killed(process: subprocess.Popen) -> None:
+    """SIGKILL to it and to all that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_reproduce_that_is_killed_goes_on_from_there_and_a_job_that_fails_stops_no_other(undisturbed, tmp_path):
+    folder = tmp_path / "my folder"
+    made_workbook.make(folder)
+    first = started(folder)
+    wait_for(first, folder, "results/runs/*/*/seed-*/*")
+    second = made_workbook.reproduce(folder)
+    killed(first)
+    assert second.returncode == 1 and f"is at work already (process {first.pid} on " in second.stderr
+    (folder / "results" / "dies").touch()
+    done = made_workbook.reproduce(folder)
+    assert (
+        done.returncode == 1 and "failed: 06_protocols: notebook 06_protocols broke off, its kernel was" in done.stdout
+    )
+    assert "waiting for these: page" in done.stdout
+    assert done.stderr.startswith("error: small is not complete") and "goes on from there" in done.stderr
+    assert "2 of " in (folder / "site" / "small.html").read_text(encoding="utf-8")
+    done = made_workbook.reproduce(folder)
+    assert done.returncode == 0 and "Done: the tables of small" in done.stdout, done.stdout + done.stderr
+    check_same(folder, undisturbed(3))
+    assert made_workbook.reproduce(folder).stdout.startswith("Nothing to do: small is up to date")
 
 
 def small_files() -> None:
@@ -38,48 +95,36 @@ def small_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_and_ends_with_the_same_tables(undisturbed, tmp_path):
     folder, draw = tmp_path / "my folder", random.Random(13)
-    made_workbook.make(folder)
+    made_workbook.make(folder, EPOCHS)
     done = made_workbook.reproduce(folder, preexec_fn=small_files)
     assert done.returncode == 1 and "(File too large): free some" in done.stderr, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     for _ in range(KILLS):
-        process = subprocess.Popen(made_workbook.command(), cwd=folder, env=made_workbook.environment(), **quiet)
+        process = started(folder)
+        moment = draw.uniform(0, 3)
         if draw.random() < 0.8:  # while jobs run; else while it finds out what to do
-            logs = folder / "results" / "small" / "logs"
-            while process.poll() is None and not (logs.exists() and any(logs.iterdir())):
-                time.sleep(0.05)
+            wait_for(process, folder, "results/small/logs/*")
             moment = draw.uniform(0, 4)
-        else:
-            moment = draw.uniform(0, 3)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
+            killed(process)
     (folder / "my photos").rename(folder / "elsewhere")
     done = made_workbook.reproduce(folder)
     assert done.returncode == 1 and "my photos" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
     (folder / "elsewhere").rename(folder / "my photos")
-
-    (folder / "results" / "small" / "tables" / "protocols.csv").unlink(missing_ok=True)
-    (folder / "results" / "dies").touch()
-    done = made_workbook.reproduce(folder)
-    assert done.returncode == 1 and "notebook 06_protocols broke off, its kernel was killed" in done.stdout, done.stdout
-    assert done.stderr.startswith("error: small is not complete") and "goes on from there" in done.stderr
-
     done = made_workbook.reproduce(folder)
     assert done.returncode == 0 and "Done: the tables of small" in done.stdout, done.stdout + done.stderr
-    check_same(folder, undisturbed)
+    check_same(folder, undisturbed(EPOCHS))
 
 
+@pytest.mark.slow
 def test_preempted_on_a_cluster_it_ends_with_the_same_tables(undisturbed, tmp_path):
     """Each job is a process of its own, killed at random (SIGTERM or SIGKILL) and queued again."""
-    made_workbook.make(tmp_path)
+    made_workbook.make(tmp_path, EPOCHS)
     profile = {
         "executor": "cluster-generic",
         "cluster-generic-submit-cmd": f"{sys.executable} {CLUSTER}",
@@ -94,6 +139,60 @@ def test_preempted_on_a_cluster_it_ends_with_the_same_tables(undisturbed, tmp_pa
     surroundings = made_workbook.environment(CLUSTER_SEED="13", CLUSTER_LOG=str(log))
     done = made_workbook.reproduce(tmp_path, "--profile", "profile", env=surroundings)
     assert done.returncode == 0, done.stdout + done.stderr
-    said = log.read_text(encoding="utf-8")
-    assert "was sent SIGTERM and queued again" in said and "was sent SIGKILL and queued again" in said
-    check_same(tmp_path, undisturbed)
+    events = log.read_text(encoding="utf-8")
+    assert "was sent SIGTERM and queued again" in events and "was sent SIGKILL and queued again" in events
+    check_same(tmp_path, undisturbed(EPOCHS))
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """How many files can still be written, as a list of that one number."""
+    left, fsync = [math.inf], os.fsync
+
+    def flushed(file):  # a system may say only here that what it took has no place on the disk
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    def execute(*arguments):
+        try:
+            rehearsal.run_notebook(*arguments, io.StringIO())
+        except AssertionError as error:  # as papermill's, in a sentence
+            raise UserError(str(error).splitlines()[0]) from None
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(notebooks, "execute", execute)
+    return left
+
+
+def left_to_run(force: bool = False) -> list[plan.Job]:
+    study = Study(config.load("small.yaml"), results="results")
+    return [job for job in plan.jobs(study, NAMED, 1, force) if job.reasons]
+
+
+@pytest.mark.parametrize("force", [pytest.param(False, id="at first"), pytest.param(True, id="over what is there")])
+def test_a_full_disk_at_any_write_of_a_job_is_a_sentence_and_with_room_again_it_ends_alike(
+    undisturbed, force, room, tmp_path, monkeypatch, capsys
+):
+    whole = undisturbed(3)
+    made_workbook.make(tmp_path)
+    if force:
+        made_workbook.undisturbed(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for job in left_to_run(force):
+        for writes in itertools.count():
+            room[0] = writes
+            capsys.readouterr()
+            if line.main(list(job.command)) == 0:
+                break
+            errors = capsys.readouterr().err.splitlines()
+            assert len(errors) == 1 and errors[0].startswith("error: "), errors
+            assert "could not be written (No space left on device): free some disk" in errors[0]
+            assert made_workbook.tables(tmp_path).items() <= made_workbook.tables(whole).items()
+            if force:
+                check_same(tmp_path, whole)
+        assert writes, f"{job.name} wrote nothing"
+    room[0] = math.inf
+    assert left_to_run() == []
+    check_same(tmp_path, whole)

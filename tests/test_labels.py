@@ -54,7 +54,7 @@ def test_names_are_split_into_words(label, words):
     assert labels.words_of(label) == words
 
 
-@pytest.mark.parametrize("name", [n for n in datasets.NAMES if n != "folder"])
+@pytest.mark.parametrize("name", [n for n in datasets.NAMES if n not in datasets.OWN])
 def test_the_table_knows_every_label_of_every_data_set(name):
     names = datasets.labels_of(name)
     vectors = labels.vectors(names)

@@ -18,13 +18,24 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(ROOT / "mlclib").parts[0].removesuffix(".py")
+def test_the_documented_rooms_are_those_of_the_library():
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    drawn = re.search(r"^ {4}common -> .*(?:\n {4,}-> .*)*", text, re.MULTILINE)[0]
+    assert tuple(re.split(r"\s*->\s*", drawn.strip())) == ROOMS
+    own = {path.stem for path in (ROOT / "mlclib").iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
+    assert own - {"__init__"} == set(ROOMS)
+
+
+def test_the_library_stays_thin():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "mlclib").rglob("*.py")}
+    assert {str(path.relative_to(ROOT)): count for path, count in lines.items() if count > 400} == {}
+    scenes = ROOT / "mlclib" / "datasets" / "scenes"
+    assert sum(count for path, count in lines.items() if scenes not in path.parents) <= 11_200
 
 
 def test_imports_run_one_way_only():
     for path in (ROOT / "mlclib").rglob("*.py"):
-        own = part_of(path)
+        own = path.relative_to(ROOT / "mlclib").parts[0].removesuffix(".py")
         if own == "__init__":
             continue
         assert own in ROOMS, f"{own} has no place in the order of imports"
@@ -42,16 +53,16 @@ def test_imports_run_one_way_only():
 def test_no_module_but_its_own_file_and_the_registry_knows_a_model():
     """None imports a model's module or class, or compares anything with a model's name."""
     kinds = {kind.__name__: kind.__module__ for kind in models.MODELS.values()}
-    known = {*models.NAMES, *kinds}
+    own = {*models.NAMES, *kinds}
     files = {ROOT / f"{module.replace('.', '/')}.py" for module in kinds.values()} | {Path(models.__file__)}
     for path in set((ROOT / "mlclib").rglob("*.py")) - files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            told = set()
+            names = set()
             if isinstance(node, ast.Compare | ast.MatchValue):
-                told = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
+                names = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant)}
             elif isinstance(node, ast.ImportFrom) and node.module in ("mlclib.models", *kinds.values()):
-                told = {alias.name for alias in node.names} | {node.module.rpartition(".")[2]}
-            assert not told & known, f"{path}, line {node.lineno}: {told & known}"
+                names = {alias.name for alias in node.names} | {node.module.rpartition(".")[2]}
+            assert not names & own, f"{path}, line {node.lineno}: {names & own}"
 
 
 def test_no_function_unpickles_freely():
@@ -62,9 +73,13 @@ def test_no_function_unpickles_freely():
         assert "pickle.load" not in text and "allow_pickle=True" not in text, path.name
 
 
-def test_conda_and_pip_users_get_the_same_packages():
+def packages() -> list[str]:
+    """The packages that pyproject.toml names, with their limits."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
+    return [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
+
+
+def test_conda_and_pip_users_get_the_same_packages():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
     plain = [entry for entry in conda if isinstance(entry, str) and not re.match(r"(python|pip)\b", entry)]
@@ -74,16 +89,14 @@ def test_conda_and_pip_users_get_the_same_packages():
         pairs = (re.match(r"([\w.-]+)(.*)", entry.replace(" ", "")).groups() for entry in entries)
         return {conda_names.get(name.lower(), name.lower()): limits for name, limits in pairs}
 
-    assert parsed([*plain, *(p for p in pip if p != "-e .")]) == parsed(wanted)
+    assert parsed([*plain, *(p for p in pip if p != "-e .")]) == parsed(packages())
 
 
 def test_the_lock_names_exact_versions_of_every_package_and_no_host():
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
     assert "://" not in lock and "@" not in lock
     locked = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in lock.splitlines() if "==" in line}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(p for extra in project["optional-dependencies"].values() for p in extra)]
-    for entry in wanted:
+    for entry in packages():
         assert re.match(r"[\w.-]+", entry).group().lower().replace("_", "-") in locked, entry
 
 
@@ -123,9 +136,9 @@ def test_the_readme_says_what_the_runs_say():
     shown = readme.split("<!-- findings:begin -->")[1].split("<!-- findings:end -->")[0]
     parts = re.split(r"^\*\*\[.*\]\(results/(.+)/README\.md\)\*\*$", shown, flags=re.MULTILINE)[1:]
     assert parts
-    for name, said in zip(parts[::2], parts[1::2], strict=True):
+    for name, block in zip(parts[::2], parts[1::2], strict=True):
         computed = reports.findings(ROOT / "results" / name).splitlines()
-        assert [line for line in said.splitlines() if line] == [line for line in computed if line.startswith("- ")]
+        assert [line for line in block.splitlines() if line] == [line for line in computed if line.startswith("- ")]
 
 
 def test_the_readme_names_no_file_or_make_target_that_is_not_there():

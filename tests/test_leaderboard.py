@@ -4,7 +4,6 @@ same numbers, and where the truth is known.
 
 import re
 from itertools import combinations
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +17,7 @@ from mlclib.metrics.pairwise import BETTER, EQUIVALENT, UNKNOWN, WORSE
 from mlclib.metrics.variance import Parts
 from mlclib.results import ablation, across, findings
 from mlclib.results import leaderboard as tables
-from mlclib.results import leaderboard_figures as figures
-from mlclib.results import report as reports
 from mlclib.results import scores as performance
-from mlclib.results import table as rendering
 
 ONES = np.ones((200, 1), dtype=np.int8)
 
@@ -317,12 +313,12 @@ def targets() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def contest(models):
-    return tables.contest(models)
+    return tables.compare_all(models)
 
 
 def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(models, contest):
-    board, pairs = tables.every(contest)
-    frame, scores = board.frame, performance.scores(models).frame.set_index("model")
+    board, pairs = tables.tables(contest)
+    frame, scores = board.frame, performance.scores_table(models).frame.set_index("model")
     assert list(frame["model"]) == list(scores["mAP"].sort_values(ascending=False).index)
     for column in ("mAP", "mAP low", "mAP high", "CF1", "OF1"):
         np.testing.assert_allclose(frame[column], scores.loc[frame["model"], column])
@@ -337,39 +333,39 @@ def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(mod
     np.testing.assert_allclose(pairs.frame["p"], corrected)
     best_pair = pairs.frame.iloc[0]
     assert best_pair["p"] >= scores["p"].dropna().max()  # corrected, of the same test
-    assert "Holm" in pairs.caption and "1 point of mAP" in pairs.caption
+    assert "Holm" in pairs.protocol and "1 point of mAP" in pairs.caption
 
 
 def test_tables_of_pairs_leave_out_what_no_number_would_show(models, tmp_path):
-    same = tables.contest({"dsdl": models["dsdl"], "twin": models["dsdl"]})
-    pairs = tables.pairs(same).write(tmp_path)
+    same = tables.compare_all({"dsdl": models["dsdl"], "twin": models["dsdl"]})
+    pairs = tables.pairs_table(same).write(tmp_path)
     assert np.isnan(pairs.frame["seeds needed"]).all() and np.isnan(pairs.frame["images needed"]).all()
-    assert not re.search(r"\b(nan|inf)\b", rendering.markdown(pairs), re.I)
+    assert not re.search(r"\b(nan|inf)\b", pairs._repr_markdown_(), re.I)
 
 
 def test_there_are_draws_enough_for_a_difference_among_many_pairs(models, monkeypatch):
     monkeypatch.setattr(tables.captions, "draws", lambda reference: 100)
-    found = tables.contest(models)
-    assert found.draws == 240 and f"{found.draws} paired bootstrap draws" in tables.pairs(found).caption
+    found = tables.compare_all(models)
+    assert found.draws == 240 and f"{found.draws} paired bootstrap draws" in tables.pairs_table(found).protocol
     assert {pair.verdict for pair in found.pairs} == {BETTER, UNKNOWN}
 
 
 def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
-    assert tables.every(tables.contest({"msrn": models["msrn"]})) == []
+    assert tables.tables(tables.compare_all({"msrn": models["msrn"]})) == []
     hidden = -np.ones((30, 5), dtype=np.int8)
-    none = tables.contest({m: [make(tmp_path, m, marks=hidden)] for m in ("gmp", "msrn")})
-    assert tables.every(none) == []
+    none = tables.compare_all({m: [make(tmp_path, m, marks=hidden)] for m in ("gmp", "msrn")})
+    assert tables.tables(none) == []
     assert "labels of the test images are not public" in findings.sentences(none, {})[0]
-    alone = findings.sentences(tables.contest({"msrn": models["msrn"]}), {})
+    alone = findings.sentences(tables.compare_all({"msrn": models["msrn"]}), {})
     assert len(alone) == 1 and "no other model is scored here" in alone[0]
-    kept = tables.contest(
-        {**models, "theirs": [make(tmp_path, "theirs", marks=targets(), selections=("last",))]}, selection="best"
+    kept = tables.compare_all(
+        {**models, "theirs": [make(tmp_path, "theirs", marks=targets(), selections=("last",))]}, selection="best_test"
     )
     assert "theirs" not in kept.names and len(kept.pairs) == 6
 
 
 def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, contest):
-    figure = figures.board(tables.board(contest), contest)
+    figure = tables.leaderboard_figure(tables.leaderboard_table(contest), contest)
     scores, ties = figure.axes
     assert [text.get_text() for text in scores.get_yticklabels()] == contest.names
     dots = [line for line in scores.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
@@ -382,16 +378,16 @@ def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, con
 def test_findings_say_what_the_tables_say(models, contest):
     said = findings.sentences(contest, {})
     first, second, *_ = contest.names
-    frame = tables.board(contest).frame
+    frame = tables.leaderboard_table(contest).frame
     assert said[0] == (
         f"{first} has the highest mAP on scenes, {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
         f"{frame['mAP high'][0]:.1f}); it is shown to be better than linear and gmp and cannot be told from {second}."
     )
-    row = tables.pairs(contest).frame.set_index("pair").loc[f"{first} vs linear"]
+    row = tables.pairs_table(contest).frame.set_index("pair").loc[f"{first} vs linear"]
     told = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
     assert said[1].startswith(f"Shown to be above the linear baseline: {told} and {second} (")
     assert said[1].endswith("; below it: gmp.")
-    gaps = tables.pairs(contest).frame["smallest gap"]
+    gaps = tables.pairs_table(contest).frame["smallest gap"]
     assert "tells 5 apart" in said[2] and "cannot tell 1" in said[2]
     assert f"must be {gaps.min():.1f} to {gaps.max():.1f} points" in said[2]
     assert said[3].startswith("No choice of protocol (AP")
@@ -400,11 +396,11 @@ def test_findings_say_what_the_tables_say(models, contest):
 
 def test_findings_change_with_the_runs(models, tmp_path):
     better = {**models, "gmp": [make(tmp_path, "gmp", seed, 4.0, marks=targets()) for seed in range(3)]}
-    said = findings.sentences(tables.contest(better), {})
+    said = findings.sentences(tables.compare_all(better), {})
     assert said[0].startswith("gmp has the highest mAP") and said[0].endswith("better than every other model.")
     worse = {"linear": models["msrn"], "gmp": models["gmp"]}
     assert "Shown to be above the linear baseline: no model; below it: gmp." in findings.sentences(
-        tables.contest(worse), {}
+        tables.compare_all(worse), {}
     )
 
 
@@ -413,40 +409,26 @@ def test_a_protocol_that_turns_a_pair_is_named(models, tmp_path):
         model: [make(tmp_path, model, gain=gain, marks=targets())] for model, gain in (("gmp", 0.4), ("gap", 1.5))
     }
     (of_gmp,), (of_gap,) = turned.values()
-    of_gmp.logits["best"][:] = of_gap.logits["last"] + targets()
-    (said,) = [one for one in findings.sentences(tables.contest(turned), {}) if "protocol" in one]
+    of_gmp.logits["best_test"][:] = of_gap.logits["last"] + targets()
+    (said,) = [one for one in findings.sentences(tables.compare_all(turned), {}) if "protocol" in one]
     assert "Turned by a choice of protocol, of the pairs that are told apart: gap vs gmp (epoch: the best" in said
     assert "another model comes first by some: gmp (epoch: the best on the test set)" in said
 
 
 def test_findings_name_the_variant_that_matters_most(models, contest):
     variants = {"2": models["gmp"], "3": models["linear"], "2, 3, 4": models["msrn"]}
-    table = ablation.compare("msrn", "layers", variants, models["msrn"])
+    table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     row = table.frame.set_index("layers").loc["2"]
     (said,) = [one for one in findings.sentences(contest, {"msrn": table}) if "variants" in one]
     most = "from the full model (q < 0.05), most of all msrn with layers 2: "
     assert said.startswith(f"Of 2 variants of msrn, 2 differ {most}")
     assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
-    alike = ablation.compare("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
+    alike = ablation.axis_table("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
     (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
     assert said == "Of 1 variant of msrn, none differs from the full model (q < 0.05)."
     both = findings.sentences(contest, {"dsdl": alike, "msrn": table})
     assert any(one.startswith(f"Of 3 variants of dsdl and msrn, 2 differ {most}") for one in both)
     assert 3 <= len(both) <= 5
-
-
-def test_findings_stand_at_the_top_of_the_experiments_page(contest, tmp_path):
-    folder = tmp_path / "demo"
-    text = findings.write(folder / "tables", findings.sentences(contest, {}))
-    tables.board(contest).write(folder / "tables")
-    assert (folder / "tables" / "findings.md").read_text(encoding="utf-8") == text
-    experiment = SimpleNamespace(name="demo", title="Scenes", notes=("A note.",))
-    study = SimpleNamespace(experiment=experiment, folder=folder, results=tmp_path)
-    shown = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
-    page = reports.write(study, shown).read_text(encoding="utf-8")
-    assert page.startswith("# Scenes\n\n**What the runs say.**")
-    assert page.index(text.strip()) < page.index("- A note.") < page.index("### Leaderboard on scenes")
-    assert page.count("What the runs say") == 1
 
 
 def test_models_are_ranked_over_the_data_sets_of_their_leaderboards(tmp_path):
@@ -458,15 +440,16 @@ def test_models_are_ranked_over_the_data_sets_of_their_leaderboards(tmp_path):
             model: [make(tmp_path / name, model, 0, gain, marks=targets(), data=data[name])]
             for model, gain in zip(names, strengths, strict=True)
         }
-        tables.board(tables.contest(runs)).write(tmp_path / name / "tables")
-    (table,) = across.across(tmp_path)
+        tables.leaderboard_table(tables.compare_all(runs)).write(tmp_path / name / "tables")
+    (table,) = across.rank_tables(tmp_path)
     assert list(table.frame["model"]) == ["dsdl", "msrn", "gmp"]
     assert list(table.frame["average rank"]) == [1, 2, 3] and {"scenes", "voc2007"} < set(table.frame)
     assert list(table.frame["ties"]) == ["a", "a", "a"]  # two data sets cannot tell three models apart
-    assert f"{2.3437 * np.sqrt(3 * 4 / 12):.2f}" in table.caption and "one, two" in table.caption.replace("again, ", "")
-    assert "of several experiments on one data set their mean" in table.caption
+    assert f"{2.3437 * np.sqrt(3 * 4 / 12):.2f}" in table.protocol
+    assert "leaderboards of again, one, two" in table.protocol
+    assert "of several experiments on one data set their mean" in table.protocol
     table.write(tmp_path)
-    assert across.across(tmp_path / "one") == []
+    assert across.rank_tables(tmp_path / "one") == []
 
 
 def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path):
@@ -476,14 +459,14 @@ def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp
             model: [make(tmp_path / name, model, seed, gain, marks=targets()) for seed in (0, 1)]
             for model, gain in zip(("gmp", "msrn", "dsdl"), strengths, strict=True)
         }
-        found = tables.contest(runs)
-        for table in tables.every(found):
+        found = tables.compare_all(runs)
+        for table in tables.tables(found):
             table.write(tmp_path / name / "tables")
-    (table,) = across.turned(tmp_path)
+    (table,) = across.reversal_tables(tmp_path)
     frame = table.frame.set_index(["experiment", "and"])
     assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
     assert frame.loc[("one", "three"), "Kendall's τ"] == 1 and frame.loc[("one", "three"), "turned"] == 0
     assert frame.loc[("one", "three"), "told apart in both"] == 2
     assert frame.loc[("one", "two"), "pairs turned"] == "dsdl vs gmp"
     assert frame.loc[("one", "two"), "told apart in both"] == 1 == frame.loc[("one", "two"), "turned"]
-    assert across.turned(tmp_path / "one") == []
+    assert across.reversal_tables(tmp_path / "one") == []

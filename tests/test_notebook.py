@@ -10,7 +10,7 @@ from nbclient.exceptions import CellExecutionError
 
 from mlclib.common.errors import UserError
 from mlclib.results import notebook
-from mlclib.runs import execution
+from mlclib.runs import notebooks
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def at_the_root(monkeypatch):
 
 def declares(name: str) -> str:
     return "\n".join(
-        f"{key} = {value!r}" for key, value in execution.declared(ROOT / f"notebooks/{name}.ipynb").items()
+        f"{key} = {value!r}" for key, value in notebooks.parameters_of(ROOT / f"notebooks/{name}.ipynb").items()
     )
 
 
@@ -43,10 +43,10 @@ def test_what_the_notebook_itself_made_earlier_is_no_parameter(at_the_root):
 
 
 def test_every_notebook_runs_twice_in_one_kernel_and_refuses_a_misspelt_parameter_then_too(tiny_yaml, tiny_study):
-    """Run All, again and again, in a live kernel: 02, 04 and 05 on the tiny study, then a parameter that none knows."""
+    """Run All, again and again, in a live kernel: 02 and 06 on the tiny study, then a parameter that none knows."""
     given = f"experiment = {str(tiny_yaml)!r}\nresults = {str(tiny_study.results)!r}\n"
     whole = nbformat.v4.new_notebook()
-    for name in ("02_train", "04_attention", "05_tables"):
+    for name in ("02_train", "06_protocols"):
         cells = [
             c for c in nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4).cells if c.cell_type == "code"
         ]
@@ -57,7 +57,7 @@ def test_every_notebook_runs_twice_in_one_kernel_and_refuses_a_misspelt_paramete
         whole.cells[number] = {**cell, "id": str(number)}
     whole = nbformat.from_dict(whole)
     client = NotebookClient(whole, kernel_name="python3", resources={"metadata": {"path": ROOT / "notebooks"}})
-    with pytest.raises(CellExecutionError, match="unknown parameter 'expriment' in notebook 05_tables"):
+    with pytest.raises(CellExecutionError, match="unknown parameter 'expriment' in notebook 06_protocols"):
         client.execute()
     counts = [cell.execution_count for cell in whole.cells]
     assert counts == list(range(1, len(counts) + 1))  # the last one alone failed
@@ -81,4 +81,4 @@ def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     with pytest.raises(UserError, match="notebook dies broke off, its kernel was killed.*copy.ipynb"):
-        execution.execute(path, tmp_path / "copy.ipynb", {})
+        notebooks.execute(path, tmp_path / "copy.ipynb", {})

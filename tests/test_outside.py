@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from mlclib import config, models
-from mlclib.attention import evaluation
+from mlclib.attention import localisation
 from mlclib.common.errors import UserError
 from mlclib.inference import export, predict
 from mlclib.metrics import scores as metrics
@@ -66,9 +66,9 @@ def test_a_model_of_one_s_own_goes_the_whole_way(named, tiny_yaml, tmp_path, mon
     study = Study(config.load(path), results=tmp_path / "results")
     (run,) = study.train(study.experiment.run("norms"))
     assert run.folder.parent.name.startswith("norms-") and "test_outside.py" in run.about["code"]
-    assert np.isfinite(performance.scores({"norms": [run]}).frame["mAP"]).all()
-    subject = predict.subject(study, "norms")
-    scores = evaluation.localisation({0: subject}, range(4))
+    assert np.isfinite(performance.scores_table({"norms": [run]}).frame["mAP"]).all()
+    subject = predict.model_on_split(study, "norms")
+    scores = localisation.localisation({0: subject}, range(4))
     assert set(scores["method"]) == {"grad-cam", "centre", "random"}
     assert export.export(run.folder, tmp_path / "norms.onnx") <= 1e-4
     assert predict.predict(run.folder, [study.dataset.splits["test"].paths[0]]).probabilities.shape[0] == 1

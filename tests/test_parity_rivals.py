@@ -75,9 +75,9 @@ def shapes_of(folder, stem, golden, prefix=""):
     return {name: tuple(shape) for name, shape in {**listed, **changed}.items()}
 
 
-def built(name, shapes, **options):
-    """The model of 20 labels, with the recipe's weights of the authors' names."""
-    model = models.build(
+def fresh(name, **options):
+    """The model of 20 labels."""
+    return models.build(
         name,
         labels=20,
         label_vectors=0.4 * recipe.draw("label_vectors", (20, 300)),
@@ -85,6 +85,11 @@ def built(name, shapes, **options):
         backbone="resnet101",
         **options,
     )
+
+
+def built(name, shapes, **options):
+    """The same with the recipe's weights of the authors' names."""
+    model = fresh(name, **options)
     models.load_authors(model, {key: recipe.fill(key, shape) for key, shape in shapes.items()})
     return model.eval()
 
@@ -148,12 +153,12 @@ def test_the_sine_positions_are_the_authors():
         np.testing.assert_allclose(ours, golden[key][0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "head" not in case])
+@pytest.mark.parametrize("case", ["q2l", "ml_decoder", "ssgrl", "csra 4", "add_gcn", "ml_gcn"])
 def test_every_name_of_the_authors_is_accounted_for(case):
     name, folder, stem, _, options = CASES[case]
     golden = np.load(folder / f"{stem}_20.npz")
     shapes = shapes_of(folder, stem, golden)
-    model = built(name, shapes, **options(golden))
+    model = fresh(name, **options(golden))
     names, unused, constants = model.authors_names(), model.authors_unused(), model.authors_constants()
     assert sorted([*names, *unused, *constants]) == sorted(shapes)
     assert len(set(names.values())) == len(names)
@@ -183,7 +188,7 @@ def test_a_state_dict_may_lack_what_the_model_computes(case, computed):
 def test_a_state_dict_of_a_head_alone_leaves_the_backbone_as_it_is():
     golden = np.load(HEADS / "ssgrl_20.npz")
     shapes = shapes_of(HEADS, "ssgrl", golden)
-    model = built("ssgrl", shapes)
+    model = fresh("ssgrl")
     before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
     models.load_authors(model, {key: torch.zeros(shape) for key, shape in shapes.items()})
     assert all(torch.equal(value, before[key]) for key, value in model.backbone.state_dict().items())

@@ -2,28 +2,30 @@
 
 import io
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mlclib.attention import evaluation, learnt, learnt_figures, saliency
-from mlclib.attention import figures as pictures
-from mlclib.attention import tables as attention_tables
-from mlclib.attention.saliency import Key
+from mlclib.attention import faithfulness, learnt, localisation, maps, pictures
+from mlclib.attention.learnt import Learnt
+from mlclib.attention.maps import Key
 from mlclib.inference import predict
+from mlclib.results.style import safe_file_name
 
 
 @pytest.fixture(scope="module")
 def subject(tiny_study):
-    return predict.subject(tiny_study, "msrn")
+    return predict.model_on_split(tiny_study, "msrn")
 
 
 @pytest.fixture(scope="module")
 def shown(subject):
-    return saliency.examples(subject, [0, 1])
+    return maps.examples(subject, [0, 1])
 
 
 def png(figure: Figure) -> np.ndarray:
@@ -40,12 +42,12 @@ def scores(best: dict[str, str]) -> pd.DataFrame:
         for size in best
         for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
     ]
-    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *evaluation.SCORES, "specific"])
-    return frame.assign(size=pd.Categorical(frame["size"], list(evaluation.SIZES)))
+    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *localisation.SCORES, "specific"])
+    return frame.assign(size=pd.Categorical(frame["size"], list(localisation.SIZES)))
 
 
 def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):
-    figure = pictures.examples(shown, subject.split, subject.labels)
+    figure = pictures.examples(shown, subject)
     assert len(figure.axes) == len(shown) * 5  # the image, layers 2, 3, 4 and Grad-CAM
     assert figure.axes[0].get_title().startswith(f"{subject.labels[shown[0].label]}: {shown[0].probability:.2f}")
     assert [axes.get_title() for axes in figure.axes[1:5]] == [
@@ -57,8 +59,6 @@ def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):
 
 
 def test_a_map_is_bright_where_it_is_high():
-    import torch
-
     map = torch.zeros(112, 112)
     map[:56] = 1
     figure = pictures.grid([Image.new("RGB", (64, 64))], ["x"], [{Key("grad-cam", "4"): map}])
@@ -70,34 +70,30 @@ def test_a_map_is_bright_where_it_is_high():
     assert top.astype(int).sum() > bottom.astype(int).sum() + 100
 
 
-@pytest.mark.parametrize(
-    ("best", "small"),
-    [
-        ({"small": "2", "large": "4"}, "small things best in layer 2 (0.90, centre 0.20)"),
-        ({"small": "none", "large": "4"}, "small things in no layer better than the centre map (0.20, centre 0.20)"),
-    ],
-)
-def test_the_localisation_title_states_the_finding(best, small):
-    first, _, own = pictures.localisation(scores(best)).get_suptitle().splitlines()
-    assert first == f"Weighted maps find {small}, large things best in layer 4 (0.90, centre 0.20)"
-    assert own == "weighted +0.10 [+0.10, +0.10]"
+def test_the_localisation_figure_and_its_sentence_tell_the_best_layer_and_the_label_s_own():
+    frame = scores({"small": "none", "large": "4"})
+    figure = localisation.figure(frame)
+    assert figure.get_suptitle().endswith("weighted +0.10 [+0.10, +0.10]")
+    assert [axes.get_ylabel() for axes in figure.axes] == list(localisation.SCORES.values())
+    sentence = localisation.figure_finding(frame)
+    assert "small things best in layer 2 (0.20, blind 0.20)" in sentence
+    assert "large things best in layer 4 (0.90, blind 0.20)" in sentence and "things of no size" in sentence
+    frame.loc[(frame["layer"] == "all") & (frame["size"] == "large"), "curve"] = 0.5
+    assert "things of large size" in localisation.figure_finding(frame)
+    assert "No boxes" in localisation.figure_finding(frame[:0])
+    assert "No boxes" in localisation.figure(frame[:0]).axes[0].texts[0].get_text()
 
 
 def test_intervals_hold_the_mean_and_come_from_images_not_labels():
     frame = pd.DataFrame({"row": [0] * 50 + [1], "curve": [1.0] * 50 + [0.0]})
-    mean, low, high = pictures._interval(frame, "curve")
+    mean, low, high = localisation.mean_interval(frame, "curve")
     assert mean == pytest.approx(50 / 51) and low == 0 and high == 1  # two images: all or nothing
 
 
-def test_without_boxes_the_figure_says_so():
-    figure = pictures.localisation(pd.DataFrame(columns=["row", "size", "method", "layer", *evaluation.SCORES]))
-    assert "No boxes are known" in figure.axes[0].texts[0].get_text()
-
-
 def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, shown):
-    frame = evaluation.faithfulness(subject, shown, steps=2)
-    areas = evaluation.curve_areas(frame).set_index(["method", "layer"])
-    deletion, insertion = pictures.curves(frame).get_suptitle().splitlines()
+    frame = faithfulness.faithfulness(subject, shown, steps=2)
+    areas = faithfulness.curve_areas(frame).set_index(["method", "layer"])
+    deletion, insertion = faithfulness.figure(frame).get_suptitle().splitlines()
     for curve, line, best in (("deletion", deletion, "idxmin"), ("insertion", insertion, "idxmax")):
         means = areas.groupby(level=[0, 1], sort=False)[curve].mean()
         key = getattr(means.drop(index=["centre", "random"], level=0), best)()
@@ -106,38 +102,54 @@ def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, 
 
 
 def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
-    figure = pictures.groups(subject, [0, 1])
-    count = learnt.assignment(subject.model).shape[1]
+    known = learnt.learnt(subject)
+    figure, count = pictures.groups(subject, [0, 1], known), known.shares.shape[1]
     assert len(figure.axes) == 2 * (1 + count)
-    titles = [axes.get_title().splitlines() for axes in figure.axes[1 : 1 + count]]
-    assert [title[0] for title in titles] == [f"group {number}" for number in range(count)]
-    assert pictures.groups(predict.subject(tiny_study, "gmp"), [0, 1]) is None
+    titles = [axes.get_title().splitlines()[0] for axes in figure.axes[1 : 1 + count]]
+    assert titles == [f"group {number}" for number in range(count)]
+    gmp = predict.model_on_split(tiny_study, "gmp")
+    assert pictures.groups(gmp, [0, 1], learnt.learnt(gmp)) is None
 
 
 def test_the_graph_counts_edges_within_groups():
     adjacency = np.array([[1, 0, 0, 0], [0.2, 1, 0, 0], [0, 0, 1, 0.2], [0, 0, 0.2, 1]])
     assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
-    title = learnt_figures.grouped_graph(adjacency, assignment, list("abcd")).axes[0].get_title()
-    assert title == "100% of edges join labels of one group, 33% of all pairs do (2 of 2 groups used)"
-    none = learnt_figures.grouped_graph(np.eye(4), assignment, list("abcd")).axes[0].get_title()
-    assert none == "The graph has no edges, 33% of all pairs do (2 of 2 groups used)"
+    for graph, within in ((adjacency, "100% of edges join labels of one group"), (np.eye(4), "The graph has no edges")):
+        title = learnt.label_graph(Learnt(list("abcd"), None, None, assignment, graph)).axes[0].get_title()
+        assert title == f"{within}, 33% of all pairs do (2 of 2 groups used)"
 
 
 def test_learning_that_changes_nothing_keeps_every_neighbour():
     vectors = np.random.default_rng(0).normal(size=(12, 5))
-    title = learnt_figures.embeddings(vectors, 3 * vectors, [str(i) for i in range(12)]).get_suptitle()
+    known = Learnt([str(i) for i in range(12)], vectors, 3 * vectors, np.zeros((12, 0)), np.zeros((12, 12)))
+    title = learnt.embeddings(known).get_suptitle()
     assert title == "Learning keeps 100% of each label's three nearest labels (27% by chance)"
 
 
 def test_figures_are_the_same_each_time(tiny_study, subject):
-    first, second = (learnt_figures.knowledge(subject, tiny_study.cooccurrence) for _ in range(2))
+    first, second = (learnt.figures(learnt.learnt(subject), tiny_study.cooccurrence) for _ in range(2))
     assert list(first) == ["embeddings", "similarities", "label-graph"]
     for name in first:
         assert np.array_equal(png(first[name]), png(second[name])), name
 
 
+def test_labels_of_any_characters_are_drawn_as_they_are_or_written_out():
+    labels = ["$", "$$", "a_b^2$c$", "N/A", "caf\u00e9", "\u732b", "\U0001f436", "%"]
+    vectors = np.random.default_rng(0).normal(size=(8, 5))
+    known = Learnt(labels, None, vectors, np.eye(8), np.ones((8, 8)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a glyph is missing
+        for figure in learnt.figures(known, (np.ones((8, 8)), np.full(8, 9))).values():
+            png(figure)
+    texts = [text.get_text() for text in learnt.label_graph(known).axes[0].texts]
+    assert texts[:5] == [r"\$", r"\$\$", r"a_b^2\$c\$", "N/A", "caf\u00e9"]
+    assert texts[5] in ("\u732b", "[U+732B]") and texts[6] in ("\U0001f436", "[dog face]")
+    names = [safe_file_name(label) for label in [*labels, "N%2FA", "a/b", "a\\b", "x" * 300, "x" * 301]]
+    assert len(set(names)) == len(names) and not any(set(name) & set('/\\:*?"<>|') for name in names)
+    assert all(len(name.encode()) <= 120 for name in names)
+
+
 def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(subject, shown):
-    said = pictures.examples_finding(shown, subject.split)
     areas, inside = [], []
     for one in shown:
         with Image.open(subject.split.paths[one.row]) as image:
@@ -147,13 +159,11 @@ def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(s
             mask |= ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
         areas.append(mask.mean())
         inside.append(float(one.maps[Key("grad-cam", "all")].numpy()[mask].sum()))
-    words = said.split()
-    told = float(words[words.index("take") + 1])
-    assert told == pytest.approx(100 * np.mean(areas), abs=1.5)
-    told = float(words[words.index("grad-cam") + 1])
-    assert told == pytest.approx(100 * np.mean(inside), abs=2)
+    words = pictures.examples_finding(shown, subject).split()
+    assert float(words[words.index("take") + 1]) == pytest.approx(100 * np.mean(areas), abs=1.5)
+    assert float(words[words.index("grad-cam") + 1]) == pytest.approx(100 * np.mean(inside), abs=2)
     bare = subject.split.__class__(subject.split.names, subject.split.paths, subject.split.targets)
-    assert "No boxes" in pictures.examples_finding(shown, bare)
+    assert "No boxes" in pictures.examples_finding(shown, subject._replace(split=bare))
 
 
 def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, subject):
@@ -168,8 +178,8 @@ def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, su
 
 
 def test_the_first_step_of_deletion_is_told_beside_the_random_one(subject, shown):
-    frame = evaluation.faithfulness(subject, shown, steps=2)
-    said = pictures.curves_finding(frame)
+    frame = faithfulness.faithfulness(subject, shown, steps=2)
+    said = faithfulness.finding(frame)
     half = frame[(frame["curve"] == "deletion") & (frame["share"] == 0.5)]
     random = half[half["method"] == "random"]["probability"].mean()
     assert "With 50 % of the picture hidden" in said and f"in random order to {random:.2f}" in said
@@ -177,30 +187,25 @@ def test_the_first_step_of_deletion_is_told_beside_the_random_one(subject, shown
     assert f"falls from {start.groupby('layer')['probability'].mean().iloc[0]:.2f} to" in said
 
 
-def test_what_is_learnt_is_told_from_the_vectors(tiny_study, subject):
-    before, after = learnt.embeddings(subject.model)
-    pairs, nearest = {}, []
-    for vectors in (after, before):
+def test_what_is_learnt_is_told_from_the_vectors(subject):
+    known, pairs, nearest = learnt.learnt(subject), {}, []
+    for vectors in (known.after, known.before):
         cosine = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in vectors] for a in vectors]
-        others = [[-9 if i == j else c for j, c in enumerate(row)] for i, row in enumerate(cosine)]
-        nearest.append([int(np.argmax(row)) for row in others])
-        pairs |= {} if pairs else {(i, j): cosine[i][j] for i in range(22) for j in range(i + 1, 22)}
+        nearest.append(
+            [int(np.argmax([-9 if i == j else c for j, c in enumerate(row)])) for i, row in enumerate(cosine)]
+        )
+        pairs = pairs or {(i, j): cosine[i][j] for i in range(22) for j in range(i + 1, 22)}
     i, j = max(pairs, key=pairs.get)
-    said = learnt_figures.knowledge_finding(subject)
-    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {pairs[i, j]:.2f})" in said
-    kept = sum(a == b for a, b in zip(*nearest, strict=True))
-    assert f"{kept} of 22 labels keep" in said
-    gmp = predict.subject(tiny_study, "gmp")
-    assert "starts from no label vectors" in learnt_figures.knowledge_finding(gmp)
-    assert attention_tables.groups_finding(gmp) == "This model makes no groups of labels."
-    shares = learnt.assignment(subject.model)
-    firm = sum(max(row) > 0.5 for row in shares)
-    assert attention_tables.groups_finding(subject).startswith(f"{firm} of 22 labels belong to one group")
+    sentence = learnt.vectors_finding(known)
+    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {pairs[i, j]:.2f})" in sentence
+    assert f"{sum(a == b for a, b in zip(*nearest, strict=True))} of 22 labels keep" in sentence
+    firm = sum(max(row) > 0.5 for row in known.shares)
+    assert learnt.groups_finding(known).startswith(f"{firm} of 22 labels belong to one group")
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
 def test_bars_show_the_highest_scores_and_what_is_present(tiny_study, model):
-    figure = pictures.bars(predict.subject(tiny_study, model), [0, 1])
+    figure = pictures.bars(predict.model_on_split(tiny_study, model), [0, 1])
     lengths = [patch.get_width() for patch in figure.axes[2].patches]
     assert lengths == sorted(lengths) and len(lengths) == 8
     run = tiny_study.train(tiny_study.experiment.run(model))[0]

@@ -1,6 +1,8 @@
 """A run folder alone labels images, and says which it could not read."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -28,18 +30,38 @@ def test_a_model_from_its_folder_gives_the_runs_own_logits(tiny_study, model):
     np.testing.assert_allclose(logits.numpy(), run.logits["last"], atol=1e-6)
 
 
-def test_images_folders_and_unreadable_files(tiny_study, tmp_path):
-    paths = tiny_study.dataset.splits["test"].paths[:2]
-    (tmp_path / "deep").mkdir()
-    for number, path in enumerate(paths):
-        open_rgb(path).save(tmp_path / "deep" / f"{number}.png")
-    (tmp_path / "broken.jpg").write_bytes(b"no image")
-    (tmp_path / "notes.txt").write_text("not looked at")
+def test_what_of_a_folder_is_no_picture_is_passed_over_and_what_cannot_be_read_is_named(tiny_study, tmp_path, capsys):
+    (tmp_path / "deep.jpg").mkdir()
+    for number, path in enumerate(tiny_study.dataset.splits["test"].paths[:2]):
+        open_rgb(path).save(tmp_path / "deep.jpg" / f"{number}.PNG", format="png")
+    for name in ("broken.jpg", "notes.txt", "a.pdf", "b.mp4", "c.mpg", "._0.jpg", ".DS_Store", "photo.HEIC"):
+        (tmp_path / name).write_bytes(b"no image")
     found = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path, tmp_path / "gone.png"])
-    assert list(found.probabilities.index) == [str(tmp_path / "deep" / f"{n}.png") for n in (0, 1)]
+    assert list(found.probabilities.index) == [str(tmp_path / "deep.jpg" / f"{n}.PNG") for n in (0, 1)]
     assert list(found.probabilities.columns) == list(tiny_study.dataset.labels)
-    assert sorted(found.unreadable) == [str(tmp_path / "broken.jpg"), str(tmp_path / "gone.png")]
+    assert found.passed_over == {"hidden": 2, ".txt": 1, ".pdf": 1, ".mp4": 1, ".mpg": 1}
     assert "no such file" in found.unreadable[str(tmp_path / "gone.png")]
+    assert "cannot read" in found.unreadable[str(tmp_path / "broken.jpg")] and len(found.unreadable) == 3
+    assert any("HEIC" in reason for reason in found.unreadable.values())
+    assert predict.show(folder_of(tiny_study, "gmp"), [tmp_path]) == 1
+    assert "passed over in folders: 2 hidden, 1 .pdf" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tiny_study):
+    command = [sys.executable, "-m", "mlclib", "predict", str(folder_of(tiny_study, "gmp"))]
+    images = map(str, tiny_study.dataset.splits["test"].paths[:1])
+    with subprocess.Popen([*command, *images], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_a_map_s_file_is_named_after_its_label_whatever_its_characters():
+    names, written = [], set()
+    for label in ("N/A", "N%2FA", "dog", "Dog", "../dog", "dog"):
+        names.append(predict._file_name("a.png", label, written))
+    assert names[0] == "a.png-N%2FA.png" and names[-1] == "a.png-3-dog.png"
+    assert len({name.casefold() for name in names}) == len(names) and not any("/" in name for name in names)
 
 
 def test_probabilities_are_those_of_the_run_up_to_the_caches_half_precision(tiny_study):

@@ -18,6 +18,7 @@ from mlclib.runs import store
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.inputs import Maps
+from mlclib.training.settings import torch_settings
 from mlclib.training.trainer import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -38,14 +39,15 @@ dataset: {name: voc2007, root: ROOT}
 exclude: ["100011"]
 input_size: 64
 backbone: {name: test_resnet, weights: null, frozen: false}
-training: {epochs: 2, batch_size: 7, learning_rate: 1e-2, optimizer: sgd, threads: 1, augmentation: msrn}
+training:
+  {epochs: 2, batch_size: 7, learning_rate: 1e-2, optimizer: sgd, threads: 1, augmentation: msrn, frozen_norms: true}
 models:
   gmp: {options: {difficult: ignore}, training: {batch_size: 10, accumulate: 2}}
-  linear: {options: {difficult: ignore}}
+  linear: {options: {difficult: ignore, norm: layer}}
   msrn: {options: {head: elementwise, width: 16, difficult: ignore}}
 """
-ONE = [sys.executable, "-m"]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m"]
+ONE = [sys.executable, "-m", "mlclib"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +59,11 @@ def learning(tmp_path_factory):
     return path
 
 
-def train(start, yaml, results, *more, model="gmp"):
-    command = [*start, "mlclib", "train", str(yaml), "--model", model, "--results", str(results), *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
-
-
-def made(results) -> store.FinishedRun:
-    return store.read(next(results.rglob("seed-0/manifest.json")).parent)
+def run(*command) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=240, env=environment
+    )
 
 
 ALL = """
@@ -85,22 +85,20 @@ def shared(tmp_path_factory):
     path, script = folder / "shared.yaml", folder / "all.py"
     path.write_text(SHARED.replace("ROOT", str(folder / "voc")), encoding="utf-8")
     script.write_text(ALL.replace("RESULTS", str(folder / "two")), encoding="utf-8")
-    done = subprocess.run(
-        [*TWO[:-1], str(script), str(path), *config.load(path).models], cwd=ROOT, capture_output=True, text=True,
-        timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    done = run(*TWO, script, path, *config.load(path).models)
     assert done.returncode == 0, done.stdout + done.stderr
     return path, folder / "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gmp", "linear", "msrn"])
-def test_two_processes_train_a_backbone_with_batch_norm_as_one_does(shared, tmp_path, model):
+def test_two_processes_train_a_backbone_of_frozen_norms_as_one_does(shared, tmp_path, model):
     """24 images in sevens leave a batch of 3, two and one a process (in tens one of 4, a part of which is one image);
     11 test images do not divide; difficult labels are left out, of which the parts hold unlike many.
     """
     path, results = shared
     study = Study(config.load(path), results=tmp_path)
-    (one,) = study.train(study.experiment.run(model))
+    (one,) = study.train(model)
     (two,) = Study(study.experiment, results=results).finished(model)
     assert (study.dataset.splits["train"].targets == 0).sum() == 6
     assert one.names == two.names and len(two.logits["last"]) == 11
@@ -108,11 +106,21 @@ def test_two_processes_train_a_backbone_with_batch_norm_as_one_does(shared, tmp_
     np.testing.assert_allclose(two.logits["last"], one.logits["last"], rtol=1e-3, atol=1e-3)
 
 
-def test_there_may_be_more_processes_than_test_images(learning, tmp_path):
-    less = ["--set", "dataset.test=1", "--set", f"dataset.root={tmp_path / 'scenes'}"]
-    done = train(TWO, learning, tmp_path / "results", *less)
+@pytest.mark.slow
+def test_there_may_be_more_processes_than_test_images_and_batch_norm_on_cpus_is_warned_of(learning, tmp_path):
+    less = [
+        "--set",
+        "dataset.test=1",
+        "--set",
+        f"dataset.root={tmp_path / 'scenes'}",
+        "--results",
+        tmp_path / "results",
+    ]
+    done = run(*TWO, "-m", "mlclib", "train", learning, "--model", "gmp", *less)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(made(tmp_path / "results").names) == 1
+    (manifest,) = (tmp_path / "results").rglob("seed-0/manifest.json")
+    assert len(store.read(manifest.parent).names) == 1
+    assert done.stdout.count("has batch norm, which each of 2 processes on a CPU takes over its own part") == 1
 
 
 UNREADABLE = """
@@ -127,7 +135,7 @@ FULL = """
 real, calls = torch.save, []
 def full(plain, path):
     calls.append(path)
-    if len(calls) == 2:
+    if len(calls) == 1:
         raise OSError(28, "No space left on device")
     real(plain, path)
 torch.save = full
@@ -140,28 +148,26 @@ from mlclib.datasets.images import open_rgb
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "sentence"),
     [
-        (UNREADABLE, "cannot read the image no/such/picture.jpg"),
-        (FULL, "could not be written (No space left on device)"),
+        pytest.param(UNREADABLE, "cannot read the image no/such/picture.jpg", id="unreadable"),
+        pytest.param(FULL, "could not be written (No space left on device)", id="full disk"),
     ],
-    ids=["unreadable", "full disk"],
 )
-def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path, broken, said):
+def test_an_error_on_one_process_alone_ends_all_with_its_sentence(learning, tmp_path, broken, sentence):
     (tmp_path / "broken.py").write_text(f"{START}{broken}sys.exit(line.main(sys.argv[1:]))\n")
-    command = [*TWO[:-1], str(tmp_path / "broken.py"), "train", str(learning), "--model", "gmp"]
+    given = ["--set", "training.checkpoint_minutes=0.0", "--results", tmp_path / "results"]
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, "--results", str(tmp_path / "results")], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    done = run(*TWO, tmp_path / "broken.py", "train", learning, "--model", "gmp", *given)
     assert done.returncode != 0 and time.monotonic() - started < 100
-    assert "error: " in done.stderr and said in done.stderr
+    assert "error: " in done.stderr and sentence in done.stderr
 
 
+@pytest.mark.slow
 def test_two_at_once_cache_layer_maps_once(tiny_yaml, tmp_path):
-    command = [*ONE, "mlclib", "maps", str(tiny_yaml), "--part", "train", "--results", str(tmp_path)]
+    command = [*ONE, "maps", str(tiny_yaml), "--part", "train", "--results", str(tmp_path)]
     both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     for one in both:
         one.communicate(timeout=120)
@@ -194,22 +200,23 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
         torch.testing.assert_close(other, weights[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_trainings_of_one_run_at_once_are_one(learning, tmp_path):
-    command = [*ONE, "mlclib", "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
-    command += ["--set", "training.epochs=40"]
+    command = [*ONE, "train", str(learning), "--model", "msrn", "--results", str(tmp_path)]
+    command += ["--set", "training.epochs=40", "--set", "training.checkpoint_minutes=0.0"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen(command, cwd=ROOT, **pipes)
     while first.poll() is None and not list(tmp_path.rglob("checkpoint-*.pt")):
         time.sleep(0.05)
     first.send_signal(signal.SIGSTOP)  # it rests until the second has found it at work
     second = subprocess.Popen(command, cwd=ROOT, **pipes)
-    found = second.stdout.readline()
+    first_line = second.stdout.readline()
     first.send_signal(signal.SIGCONT)
     out, errors = first.communicate(timeout=400)
     rest, more = second.communicate(timeout=400)
     assert first.returncode == second.returncode == 0, errors + more
     assert out.count("epoch 40/40") == 1 and "epoch" not in rest
-    assert f"is at work already (process {first.pid} on " in found
+    assert f"is at work already (process {first.pid} on " in first_line
     assert "finished: " in rest and len(list(tmp_path.rglob("seed-0/manifest.json"))) == 1
 
 
@@ -240,7 +247,7 @@ def test_evaluation_is_in_float32_whatever_the_training(learning, tmp_path):
     for precision in ("float32", "bfloat16"):
         changes = {"training.precision": "bfloat16", "training.evaluation_precision": precision}
         study = Study(config.load(learning, changes), results=tmp_path / precision)
-        (run,) = study.train(study.experiment.run("gmp"))
+        (run,) = study.train("gmp")
         results[precision] = run.logits["last"]
     assert len(np.unique(results["float32"])) > 0.95 * results["float32"].size
     half = torch.from_numpy(results["bfloat16"])
@@ -251,20 +258,20 @@ def test_float16_on_a_cpu_is_refused(learning, tmp_path):
     for key in ("precision", "evaluation_precision"):
         study = Study(config.load(learning, {f"training.{key}": "float16"}), results=tmp_path)
         with pytest.raises(UserError, match="float16 is not computed on a CPU: set training.precision"):
-            study.train(study.experiment.run("gmp"))
+            study.train("gmp")
 
 
-def test_what_a_training_sets_in_its_process_is_restored(learning, tmp_path):
+def test_what_a_training_sets_in_its_process_is_restored():
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    study = Study(config.load(learning, {"training.threads": before[0] + 1}), results=tmp_path)
-    study.train(study.experiment.run("gmp"))
+    with torch_settings(config.Training(threads=before[0] + 1, deterministic=not before[1])):
+        assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (before[0] + 1, not before[1])
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
 
 
 def test_a_backbone_that_learns_is_resumed_to_the_bit(learning, tmp_path, monkeypatch):
     def run(results):
         study = Study(config.load(learning), results=results)
-        return study.train(study.experiment.run("msrn"))[0]
+        return study.train("msrn")[0]
 
     whole, real, steps = run(tmp_path / "whole"), Trainer._step, []
 

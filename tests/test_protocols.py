@@ -7,7 +7,6 @@ from made_runs import make, targets
 from mlclib.common.errors import UserError
 from mlclib.metrics import scores as metrics
 from mlclib.results import protocols
-from mlclib.results import protocols_figures as protocol_figures
 from mlclib.results import table as rendering
 from mlclib.runs import store
 
@@ -18,7 +17,7 @@ CHANGES = ("kind", "choice", "model", "score")
 def models(tmp_path_factory):
     """Three seeds of one model with averaged weights, and two of one without."""
     results = tmp_path_factory.mktemp("results")
-    kept = ("last", "best", "ema")
+    kept = ("last", "best_test", "ema")
     return {
         "msrn": [make(results, "msrn", seed, 1.5, selections=kept) for seed in range(3)],
         "gmp": [make(results, "gmp", seed, 0.8) for seed in range(2)],
@@ -48,9 +47,9 @@ def value(audit, kind, choice, score, model="msrn", seed=0, column="value"):
         ("top three", "those above probability 0.5", "last", {"top": 3}),
         ("top three", "always three", "last", {"top": 3, "threshold": -math.inf}),
         ("top three", "swept on the test set", "last", {"top": 3, "threshold": "sweep"}),
-        ("epoch", "the best on the test set", "best", {}),
+        ("epoch", "the best on the test set", "best_test", {}),
         ("epoch", "moving average of the weights", "ema", {}),
-        ("together", "best epoch, swept on the test set", "best", {"threshold": "sweep"}),
+        ("together", "best epoch, swept on the test set", "best_test", {"threshold": "sweep"}),
     ],
 )
 def test_each_choice_scores_the_same_predictions_under_its_protocol(models, audit, kind, choice, selection, protocol):
@@ -108,7 +107,8 @@ def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
 
 
 def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit):
-    table = protocols.table(audit, models)
+    table = protocols.changes_table(audit, models)
+    assert table.name == "protocols"
     assert list(zip(table.frame["kind"], table.frame["choice"], strict=True)) == list(protocols.ORDER)
     row = [choice.name for choice in protocols.CHOICES].index("counted as absent")
     changes = [
@@ -120,12 +120,12 @@ def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit)
     cell = rows[row][list(header).index("mAP msrn")].text
     assert cell == f"{np.mean(changes):+.2f} ± {np.std(changes, ddof=1):.2f}".replace("-", "−")
     default = np.mean([value(audit, "default", "default", "mAP", seed=seed) for seed in range(3)])
-    assert f"msrn {default:.1f} mAP" in table.caption
-    assert "checksum feedc0de" in table.caption
+    assert f"msrn {default:.1f} mAP" in table.protocol
+    assert "checksum feedc0de" in table.protocol
 
 
 def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
-    figure = protocol_figures.choices(audit)
+    figure = protocols.changes_figure(audit)
     dots = sum(len(line.get_xdata()) for axis in figure.axes for line, *_ in axis.containers)
     known = audit[(audit["kind"] != "default")].groupby(list(CHANGES))["change"].mean().notna().sum()
     assert dots == known

@@ -29,13 +29,13 @@ def files(root) -> dict[str, bytes]:
 def root(tmp_path_factory):
     """A set large enough to be drawn in several processes, and for frequencies."""
     root = tmp_path_factory.mktemp("scenes") / "set"
-    scenes.load(root, train=300, val=40, test=100)
+    scenes.load(root, train=150, val=20, test=50)
     return root
 
 
 @pytest.fixture(scope="module")
 def dataset(root):
-    return scenes.load(root, train=300, val=40, test=100)
+    return scenes.load(root, train=150, val=20, test=50)
 
 
 def test_an_image_is_the_same_in_any_order_and_in_another_process():
@@ -61,7 +61,7 @@ def test_a_set_drawn_in_processes_is_the_set_drawn_in_one(root, tmp_path):
 
 def test_splits_have_the_sizes_asked_for_and_stored_images_the_side(dataset):
     assert dataset.name == "scenes" and dataset.labels == scenes.LABELS
-    assert {k: len(s) for k, s in dataset.splits.items()} == {"train": 300, "val": 40, "test": 100}
+    assert {k: len(s) for k, s in dataset.splits.items()} == {"train": 150, "val": 20, "test": 50}
     for split in dataset.splits.values():
         assert split.targets.shape == (len(split), len(scenes.LABELS)) and split.targets.dtype == np.int8
         with Image.open(split.paths[-1]) as picture:
@@ -131,7 +131,7 @@ def test_every_thing_of_every_place_can_be_drawn_there():
 
 def test_a_drawn_set_is_not_drawn_again(root, dataset, monkeypatch):
     monkeypatch.setattr(scenes, "draw_scene", lambda *_: pytest.fail("it drew"))
-    assert scenes.load(root, train=300, val=40, test=100).checksum() == dataset.checksum()
+    assert scenes.load(root, train=150, val=20, test=50).checksum() == dataset.checksum()
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"train": 4}, {"val": 0}, {"test": 3}, "version"])

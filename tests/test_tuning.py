@@ -18,11 +18,9 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
 from mlclib.config import Experiment
-from mlclib.results import tuning as tables
-from mlclib.results import tuning_figures as figures
-from mlclib.runs import check, plan, tuning
+from mlclib.results import tuning as results
+from mlclib.runs import check, plan, train, tuning
 from mlclib.runs.study import Study
-from mlclib.verify import results
 
 YAML = """
 title: A tuning for tests
@@ -62,8 +60,8 @@ def study(yaml_file) -> Study:
     return study
 
 
-def plain(experiment: Experiment, model: str) -> list[dict]:
-    return [run.written_out() for run in tuning.trials(experiment, model)]
+def identities(experiment: Experiment, model: str) -> list[dict]:
+    return [run.identity() for run in tuning.trials(experiment, model)]
 
 
 def changed(experiment: Experiment, **changes) -> Experiment:
@@ -76,50 +74,50 @@ def changed(experiment: Experiment, **changes) -> Experiment:
 def test_a_trial_is_a_function_of_seed_model_and_number_alone(yaml_file):
     experiment = config.load(yaml_file)
     for model in experiment.models:
-        known = plain(experiment, model)
-        assert plain(config.load(yaml_file), model) == known
-        assert plain(changed(experiment, trials=9), model)[:4] == known
+        expected = identities(experiment, model)
+        assert identities(config.load(yaml_file), model) == expected
+        assert identities(changed(experiment, trials=9), model)[:4] == expected
         alone = dataclasses.replace(experiment, models={model: experiment.models[model]})
-        assert plain(alone, model) == known
+        assert identities(alone, model) == expected
         turned = {owner: dict(reversed(own.items())) for owner, own in experiment.tuning.ranges.items()}
-        assert plain(changed(experiment, ranges=turned), model) == known
-        other = plain(changed(experiment, seed=1), model)
-        assert other[0] == known[0] and all(one not in known for one in other[1:])
+        assert identities(changed(experiment, ranges=turned), model) == expected
+        other = identities(changed(experiment, seed=1), model)
+        assert other[0] == expected[0] and all(one not in expected for one in other[1:])
 
 
 def test_every_model_has_as_many_trials_each_another_and_the_first_is_the_files(yaml_file):
     experiment = changed(config.load(yaml_file), trials=16)
     for model in experiment.models:
-        found = plain(experiment, model)
-        assert len(found) == 16 and all(one not in found[:n] for n, one in enumerate(found))
-        assert found[0] == experiment.run(model).written_out()
-        for run in found[1:]:
+        every = identities(experiment, model)
+        assert len(every) == 16 and all(one not in every[:n] for n, one in enumerate(every))
+        assert every[0] == experiment.run(model).identity()
+        for run in every[1:]:
             assert 1e-3 <= run["training"]["learning_rate"] <= 1e-1
             assert 0 <= run["training"]["weight_decay"] <= 0.5
-        epochs = {run["training"]["epochs"] for run in found[1:]}
+        epochs = {run["training"]["epochs"] for run in every[1:]}
         assert epochs == ({1, 2, 3} if model == "gmp" else {1})  # a model's own ranges are laid over the shared ones
-    assert {str(run["options"]["layers"]) for run in found[1:]} == {"[4]", "[2, 3, 4]"}
+    assert {str(run["options"]["layers"]) for run in every[1:]} == {"[4]", "[2, 3, 4]"}
 
 
 def test_the_draws_fill_a_range_evenly_and_a_logarithmic_one_by_its_logarithm(yaml_file):
     """Of 64 points of a scrambled Sobol sequence 16 fall into each quarter of each range; one may be rounded over."""
-    found = plain(changed(config.load(yaml_file), trials=65), "gmp")[1:]
-    rates = np.log10([run["training"]["learning_rate"] for run in found])
-    decays = [run["training"]["weight_decay"] for run in found]
+    every = identities(changed(config.load(yaml_file), trials=65), "gmp")[1:]
+    rates = np.log10([run["training"]["learning_rate"] for run in every])
+    decays = [run["training"]["weight_decay"] for run in every]
     for values, low, high in ((rates, -3, -1), (decays, 0, 0.5)):
         assert np.histogram(values, bins=4, range=(low, high))[0] == pytest.approx([16] * 4, abs=1)
 
 
 def test_lists_with_as_many_settings_as_trials_are_all_tried(yaml_file):
     ranges = {"*": {"training.epochs": [2, 3], "training.batch_size": [4, 8, 16]}}
-    found = plain(changed(config.load(yaml_file), trials=6, ranges=ranges), "gmp")
-    tried = {(run["training"]["epochs"], run["training"]["batch_size"]) for run in found}
-    assert tried == set(itertools.product([2, 3], [4, 8, 16]))
+    every = identities(changed(config.load(yaml_file), trials=6, ranges=ranges), "gmp")
+    settings = {(run["training"]["epochs"], run["training"]["batch_size"]) for run in every}
+    assert settings == set(itertools.product([2, 3], [4, 8, 16]))
 
 
 def test_a_trial_changes_nothing_but_what_is_tuned(yaml_file):
     experiment = config.load(yaml_file)
-    first, *others = plain(experiment, "msrn")
+    first, *others = identities(experiment, "msrn")
     for run in others:
         for name in experiment.ranges("msrn"):
             part, _, key = name.partition(".")
@@ -136,8 +134,7 @@ def test_a_trial_is_scored_by_its_validation_images(study):
     for model, values in tuning.scores(trials).items():
         for n, ((run,), score) in enumerate(zip(trials[model], values, strict=True)):
             assert run.names == study.dataset.splits["val"].names
-            configuration = list(study.trials(model).values())[n]
-            with np.load(study.run_folder(configuration, 100) / "validation.npz") as file:
+            with np.load(study.runs[f"{model} trial {n} seed 100"].folder / "validation.npz") as file:
                 logits, marks = file["logits_last"], file["targets"]
             shown = (marks == 1).any(axis=0)
             aps = [average_precision_score(marks[:, c] == 1, logits[:, c]) for c in np.flatnonzero(shown)]
@@ -151,15 +148,14 @@ def test_what_is_chosen_does_not_hang_on_the_test_images(study, tmp_path):
         (folder / "predictions.npz").write_bytes(b"poison")
         sums = json.loads((folder / "manifest.json").read_text())
         sums["predictions.npz"] = sha256(folder / "predictions.npz")
-        sums["metrics.json"] = sha256(folder / "metrics.json")
         (folder / "manifest.json").write_text(json.dumps(sums))
     poisoned = Study(study.experiment, study.root, tmp_path / "results")
-    trials, clean = poisoned.train_trials(), study.finished_trials()
+    assert not any(run.reasons for run in poisoned.runs.values())
+    trials, clean = poisoned.finished_trials(), study.finished_trials()
     assert tuning.overlay(study.experiment, trials) == tuning.overlay(study.experiment, clean)
-    shown, expected = (tables.efforts(study.experiment, found) for found in (trials, clean))
+    shown, expected = (results.trials_table(study.experiment, each) for each in (trials, clean))
     pd.testing.assert_frame_equal(shown.frame, expected.frame)
-    figures.efforts(trials)
-    assert (folder / "predictions.npz").read_bytes() == b"poison"
+    results.effort_figure(trials)
 
 
 def test_the_chosen_settings_are_those_of_the_best_trial(study, yaml_file):
@@ -171,57 +167,42 @@ def test_the_chosen_settings_are_those_of_the_best_trial(study, yaml_file):
     fresh = config.load(contest)
     assert fresh.tuning is None and fresh.seeds == (0, 1)
     for model, values in tuning.scores(trials).items():
-        best = plain(study.experiment, model)[int(np.argmax(values))]
-        assert fresh.run(model).written_out() == best
+        assert fresh.run(model).identity() == identities(study.experiment, model)[int(np.argmax(values))]
         assert f"{values.max():.2f}" in path.read_text(encoding="utf-8")
 
 
 def test_the_settings_of_the_file_are_written_down_where_they_are_the_best(study):
-    trials = study.finished_trials()
-    trials = {model: [each[0]] * len(each) for model, each in trials.items()}  # equal scores: the first is chosen
-    found = yaml.safe_load(tuning.overlay(study.experiment, trials))["models"]
-    assert found["gmp"]["training"] == {"epochs": 2, "learning_rate": 0.001, "weight_decay": 0.0001}
-    assert found["msrn"]["options"] == {"layers": [2, 3, 4]}
+    trials = {model: [each[0]] * len(each) for model, each in study.finished_trials().items()}  # equal: the first wins
+    models = yaml.safe_load(tuning.overlay(study.experiment, trials))["models"]
+    assert models["gmp"]["training"] == {"epochs": 2, "learning_rate": 0.001, "weight_decay": 0.0001}
+    assert models["msrn"]["options"] == {"layers": [2, 3, 4]}
 
 
 @pytest.mark.parametrize("values", [[3.0], [1.0, 5.0, 2.0, 2.0, 9.5], list(range(9))])
 def test_the_expected_best_of_k_trials_is_the_mean_over_all_choices_of_k(values):
-    found = tuning.expected_best(np.array(values))
     brute = [np.mean([max(c) for c in itertools.combinations(values, k)]) for k in range(1, len(values) + 1)]
-    np.testing.assert_allclose(found, brute)
+    np.testing.assert_allclose(tuning.expected_best(np.array(values)), brute)
 
 
 def test_the_table_says_what_tuning_gained(study):
-    frame = tables.efforts(study.experiment, study.finished_trials()).frame
+    frame = results.trials_table(study.experiment, study.finished_trials()).frame
     assert list(frame["model"]) == ["gmp", "msrn"] and set(frame["trials"]) == {4}
     scores = tuning.scores(study.finished_trials())
     for row, values in zip(frame.itertuples(index=False), scores.values(), strict=True):
         assert row[2:6] == pytest.approx((values[0], values.max(), values.max() - values[0], values.argmax()))
-    assert all("learning_rate" in told and "epochs" in told for told in frame["its settings"])
+    assert all("learning_rate" in text and "epochs" in text for text in frame["its settings"])
 
 
 # The experiment
 
 
-def test_a_trained_trial_is_not_trained_again(study, monkeypatch):
-    monkeypatch.setattr(Study, "_train_alone", lambda *_: pytest.fail("a finished trial was trained again"))
-    Study(study.experiment, study.root, study.results).train_trials()
-
-
-def test_its_jobs_are_its_trials_the_data_the_tuning_and_the_page(study):
-    names = [job.name for job in plan.jobs(study, ("tuned",), 2) if not job.name.startswith("maps")]
+def test_its_jobs_are_its_trials_the_data_the_tuning_and_the_page_and_none_is_trained_again(study, monkeypatch):
+    jobs = [job for job in plan.jobs(study, ("tuned",), 2) if job.kind != "maps"]
     trials = [f"train {model} trial {n} seed 100" for model in ("gmp", "msrn") for n in range(4)]
-    assert names == [*trials, "01_data", "07_tuning", "page"]
-    assert len(check.asked(study.experiment)) == 8
-
-
-def test_what_it_will_take_counts_each_trial_s_own_epochs(study):
-    runs = [study.experiment.changed("gmp", {"training.epochs": epochs}) for epochs in (1, 2, 9)]
-    sizes = {field.name: 1 for field in dataclasses.fields(check.Step)} | {"device": "cpu"}
-    estimates = [
-        check.estimate("gmp", asked, check.Step(**sizes), study.dataset) for asked in (runs, *([r] for r in runs))
-    ]
-    assert estimates[0].hours == pytest.approx(sum(one.hours for one in estimates[1:]))
+    assert [job.name for job in jobs] == [*trials, "01_data", "07_tuning", "page"]
+    assert not any(job.reasons for job in jobs if job.kind == "train")
+    monkeypatch.setattr(train, "_train", lambda *_: pytest.fail("a finished trial was trained again"))
+    Study(study.experiment, study.root, study.results).train_trials()
 
 
 def test_without_a_validation_part_it_is_refused_in_a_sentence(study, tmp_path):
@@ -230,11 +211,11 @@ def test_without_a_validation_part_it_is_refused_in_a_sentence(study, tmp_path):
     table = photos / "labels.csv"
     table.write_text(table.read_text().replace(",val\n", ",train\n"))
     without = Study(study.experiment, photos, tmp_path / "results")
-    said = "experiment 'tuned' tunes on the validation part of its data set and folder has none"
-    for asks in (without.every_run, without.train_trials, lambda: plan.jobs(without, ("tuned",), 2)):
-        with pytest.raises(UserError, match=said):
+    sentence = "experiment 'tuned' tunes on the validation part of its data set and folder has none"
+    for asks in (lambda: without.runs, without.train_trials, lambda: plan.jobs(without, ("tuned",), 2)):
+        with pytest.raises(UserError, match=sentence):
             asks()
-    assert any(said in sentence for sentence in check.check(without).missing)
+    assert any(sentence in missing for missing in check.check(without).missing)
 
 
 def test_an_overlay_that_is_not_there_yet_is_named_with_what_writes_it(yaml_file):
@@ -245,18 +226,13 @@ def test_an_overlay_that_is_not_there_yet_is_named_with_what_writes_it(yaml_file
 
 
 def test_a_tuning_runs_to_its_page_and_notices_settings_changed_by_hand(study, yaml_file, tmp_path, monkeypatch):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    path = Path(shutil.copy(yaml_file, folder))
+    path = Path(shutil.copy(yaml_file, tmp_path))
     shutil.copytree(study.results, tmp_path / "results")
     done = rehearsal.rehearse(path, tmp_path / "results", monkeypatch)
     rehearsal.check_pages(done)
-    report = results.verify(done, 1)
-    assert report.ok, str(report)
-    assert "tables: 1 of 1 come out of the predictions to the same bytes (tuning)" in report.facts
     overlay = path.with_name("_tuned_tuned.yaml")
     overlay.write_text(overlay.read_text().replace("learning_rate", "momentum"))
-    named = (str(path), "--results", str(tmp_path / "results"))
-    outdated = {job.name: job.reasons for job in plan.jobs(Study(config.load(path), results=done.results), named, 1)}
-    assert any("_tuned_tuned.yaml was changed by hand" in reason for reason in outdated["07_tuning"])
-    assert not any(reasons for name, reasons in outdated.items() if name.startswith("train"))
+    jobs = plan.jobs(Study(done.experiment, results=done.results), ("tuned",), 1)
+    reasons = {job.name: job.reasons for job in jobs if job.reasons}
+    assert any("_tuned_tuned.yaml was changed by hand" in reason for reason in reasons["07_tuning"])
+    assert set(reasons) == {"07_tuning", "page"}

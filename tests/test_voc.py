@@ -88,7 +88,7 @@ def test_ids_that_are_nowhere_are_refused(tmp_path):
     with pytest.raises(UserError, match="'000009', which is not in VOC 2007 trainval or test"):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
     (tmp_path / "ids.csv").write_text("000001,trainval,x\n")
-    with pytest.raises(UserError, match="expected an image id a line"):
+    with pytest.raises(UserError, match="expected an image id per line"):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
 
 
@@ -109,7 +109,7 @@ def test_a_division_of_one_s_own_parts_the_images_of_trainval(tmp_path):
     with pytest.raises(UserError, match="'2008_000009' of the part 'test': expected an image of VOC 2012 trainval"):
         datasets.load("voc2012", tmp_path, parts=table)
     table.write_text("image,part\n2008_000001,train\n")
-    with pytest.raises(UserError, match="names no image of the part 'test'"):
+    with pytest.raises(UserError, match="has no image of the part 'test'"):
         datasets.load("voc2012", tmp_path, parts=table)
 
 
@@ -166,6 +166,41 @@ def test_every_missing_or_broken_file_is_named(tmp_path):
     (main / "cow_trainval.txt").unlink()
     with pytest.raises(UserError, match=r"cannot read .*cow_trainval.txt"):
         datasets.load("voc2007", tmp_path)
+
+
+XML = "<annotation>{}</annotation>"
+OBJECT = "<object><name>{}</name><difficult>{}</difficult>" + f"<bndbox>{BOX.format(1, 1, 9, 9)}</bndbox></object>"
+
+
+def own(root, folder: str, pictures: str, **objects: list[tuple[str, int]]) -> None:
+    for name, things in objects.items():
+        for path in (root / folder / f"{name}.xml", root / pictures / f"{name}.jpg"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(XML.format("".join(OBJECT.format(*thing) for thing in things)))
+
+
+def test_labels_of_one_s_own_in_folders_of_parts(tmp_path):
+    own(tmp_path, "train", "train", a=[("nut", 0), ("bolt", 1)], b=[("bolt", 0), ("bolt", 1)])
+    own(tmp_path, "Test", "Test", c=[])
+    data = datasets.load("voc", tmp_path)
+    assert data.labels == ("bolt", "nut") and data.splits["train"].targets.tolist() == [[0, 1], [1, -1]]
+    assert data.splits["test"].paths == [tmp_path / "Test" / "c.jpg"] and data.splits["test"].targets.max() == -1
+    assert data.splits["train"].boxes[0].tolist() == [[1, 0, 0, 9, 9]]
+
+
+def test_labels_of_one_s_own_in_lists_and_in_no_parts_at_all(tmp_path):
+    own(tmp_path, "Annotations", "JPEGImages", **{name: [("nut", 0)] for name in "abcd"})
+    data = datasets.load("voc", tmp_path, test_share=0.5)
+    assert len(data.splits["test"]) == 2 and data.splits["train"].paths[0].exists()
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    for part, names in (("train", "ab"), ("val", "c"), ("trainval", "abc")):
+        (tmp_path / "ImageSets" / "Main" / f"{part}.txt").write_text("\n".join(names))
+    (tmp_path / "splits.csv").unlink()
+    data = datasets.load("voc", tmp_path, test_share=0.5)
+    assert {part: len(split) for part, split in data.splits.items()} == {"train": 1, "val": 1, "test": 1}
+    assert "1 images in no list of ImageSets/Main left out, such as JPEGImages/d.jpg" in data.notes
+    with pytest.raises(UserError, match="no XML files in"):
+        datasets.load("voc", tmp_path / "JPEGImages")
 
 
 def test_server_files_hold_an_id_and_a_score_a_line(tmp_path):

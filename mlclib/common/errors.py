@@ -9,9 +9,13 @@ class UserError(Exception):
 
 
 def unknown(what: str, name: object, known: Iterable[object], where: str = "") -> UserError:
-    """The error for a name that is none of the known ones; `where` is the file or section it stands in."""
-    known = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(str(name), known, n=1)
+    """The error for a name that is none of the known ones; `where` is the file or section it stands in.
+
+    >>> print(unknown("model", "msnr", ["dsdl", "msrn"]))
+    unknown model 'msnr' (did you mean 'msrn'?); known: dsdl, msrn
+    """
+    names = sorted(str(one) for one in known)
+    close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     place = f" in {where}" if where else ""
-    return UserError(f"unknown {what} {str(name)!r}{place}{hint}; known: {', '.join(known) or 'none'}")
+    return UserError(f"unknown {what} {str(name)!r}{place}{hint}; known: {', '.join(names) or 'none'}")

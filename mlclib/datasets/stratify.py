@@ -1,14 +1,18 @@
-"""Iterative stratification: a split of multi-label data that keeps each label's share in every part.
+"""Parts of a data set, and iterative stratification, which keeps each label's share in every part.
 
 Source: Sechidis, Tsoumakas, Vlahavas, On the Stratification of Multi-Label Data, ECML PKDD 2011, algorithm 1.
 """
 
+import csv
 import dataclasses
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from mlclib.common.errors import UserError
+from mlclib.common.files import write_text
 from mlclib.datasets.base import Dataset, Split
 
 
@@ -53,23 +57,71 @@ def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
     """
     if "val" in dataset.splits:
         raise UserError(f"data set {dataset.name} has a validation part of its own: take val_share out of its options")
-    train = dataset.splits["train"]
-    parts = split(train.targets == 1, (1 - share, share), seed)
-    kept, val = (np.flatnonzero(parts == part) for part in (0, 1))
-    if not len(kept) or not len(val):
+    whole = dataset.splits["train"]
+    parts = split(whole.targets == 1, (1 - share, share), seed)
+    train, val = (whole.take(np.flatnonzero(parts == part)) for part in (0, 1))
+    if not len(train) or not len(val):
         raise UserError(
-            f"val_share {share} of data set {dataset.name} divides its {len(train)} training images into {len(kept)} "
+            f"val_share {share} of data set {dataset.name} divides its {len(whole)} training images into {len(train)} "
             f"and {len(val)}: choose another share"
         )
     note = (
-        f"{len(val):,} of {len(train):,} training images set apart for validation by iterative stratification, "
+        f"{len(val):,} of {len(whole):,} training images set apart for validation by iterative stratification, "
         f"seed {seed}"
     )
-    splits = {**dataset.splits, "train": _rows(train, kept), "val": _rows(train, val)}
+    splits = {**dataset.splits, "train": train, "val": val}
     return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-def _rows(whole: Split, rows: np.ndarray) -> Split:
-    boxes = whole.boxes and [whole.boxes[row] for row in rows]
-    names, paths = ([values[row] for row in rows] for values in (whole.names, whole.paths))
-    return Split(names, paths, whole.targets[rows], boxes)
+def in_parts(
+    name: str, labels: tuple[str, ...], whole: Split, parts: list[str], notes: Iterable[str], source: Path | None = None
+) -> Dataset:
+    """The data set of the images `whole`, each in its part of train, val, test.
+
+    source: what names the parts, if it must name those that training and scores need; raises UserError where it lacks
+    one.
+    """
+    rows = {part: [row for row, own in enumerate(parts) if own == part] for part in ("train", "val", "test")}
+    splits = {part: whole.take(own) for part, own in rows.items() if own}
+    for need in ("train", "test") if source else ():
+        if need not in splits:
+            rename = "; if val is what scores are for, call it test" if "val" in splits else ""
+            raise UserError(f"{source} has no image of the part {need!r} (there are: {', '.join(splits)}){rename}")
+    return Dataset(name, labels, splits, tuple(notes))
+
+
+def with_test(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dataset:
+    """`dataset`, which has no test part, with a share of its training images as that, as the table `file` divides them.
+
+    `file` is written where it is not there, by iterative stratification.
+    """
+    whole = dataset.splits["train"]
+    drawn = in_parts("", dataset.labels, whole, _drawn_parts(file, whole, test_share, seed), ())
+    note = f"train and test split made by iterative stratification, see {file.name}"
+    return dataclasses.replace(dataset, splits={**dataset.splits, **drawn.splits}, notes=(*dataset.notes, note))
+
+
+def _drawn_parts(path: Path, whole: Split, test_share: float, seed: int) -> list[str]:
+    title = f"# iterative stratification, seed {seed}, test share {test_share}"
+    if not path.exists():
+        parts = split(whole.targets == 1, (1 - test_share, test_share), seed)
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["path", "split"])
+        rows.writerows(zip(whole.names, np.array(["train", "test"])[parts], strict=True))
+        try:
+            write_text(path, f"{title}\n{text.getvalue()}")
+        except OSError as error:
+            raise UserError(f"cannot write the split to {path} ({error}); give the table a column split") from error
+    with open(path, newline="", encoding="utf-8") as file:
+        first = file.readline().rstrip("\n")
+        rows = list(csv.reader(file))
+    if first != title:
+        raise UserError(f"{path} says {first!r}, but the options say {title!r}; remove the file to make a new split")
+    splits = {row[0]: row[1] for row in rows[1:] if len(row) == 2 and row[1] in ("train", "test")}
+    if odd := set(splits).symmetric_difference(whole.names):
+        raise UserError(
+            f"{path} does not fit the images: {len(odd)} stand on one side alone, such as {min(odd)!r}; "
+            f"remove the file to make a new split"
+        )
+    return [splits[name] for name in whole.names]

@@ -1,6 +1,6 @@
 """PASCAL VOC 2007 and 2012 in the layout of the development kit.
 
-    VOCdevkit/VOC2007/ImageSets/Main/{trainval,test}.txt          one image id a line
+    VOCdevkit/VOC2007/ImageSets/Main/{trainval,test}.txt          one image id per line
     VOCdevkit/VOC2007/ImageSets/Main/<label>_{trainval,test}.txt  "id 1", "id -1", or "id 0": difficult
     VOCdevkit/VOC2007/Annotations/<id>.xml                        boxes
     VOCdevkit/VOC2007/JPEGImages/<id>.jpg
@@ -19,7 +19,9 @@ import numpy as np
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
-from mlclib.datasets.base import Archive, Dataset, Split
+from mlclib.datasets import pictures
+from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, read_lines
+from mlclib.datasets.stratify import in_parts, with_test
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -33,77 +35,35 @@ SIZES = {
 }
 
 List = Literal["train", "val", "trainval", "test"]  # the official ones
+BY_HAND = "a voc data set is your own: put its annotations and images into {root}"
 PUBLISHED = {f"voc{year}": {"train": sizes["trainval"], "test": sizes["test"]} for year, sizes in SIZES.items()}
-
-_HOST = "https://thor.robots.ox.ac.uk/pascal/VOC"
-# Sizes and SHA-256 as in the checksum file of TensorFlow Datasets (url_checksums/voc.txt).
-ARCHIVES = {
-    "voc2007": (
-        Archive(
-            f"{_HOST}/voc2007/VOCtrainval_06-Nov-2007.tar",
-            460032000,
-            "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
-            "VOCdevkit/VOC2007/ImageSets/Main/trainval.txt",
-            460032000,
-        ),
-        Archive(
-            f"{_HOST}/voc2007/VOCtest_06-Nov-2007.tar",
-            451020800,
-            "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
-            "VOCdevkit/VOC2007/ImageSets/Main/test.txt",
-            451020800,
-        ),
-    ),
-    "voc2012": (
-        Archive(
-            f"{_HOST}/voc2012/VOCtrainval_11-May-2012.tar",
-            1999639040,
-            "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
-            "VOCdevkit/VOC2012/ImageSets/Main/trainval.txt",
-            1999639040,
-        ),
-        Archive(
-            "http://host.robots.ox.ac.uk:8080/eval/downloads/VOC2012test.tar",
-            1850626560,
-            "f08582b1935816c5eab3bbb1eb6d06201a789eaa173cdf1cf400c26f0cac2fb3",
-            "VOCdevkit/VOC2012/ImageSets/Main/test.txt",
-            1850626560,
-            login=True,
-        ),
-    ),
-}
 
 
 def load(
-    root: str | Path,
+    root: Path,
     *,
     year: int,
-    ids: str | Path | None = None,
+    ids: str | None = None,
     train: List = "trainval",
     test: List = "test",
-    parts: str | Path | None = None,
+    parts: str | None = None,
 ) -> Dataset:
-    """Read VOC `year` from `root`: the folder that holds VOCdevkit, VOCdevkit itself, or its VOC<year>.
+    """Read VOC `year` from `root`, the folder that holds VOCdevkit (or VOC2007, or ImageSets).
 
-    train, test: the official lists that become the splits "train" and "test"; VOC 2012 can be scored
-    without the evaluation server as train="train", test="val".
-    ids: a CSV with the columns image and split (the name of a list), or a text file with an id a line;
-    only these images are used, in the order of the official lists.
-    parts: in place of these three, a CSV with the columns image and part (train, val, test): a division of one's own
-    of images of the official list trainval.
-    Targets are the lists' marks: 1, 0 difficult, -1. The test labels of VOC 2012 are not public, so its
-    targets are all 0. Boxes are those of objects not marked difficult.
-    Raises UserError for a missing or malformed file, and an id that is in no list.
+    ids: a text file of image ids, one per line, or a CSV with the columns image and split, that names the images to
+    use (all others are left out). train, test: the official lists that are trained on and tested.
+    parts: a CSV with the columns image and part (train, val or test), which divides the images of trainval by itself.
+    Raises UserError for a missing or malformed file, and for an id that is in no list.
     """
-    folder = _devkit(Path(root), year)
+    folder = _devkit(root, year)
     if parts is not None:
         if (ids, train, test) != (None, "trainval", "test"):
             raise UserError(f"parts divides VOC {year} by itself: take ids, train and test out of the options")
         return _divided(folder, year, Path(parts))
-    wanted = _read_ids(Path(ids)) if ids is not None else set()
+    wanted = _read_ids(Path(ids), "split") if ids is not None else set()
     splits, notes, used = {}, [], set()
     for key, name in (("train", train), ("test", test)):
-        names = _words(folder / "ImageSets" / "Main" / f"{name}.txt", f"the image ids of VOC {year} {name}, one a line")
+        names = _image_ids(folder, year, name)
         if ids is not None:
             names = [n for n in names if {(n, name), (n, "")} & wanted]
             used.update((n, place) for n in names for place in (name, ""))
@@ -122,33 +82,95 @@ def load(
     return Dataset(f"voc{year}", LABELS, splits, tuple(notes))
 
 
-def _divided(folder: Path, year: int, parts: Path) -> Dataset:
-    """The images of trainval that the table `parts` names, each in its part."""
-    named = _read_ids(parts, "part")
-    known = _words(folder / "ImageSets" / "Main" / "trainval.txt", f"the image ids of VOC {year} trainval, one a line")
-    there = set(known)
-    for image, part in sorted(named):
-        if image not in there or part not in ("train", "val", "test"):
-            raise UserError(
-                f"{parts} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
-                f"{folder}, and train, val or test"
-            )
+def load_both(root: Path, *, ids2007: str | None = None, parts2012: str | None = None) -> Dataset:
+    """Read VOC 2007 and VOC 2012 as one data set from `root`, the folder that holds VOCdevkit.
+
+    ids2007: the images of VOC 2007 that are used, as `ids` of `load`. parts2012: the division of VOC 2012, as
+    `parts` there; without it train is trained on and val tested, as the labels of its test images are not public.
+    There are boxes where both years have them. Raises UserError as `load` does.
+    """
+    lists = {"parts": parts2012} if parts2012 else {"train": "train", "test": "val"}
+    years = load(root, year=2007, ids=ids2007), load(root, year=2012, **lists)
     splits = {}
     for key in ("train", "val", "test"):
-        names = [name for name in known if (name, key) in named]
-        if names:
-            splits[key], _ = _split(folder, year, "trainval", names)
-        elif key != "val":
-            raise UserError(f"{parts} names no image of the part {key!r}")
-    note = f"{len(named):,} images of VOC {year} trainval, divided into training and test images by {parts.name}"
-    return Dataset(f"voc{year}", LABELS, splits, (note,))
+        if halves := [year.splits[key] for year in years if key in year.splits]:
+            splits[key] = _joined(halves)
+    return Dataset("voc2007+2012", LABELS, splits, (*years[0].notes, *years[1].notes))
+
+
+def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
+    """Read images with labels of one's own from files in VOC's format below `root`, one XML file for each image.
+
+    The labels are the objects' names, sorted; a label of which all objects are difficult is so. The parts are those of
+    the lists in ImageSets/Main, else of folders train, val (valid) and test; without a test part it is drawn as
+    folder.load draws it. Raises UserError where there are no such files, or one cannot be read.
+    """
+    files = sorted(path for path in root.rglob("*.xml") if not path.name.startswith("."))
+    if not files:
+        raise UserError(f"no XML files in {root}, expected there: one file in VOC's format for each image")
+    beside = [path.relative_to(root).with_suffix("").as_posix() for path in files]
+    names, _ = pictures.located(root, beside)
+    if names == beside:
+        names, _ = pictures.located(root, [path.stem for path in files])
+    objects = [_objects(path) for path in files]
+    labels = tuple(sorted({name for one in objects for name, _, _ in one}))
+    targets = np.full((len(files), len(labels)), -1, dtype=np.int8)
+    for row, one in enumerate(objects):
+        for name, difficult, _ in one:
+            column = labels.index(name)
+            targets[row, column] = max(targets[row, column], 0 if difficult else 1)
+    boxes = [
+        np.array([(labels.index(n), *box) for n, difficult, box in one if box and not difficult], np.float32)
+        for one in objects
+    ]
+    whole = Split(names, [root / name for name in names], targets, [one.reshape(-1, 5) for one in boxes])
+    lists = {path.stem: path for path in root.rglob("ImageSets/Main/*.txt") if path.stem in SIZES[2007]}
+    if "train" in lists:
+        lists.pop("trainval", None)
+    of_list = {
+        stem.split()[0]: PARTS.get(part, "train")
+        for part, path in lists.items()
+        for stem in read_lines(path, "image names, one per line")
+    }
+    if of_list:
+        parts = [of_list.get(path.stem, "") for path in files]
+    else:
+        parts = [PARTS.get(name.split("/")[0].lower(), "train") for name in beside]
+    left = [name for name, part in zip(names, parts, strict=True) if not part]
+    notes = [f"{len(left):,} images in no list of ImageSets/Main left out, such as {left[0]}"] if left else []
+    dataset = in_parts("voc", labels, whole, parts, notes)
+    return dataset if "test" in dataset.splits else with_test(dataset, root / "splits.csv", test_share, seed)
+
+
+def _joined(halves: list[Split]) -> Split:
+    boxes = None
+    if all(half.boxes is not None for half in halves):
+        boxes = [box for half in halves for box in half.boxes]
+    names, paths = ([value for half in halves for value in getattr(half, key)] for key in ("names", "paths"))
+    return Split(names, paths, np.concatenate([half.targets for half in halves]), boxes)
+
+
+def _divided(folder: Path, year: int, file: Path) -> Dataset:
+    """The images of trainval that the table `file` names, each in its part."""
+    part_of = dict(_read_ids(file, "part"))
+    names = [name for name in _image_ids(folder, year, "trainval") if name in part_of]
+    known = set(names)
+    for image, part in sorted(part_of.items()):
+        if part not in ("train", "val", "test") or image not in known:
+            raise UserError(
+                f"{file} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
+                f"{folder}, and train, val or test"
+            )
+    whole, _ = _split(folder, year, "trainval", names)
+    note = f"{len(names):,} images of VOC {year} trainval, divided into training and test images by {file.name}"
+    return in_parts(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
 
 
 def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:
     """Write the zip archive that the VOC evaluation server takes for the classification task.
 
     names: N image ids; logits: [N, 20] in the order of LABELS. The archive holds
-    results/VOC2012/Main/comp1_cls_test_<label>.txt, a line "id confidence" an image.
+    results/VOC2012/Main/comp1_cls_test_<label>.txt, one line "id confidence" per image.
     """
     logits = np.asarray(logits)
     if logits.shape != (len(names), len(LABELS)) or not np.isfinite(logits).all():
@@ -172,27 +194,20 @@ def _devkit(root: Path, year: int) -> Path:
     )
 
 
-def _words(path: Path, what: str) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}, expected there: {what}") from error
+def _image_ids(folder: Path, year: int, name: str) -> list[str]:
+    path = folder / "ImageSets" / "Main" / f"{name}.txt"
+    return read_lines(path, f"the image ids of VOC {year} {name}, one per line")
 
 
-def _read_ids(path: Path, column: str = "split") -> set[tuple[str, str]]:
-    """The wanted (id, list) pairs; the list, of the second `column`, is "" where the file does not name one."""
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}, expected there: image ids, one a line, or columns image,{column}"
-        ) from error
+def _read_ids(path: Path, column: str) -> set[tuple[str, str]]:
+    """The (id, list) pairs of a table; the list, of the second `column`, is "" where the file does not name one."""
+    lines = read_lines(path, f"image ids, one per line, or columns image,{column}")
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
     if rows and rows[0] == ["image", column]:
         rows = rows[1:]
     for row in rows:
         if len(row) > 2:
-            raise UserError(f"{path}: expected an image id a line, or image,{column}; got {','.join(row)!r}")
+            raise UserError(f"{path}: expected an image id per line, or image,{column}; got {','.join(row)!r}")
     return {(row[0], row[1] if len(row) == 2 else "") for row in rows}
 
 
@@ -205,8 +220,8 @@ def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split,
         path = main / f"{label}_{name}.txt"
         if secret and not path.exists():
             continue
-        words = _words(path, f"a line 'id 1', 'id -1' or 'id 0' an image for the label {label}")
-        marks = dict(zip(words[::2], words[1::2], strict=False))
+        lines = read_lines(path, f"for each image a line 'id 1', 'id -1' or 'id 0' for the label {label}")
+        marks = dict(line.split(maxsplit=1) for line in lines if " " in line)
         for row, image in enumerate(names):
             if marks.get(image) not in ("1", "0", "-1"):
                 raise UserError(f"{path} gives no mark 1, 0 or -1 for image {image!r}; got {marks.get(image)!r}")
@@ -219,16 +234,24 @@ def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split,
 
 
 def _boxes(path: Path) -> np.ndarray:
-    """Boxes of one annotation file, float32 [K, 5], from VOC's 1-based inclusive pixels to base.Split's."""
+    """Boxes of one annotation file, float32 [K, 5], without those of difficult objects."""
+    objects = _objects(path)
+    if odd := [name for name, _, _ in objects if name not in LABELS]:
+        raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
+    rows = [(LABELS.index(name), *box) for name, difficult, box in objects if box and not difficult]
+    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+
+
+def _objects(path: Path) -> list[tuple[str, bool, list[float]]]:
+    """Name, difficult, and box (none: []) of each object, from VOC's 1-based inclusive pixels to base.Split's."""
     rows = []
     try:
         for thing in ElementTree.parse(path).iterfind("object"):
-            if thing.findtext("difficult") == "1":
-                continue
-            x0, y0, x1, y1 = (float(thing.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax"))
-            rows.append((LABELS.index(thing.findtext("name", "")), x0 - 1, y0 - 1, x1, y1))
+            box = [thing.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+            box = [] if None in box else [float(side) - one for side, one in zip(box, (1, 1, 0, 0), strict=True)]
+            rows.append(((thing.findtext("name") or "").strip(), thing.findtext("difficult") == "1", box))
     except FileNotFoundError:
         raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read the boxes in {path}: {error}") from error
-    return np.array(rows, dtype=np.float32).reshape(-1, 5)
+    return rows

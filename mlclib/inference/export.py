@@ -3,9 +3,11 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
@@ -13,17 +15,25 @@ from mlclib.inference.predict import load_model
 from mlclib.models.base import Classifier
 from mlclib.runs.store import read
 from mlclib.training.inputs import transform_of
+from mlclib.transforms import RECIPES
 
 OPSET = 17
 TOLERANCE = 1e-4
+PREPROCESSING = (
+    "Open the picture as RGB. Resize it to input_size x input_size, whatever its aspect ratio, by the Pillow filter "
+    "that interpolation names. Divide by 255, subtract mean, divide by std. Where the model was trained to see the "
+    "centre alone, the graph takes it. A label's probability is the sigmoid of its logit."
+)
 
 
 def export(run: str | Path, path: str | Path) -> float:
     """Write the run's model to `path` as ONNX; the largest difference of its logits from PyTorch's.
 
     Input "images": float32 [batch, 3, S, S], any batch, resized and normalised as the file's metadata say (input_size,
-    mean, std, interpolation, labels, each as JSON). Output "logits": float32 [batch, C]. The file takes its name only
-    after onnxruntime gave PyTorch's logits to 1e-4 on batches of 1 and 3 random images, alone and among others.
+    mean, std, interpolation, labels, and preprocessing in words, each as JSON). S is input_size, which is larger than
+    the run's where its recipe takes the centre of a larger picture: the graph does that. Output "logits": float32
+    [batch, C]. The file takes its name only after onnxruntime gave PyTorch's logits to 1e-4 on batches of 1 and 3
+    random images, alone and among others.
     Raises UserError where it did not, for a folder without a finished run, and without the packages of `export`.
     """
     try:
@@ -31,19 +41,19 @@ def export(run: str | Path, path: str | Path) -> float:
         import onnxruntime  # noqa: F401  (only `difference` uses it, but it should not fail late)
     except ImportError as error:
         raise UserError(f"export needs the package {error.name}: pip install onnx onnxruntime") from None
-    about = read(run).about
-    size = about["configuration"]["input_size"]
+    about, model = read(run).about, load_model(run)
     shown = transform_of(about["configuration"])
-    model = load_model(run)
-    facts = {"labels": about["labels"], "input_size": size, "mean": shown.mean, "std": shown.std}
-    facts["interpolation"] = shown.interpolation
+    recipe = RECIPES.get(shown.recipe)
+    margin = recipe.margin if recipe and recipe.centre else 0
+    facts = {"labels": about["labels"], "input_size": shown.size + margin, "mean": shown.mean, "std": shown.std}
+    facts |= {"interpolation": shown.interpolation, "preprocessing": PREPROCESSING}
     with written_whole(path) as part:
-        trace(model, part, size)
+        trace(model, part, shown.size, margin)
         proto = onnx.load(part)
         onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in facts.items()})
         onnx.checker.check_model(proto, full_check=True)
         onnx.save(proto, part)
-        worst = difference(part, model, size)
+        worst = difference(part, model, shown.size, margin)
         if not worst <= TOLERANCE:
             raise UserError(
                 f"the ONNX model of {run} differs from PyTorch by up to {worst:.2g} (more than {TOLERANCE}): "
@@ -52,13 +62,27 @@ def export(run: str | Path, path: str | Path) -> float:
     return worst
 
 
-def trace(model: Classifier, path: Path, size: int) -> None:
-    """Write a model, as it is after training, to `path` as ONNX for images of this side and batches of any size."""
+class _Centre(nn.Module):
+    """A model that sees the centre of its images: they are by `margin` pixels larger than what it sees, `size`."""
+
+    def __init__(self, model: nn.Module, size: int, margin: int):
+        super().__init__()
+        self.model, self.within = model, slice(round(margin / 2), round(margin / 2) + size)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model(images[:, :, self.within, self.within])
+
+
+def trace(model: Classifier, path: Path, size: int, margin: int = 0) -> None:
+    """Write a model, as it is after training, to `path` as ONNX for batches of any size.
+
+    size: the side of the images that the model sees. margin: by how much larger those are that the graph takes.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about shapes that are fixed on purpose
         torch.onnx.export(
-            model.exported().eval(),
-            (torch.zeros(2, 3, size, size),),
+            _Centre(model.exported(), size, margin).eval(),
+            (torch.zeros(2, 3, size + margin, size + margin),),
             str(path),
             input_names=["images"],
             output_names=["logits"],
@@ -68,13 +92,16 @@ def trace(model: Classifier, path: Path, size: int) -> None:
         )
 
 
-def difference(path: Path, model: Classifier, size: int) -> float:
-    """The largest difference between the logits of an ONNX file and of its model, on random batches of 1 and 3."""
+def difference(path: Path, model: Classifier, size: int, margin: int = 0) -> float:
+    """The largest difference between the logits of an ONNX file and of its model, on random batches of 1 and 3.
+
+    size, margin: as for `trace`.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, size + margin, size + margin, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        wanted = model(images).logits.numpy()
+        expected = _Centre(model, size, margin)(images).logits.numpy()
     found = [session.run(None, {"images": part.numpy()})[0] for part in (images, images[:1])]
-    return float(max(np.abs(found[0] - wanted).max(), np.abs(found[1] - wanted[:1]).max()))
+    return float(max(np.abs(found[0] - expected).max(), np.abs(found[1] - expected[:1]).max()))

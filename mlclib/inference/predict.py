@@ -1,9 +1,12 @@
 """Labels with probabilities for images of one's own, from a run folder alone: no data set is needed."""
 
+import itertools
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,49 +17,35 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from mlclib import models
-from mlclib.attention import figures as pictures
-from mlclib.attention import saliency
-from mlclib.attention.saliency import Subject
+from mlclib.attention import maps as attention
+from mlclib.attention import pictures
+from mlclib.attention.maps import ModelOnSplit
 from mlclib.common import progress
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.files import written_whole
 from mlclib.datasets.images import open_rgb
 from mlclib.models.base import Classifier
+from mlclib.results.style import safe_file_name
 from mlclib.runs import store
 from mlclib.runs.study import Study
+from mlclib.training.checkpoints import load_trained_state
 from mlclib.training.inputs import transform_of
-from mlclib.training.weights import load_trained_state
 
 FORMS = ("table", "json", "csv")
 PRESENT = 0.5  # probability from which a label counts as present: logit 0, the default threshold of the scores
+HEIC = (".heic", ".heif")
 
 
 @dataclass
 class Predictions:
-    """probabilities: a row an image that could be read, a column a label; unreadable: image -> why not."""
+    """probabilities: one row per image that could be read, one column per label. unreadable: image -> why not.
+
+    passed_over: how many files of the folders are no pictures, by kind.
+    """
 
     probabilities: pd.DataFrame
-    unreadable: dict[str, str] = field(default_factory=dict)
-
-
-class Predictor:
-    """A finished run's model, ready for images of any size."""
-
-    def __init__(self, folder: str | Path):
-        """folder: a run folder, results/runs/<data set>/<model>-<8 hex>/seed-<k>. Raises UserError where it is none."""
-        about = store.read(folder).about
-        self.labels: list[str] = about["labels"]
-        self.transform = transform_of(about["configuration"])
-        self.model = load_model(folder)
-
-    def layer_maps(self, image: Image.Image) -> dict[int, torch.Tensor]:
-        """The layer maps {layer: [1, C, h, w]} of an RGB image."""
-        return saliency.layer_maps(self.model, self.transform(image)[None])
-
-    def probabilities(self, maps: dict[int, torch.Tensor]) -> np.ndarray:
-        """The probability of each label, float32 [C], of one image's layer maps."""
-        with torch.no_grad():
-            return self.model.classify(maps).logits[0].sigmoid().numpy()
+    unreadable: dict[str, str]
+    passed_over: Counter[str]
 
 
 def load_model(folder: str | Path) -> Classifier:
@@ -84,19 +73,19 @@ def load_model(folder: str | Path) -> Classifier:
     return model.eval()
 
 
-def subjects(study: Study, model: str) -> dict[int, Subject]:
+def models_on_split(study: Study, model: str) -> dict[int, ModelOnSplit]:
     """A model of the experiment on the test split, as each seed trained it, by seed."""
-    return {seed: subject(study, model, seed) for seed in study.experiment.seeds}
+    return {seed: model_on_split(study, model, seed) for seed in study.experiment.seeds}
 
 
-def subject(study: Study, model: str, seed: int | None = None) -> Subject:
+def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOnSplit:
     """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
-    folder = study.run_folder(run, seed)
+    folder = next(one.folder for one in study.resolve(run) if one.seed == seed)
     transform = transform_of(run.identity())
     test = study.dataset.splits["test"]
-    return Subject(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
+    return ModelOnSplit(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
 
 
 def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | None = None) -> Predictions:
@@ -105,73 +94,116 @@ def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | Non
     run: a run folder. maps: a folder that takes a picture of the attention for each image and label present (or,
     where none is, for the likeliest), <image>-<label>.png. Raises UserError for a folder without a finished run.
     """
-    predictor = Predictor(run)
-    files, unreadable = _files(paths)
+    about, model = store.read(run).about, load_model(run)
+    labels, transform = about["labels"], transform_of(about["configuration"])
+    files, unreadable, passed_over = _files(paths)
     rows: dict[str, np.ndarray] = {}
-    names: dict[str, int] = {}
+    written: set[str] = set()
     for path in tqdm(files, desc="images", unit="image", disable=len(files) < 2 or not progress.live()):
         try:
             image = open_rgb(path)
         except UserError as error:
             unreadable[str(path)] = str(error)
             continue
-        seen = predictor.layer_maps(image)
-        rows[str(path)] = predictor.probabilities(seen)
-        if maps is not None:
-            again = names[path.name] = names.get(path.name, 0) + 1
-            stem = path.name if again == 1 else f"{path.name}-{again}"
-            _write_maps(predictor, image, seen, rows[str(path)], Path(maps), stem)
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=predictor.labels)
-    return Predictions(frame.rename_axis("image"), unreadable)
+        seen = attention.layer_maps(model, transform(image)[None])
+        row = rows[str(path)] = attention.probabilities(model, seen)[0]
+        if maps is None:
+            continue
+        present = [int(label) for label in np.flatnonzero(row >= PRESENT)] or [int(row.argmax())]
+        of_labels = attention.explain(model, seen, [present], transform.size)
+        for at, label in enumerate(present):
+            by_key = {key: map[0, at] for key, map in of_labels.items()}
+            figure = pictures.grid([image], [f"{labels[label]}: {row[label]:.2f}"], [by_key])
+            with written_whole(Path(maps) / _file_name(path.name, labels[label], written)) as part:
+                figure.savefig(part, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=labels)
+    return Predictions(frame.rename_axis("image"), unreadable, passed_over)
 
 
 def show(run: str | Path, paths: Iterable[str | Path], form: str = "table", maps: str | Path | None = None) -> int:
     """Predict and print as a "table", "json" or "csv"; unreadable images go to stderr. 1 if there were any, else 0."""
     if form not in FORMS:
         raise unknown("form", form, FORMS)
-    found = predict(run, paths, maps)
-    if form == "csv":
-        print(found.probabilities.to_csv(float_format="%.6f"), end="")
-    elif form == "json":
-        print(
-            json.dumps(
-                [{"image": image, "labels": _ranked(row)} for image, row in found.probabilities.iterrows()], indent=1
-            )
-        )
-    else:
-        for image, row in found.probabilities.iterrows():
-            ranked = _ranked(row)
-            present = [label for label in ranked if ranked[label] >= PRESENT] or list(ranked)[:1]
-            print(f"{image}  " + ", ".join(f"{label} {ranked[label]:.2f}" for label in present))
-    for reason in found.unreadable.values():
+    predictions = predict(run, paths, maps)
+    try:
+        print(_text(predictions.probabilities, form), end="", flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if predictions.passed_over:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in predictions.passed_over.items())
+        print(f"passed over in folders: {kinds}", file=sys.stderr)
+    for reason in predictions.unreadable.values():
         print(f"error: {reason}", file=sys.stderr)
-    return 1 if found.unreadable else 0
+    return 1 if predictions.unreadable else 0
 
 
-def _ranked(row: pd.Series) -> dict[str, float]:
-    return {label: round(float(value), 6) for label, value in row.sort_values(ascending=False, kind="stable").items()}
+def _text(probabilities: pd.DataFrame, form: str) -> str:
+    """What `show` prints."""
+    if form == "csv":
+        return probabilities.to_csv(float_format="%.6f")
+    ranked = {
+        image: {
+            label: round(float(value), 6) for label, value in row.sort_values(ascending=False, kind="stable").items()
+        }
+        for image, row in probabilities.iterrows()
+    }
+    if form == "json":
+        return json.dumps([{"image": image, "labels": labels} for image, labels in ranked.items()], indent=1) + "\n"
+    lines = []
+    for image, labels in ranked.items():
+        present = [label for label, value in labels.items() if value >= PRESENT] or list(labels)[:1]
+        lines.append(f"{image}  {', '.join(f'{label} {labels[label]:.2f}' for label in present)}\n")
+    return "".join(lines)
 
 
-def _files(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, str]]:
-    """The image files that the paths name, folders opened, and what is wrong with the folders that hold none."""
+def _files(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, str], Counter[str]]:
+    """The image files that the paths name, folders opened; what cannot be read; what of folders is passed over."""
     Image.init()
-    files, empty = [], {}
+    readable = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind != "MPEG"}
+    readable |= set(HEIC) if _opens_heic() else set()
+    files, unreadable, passed_over = [], {}, Counter()
     for path in map(Path, paths):
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in Image.EXTENSION) if path.is_dir() else [path]
-        if not inside:
-            empty[str(path)] = f"the folder {path} holds no images; name one that does, or the images themselves"
-        files += inside
-    return list(dict.fromkeys(files)), empty
+        if not path.is_dir():
+            files.append(path)
+            continue
+        kinds = {file: _kind(file, path, readable) for file in sorted(path.rglob("*"))}
+        images = [file for file, kind in kinds.items() if kind == "image"]
+        files += images
+        count = Counter(kind for kind in kinds.values() if kind not in ("image", "folder"))
+        if heic := count.pop("HEIC", 0):
+            unreadable[str(path)] = f"{heic} HEIC pictures in {path} need a package: pip install pillow-heif"
+        elif not images:
+            unreadable[str(path)] = f"the folder {path} holds no images; name one that does, or the images themselves"
+        passed_over += count
+    return list(dict.fromkeys(files)), unreadable, passed_over
 
 
-def _write_maps(
-    predictor: Predictor, image: Image.Image, seen: dict[int, torch.Tensor], row: np.ndarray, folder: Path, stem: str
-) -> None:
-    present: Sequence[int] = np.flatnonzero(row >= PRESENT) if (row >= PRESENT).any() else [int(row.argmax())]
-    for label in present:
-        maps = saliency.explain(predictor.model, seen, [int(label)], predictor.transform.size)
-        figure = pictures.grid(
-            [image], [f"{predictor.labels[label]}: {row[label]:.2f}"], [{k: m[0] for k, m in maps.items()}]
-        )
-        with written_whole(folder / f"{stem}-{predictor.labels[label]}.png") as part:
-            figure.savefig(part, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+def _kind(file: Path, folder: Path, readable: set[str]) -> str:
+    """What a file below `folder` is to `predict`: "image", "folder", "HEIC", or what it is passed over as."""
+    suffix = file.suffix.lower()
+    if file.is_dir():
+        return "folder"
+    if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts):
+        return "hidden"
+    if suffix in readable:
+        return "image"
+    return "HEIC" if suffix in HEIC else suffix or "without a suffix"
+
+
+def _opens_heic() -> bool:
+    """Whether Pillow opens HEIC pictures: it does where the package pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _file_name(image: str, label: str, written: set[str]) -> str:
+    """<image>-<label>.png, with a number where that was `written` before; the name joins what is written."""
+    for number in itertools.count(1):
+        name = f"{image}{f'-{number}' * (number > 1)}-{safe_file_name(label)}.png"
+        if name.casefold() not in written:  # some file systems take small and capital letters for one
+            written.add(name.casefold())
+            return name

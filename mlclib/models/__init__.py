@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from mlclib.common.errors import UserError, unknown
-from mlclib.models import losses
+from mlclib.common.validation import validated
+from mlclib.models import losses, state_dicts
 from mlclib.models.add_gcn import ADDGCN
-from mlclib.models.backbones import Backbone, listed
-from mlclib.models.base import Classifier, Labels, Output, fits, read_options
+from mlclib.models.backbones import Backbone
+from mlclib.models.base import Classifier, LabelInfo, Output
 from mlclib.models.csra import CSRA
 from mlclib.models.dsdl import DSDL
 from mlclib.models.gap import GAP
@@ -29,9 +30,8 @@ from mlclib.models.msrn import MSRN
 from mlclib.models.query2label import Query2Label
 from mlclib.models.ssgrl import SSGRL
 
-__all__ = [
-    "MODELS", "NAMES", "Classifier", "Labels", "Output", "build", "check_options", "find", "load_authors", "options_of",
-]  # fmt: skip
+__all__ = ["MODELS", "NAMES", "Classifier", "LabelInfo", "Output"]
+__all__ += ["build", "check_options", "find", "load_authors", "options_of"]
 
 MODELS: dict[str, type[Classifier]] = {
     "gmp": GMP,
@@ -50,35 +50,53 @@ NAMES = tuple(MODELS)
 
 
 def find(name: str) -> type[Classifier]:
-    """The class of the model `name`, of MODELS or "package.module:Class". Raises UserError where there is none."""
+    """The class of the model `name`, of MODELS or "package.module:Class". Raises UserError where there is none.
+
+    Example:
+        >>> find("mlclib.models.gap:GAP") is find("gap")
+        True
+    """
     if name in MODELS:
         return MODELS[name]
     module, colon, kind = name.partition(":")
     if not colon:
         raise unknown("model", name, MODELS)
     try:
-        found = getattr(importlib.import_module(module), kind)
+        model = getattr(importlib.import_module(module), kind)
     except (ImportError, AttributeError) as error:
         raise UserError(f"the model {name!r} cannot be imported ({error}); write package.module:Class") from None
-    if not (isinstance(found, type) and issubclass(found, Classifier)):
+    if not (isinstance(model, type) and issubclass(model, Classifier)):
         raise UserError(f"{name!r} is no subclass of mlclib.models.base.Classifier, as a model must be")
-    return found
+    return model
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """The options of the model `name` and their defaults; UserError for an unknown model."""
+    """The options of the model `name` and their defaults; UserError for an unknown model.
+
+    Example:
+        >>> options_of("csra")
+        {'difficult': 'absent', 'layer': 4, 'heads': 1, 'lam': 0.1}
+    """
     return dataclasses.asdict(check_options(name, {}))
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> Any:
-    """The options dataclass of the model `name`; UserError for an unknown model, key or value."""
-    return read_options(find(name).Options, options, f"model {name}")
+    """The options dataclass of the model `name`; UserError for an unknown model, key or value.
+
+    Example:
+        >>> check_options("msrn", {"layers": [3, 4]}).layers
+        (3, 4)
+        >>> check_options("msrn", {"head": "linear"})
+        Traceback (most recent call last):
+        mlclib.common.errors.UserError: unknown head 'linear' in model msrn; known: elementwise, mlp
+    """
+    return validated(find(name).Options, options, f"model {name}")
 
 
 def build(
     name: str,
     *,
-    labels: int | Sequence[str],
+    labels: int | Sequence[str] | LabelInfo,
     label_vectors: Any = None,
     cooccurrence: tuple[Any, Any] | None = None,
     backbone: str = "resnet101",
@@ -89,20 +107,27 @@ def build(
 ) -> Classifier:
     """The model `name` for C labels, its head drawn from torch's global generator as its authors draw it.
 
-    labels: the C label names, or C. label_vectors: float [C, V]. cooccurrence: counts [C, C] with a zero diagonal and
-    totals [C]. Arrays or tensors; a model that needs none ignores them. backbone, weights: see backbones.Backbone;
-    frozen: the backbone does not learn. loss: see losses.read. options: those of the model (`options_of`).
+    labels: the C label names, or C, or a LabelInfo, which stands for the next two as well. label_vectors: float [C, V].
+    cooccurrence: counts [C, C] with a zero diagonal and totals [C]. Arrays or tensors; a model that needs none ignores
+    them. backbone, weights: see backbones.Backbone; frozen: the backbone does not learn. loss: see losses.read.
+    options: those of the model (`options_of`).
 
     Raises UserError for what is unknown, missing, or of another shape.
+
+    Example:
+        >>> model = build("csra", labels=["cat", "dog"], backbone="resnet18", heads=2)
+        >>> model(torch.zeros(1, 3, 64, 64)).logits.shape
+        torch.Size([1, 2])
     """
-    kind, read = find(name), check_options(name, options)
-    count = int(labels) if isinstance(labels, Integral) else len(labels)
-    known = Labels(count, label_vectors, cooccurrence, name)
+    kind, checked = find(name), check_options(name, options)
+    if not isinstance(labels, LabelInfo):
+        count = int(labels) if isinstance(labels, Integral) else len(labels)
+        labels = LabelInfo(count, label_vectors, *(cooccurrence or (None, None)))
     criterion = losses.read(loss, kind.published_loss)
-    net = Backbone(backbone, weights, kind.layers(read))
+    net = Backbone(backbone, weights, kind.layers(checked))
     if frozen:
         net.freeze()
-    return kind(net, known, read, criterion)
+    return kind(net, labels, checked, criterion)
 
 
 def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
@@ -112,19 +137,12 @@ def load_authors(model: Classifier, state_dict: Mapping[str, Any]) -> None:
     UserError naming every key that is missing, left over, or of another shape. What a published model holds and never
     uses (`authors_unused`) must be there, in its shape, and is left aside; what it computes (`authors_constants`) may.
     """
-    own, names, constants = model.state_dict(), model.authors_names(), model.authors_constants()
+    names, constants = model.authors_names(), model.authors_constants()
     given = {key: torch.as_tensor(value) for key, value in state_dict.items()}
     head = {theirs: ours for theirs, ours in names.items() if not ours.startswith("backbone.")}
     names = names if given.keys() & (names.keys() - head.keys()) else head
-    shapes = {theirs: tuple(own[ours].shape) for theirs, ours in names.items()} | model.authors_unused() | constants
-    wrong = [f"{key} is missing" for key in shapes if key not in given and key not in constants]
-    wrong += [f"{key} is left over" for key in given if key not in shapes]
-    wrong += [
-        f"{key} is {list(given[key].shape)} where the model has {['any' if n is None else n for n in shape]}"
-        for key, shape in shapes.items()
-        if key in given and not fits(tuple(given[key].shape), shape)
-    ]
-    if wrong:
-        raise UserError(f"the state dict is not that of this {type(model).__name__}: {listed(wrong)}")
-    own.update({ours: given[theirs] for theirs, ours in names.items()})
-    model.load_state_dict(own)
+    own = model.state_dict()
+    wanted = state_dicts.shapes({theirs: own[ours] for theirs, ours in names.items()})
+    wanted |= model.authors_unused() | constants
+    state_dicts.check(given, wanted, f"the state dict is not that of this {type(model).__name__}", optional=constants)
+    model.load_state_dict(own | {ours: given[theirs] for theirs, ours in names.items()})

@@ -1,44 +1,33 @@
 """ADD-GCN, attention-driven dynamic graph convolutional network (Ye et al., ECCV 2020, arXiv 2012.02994)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, resnet_names
+from mlclib.models.base import AttentionMaps, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive
 from mlclib.models.linear import batch_norm
-from mlclib.models.losses import Loss
 
 
 @dataclass(frozen=True)
 class Options(base.Options):
     """width: of a label's vector in the graph."""
 
-    width: int = 1024
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.width < 1:
-            raise UserError(f"width is {self.width}; give at least 1")
+    width: Positive = 1024
 
 
 @dataclass
 class ADDGCNOutput(Output):
     """logits [B, C], the mean of `pooled` (the highest score of any cell) and `graph` (after the graph), both [B, C].
 
-    mask [B, C, h, w]: the sigmoid of each cell's score; vectors [B, W, C]: the labels' vectors that it sums;
-    edges [B, C, C]: the image's own graph.
+    mask [B, C, h, w]: the sigmoid of each cell's score; edges [B, C, C]: the image's own graph.
     """
 
     pooled: Tensor
     graph: Tensor
     mask: Tensor
-    vectors: Tensor
     edges: Tensor
 
 
@@ -54,9 +43,9 @@ class ADDGCN(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        features, count, width = backbone.channels[options.layer], labels.count, options.width
+        features, count, width = backbone.channels[options.layer], label_info.count, options.width
         self.score = nn.Conv2d(features, count, 1, bias=False)
         self.transform = nn.Conv2d(features, width, 1)
         self.static_edges = nn.Conv1d(count, count, 1, bias=False)
@@ -67,46 +56,41 @@ class ADDGCN(Classifier):
         self.dynamic = nn.Conv1d(width, width, 1)
         self.last = nn.Conv1d(width, count, 1)
 
-    def classify(self, maps: Mapping[int, Tensor]) -> ADDGCNOutput:
+    def classify(self, maps: Maps) -> ADDGCNOutput:
         map = maps[self.options.layer]
         scores = self.score(map)  # [B, C, h, w]
         mask = scores.sigmoid()
         vectors = self.transform(map).flatten(2) @ mask.flatten(2).transpose(1, 2)  # [B, W, C]
-        static = F.leaky_relu(self.static_edges(vectors.transpose(1, 2)), 0.2).transpose(1, 2)
+        static = F.leaky_relu(self.static_edges(vectors.transpose(1, 2)), 0.2).transpose(
+            1, 2
+        )  # along one graph for all
         x = vectors + F.leaky_relu(self.static(static), 0.2)
         overall = batch_norm(self.overall_norm, self.overall(x.mean(2, keepdim=True))[:, :, 0])
         overall = F.leaky_relu(overall, 0.2)[:, :, None].expand_as(x)
         edges = self.dynamic_edges(torch.cat((overall, x), 1)).sigmoid()
         z = vectors + F.leaky_relu(self.dynamic(F.leaky_relu(x @ edges, 0.2)), 0.2)
-        graph = self.decided(z)
+        graph = self.scored(z)
         pooled = scores.flatten(2).amax(2)
-        return ADDGCNOutput(((pooled + graph) / 2).float(), pooled, graph, mask, vectors, edges)
+        return ADDGCNOutput(((pooled + graph) / 2).float(), pooled, graph, mask, edges)
 
-    def decided(self, z: Tensor) -> Tensor:
-        """The labels' vectors [B, W, C], each by its own weights -> [B, C]."""
+    def scored(self, z: Tensor) -> Tensor:
+        """The labels' vectors [B, W, C], each scored by its own weights -> [B, C]."""
         return (z * self.last.weight[:, :, 0].T).sum(1) + self.last.bias
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.score.weight[:, :, 0, 0]
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: ADDGCNOutput, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: ADDGCNOutput, labels: Tensor, group: int | None = None) -> AttentionMaps:
         """ "mask": the sigmoid by which the label's vector takes each cell."""
-        layer, mask = self.options.layer, output.mask.detach()[torch.arange(len(labels)), labels]
-        return {("mask", str(layer)): (mask, STRIDES[layer])}
+        return self.on_its_layer("mask", output.mask.detach()[torch.arange(len(labels)), labels])
 
     def authors_names(self) -> dict[str, str]:
-        stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
         modules = {
             "fc": "score", "conv_transform": "transform", "gcn.static_adj.0": "static_edges",
             "gcn.static_weight.0": "static", "gcn.conv_global": "overall", "gcn.bn_global": "overall_norm",
             "gcn.conv_create_co_mat": "dynamic_edges", "gcn.dynamic_weight": "dynamic", "last_linear": "last",
         }  # fmt: skip
-        names = resnet_names(self, "features.", stem)
-        for theirs, ours in modules.items():
-            names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}
-        return names
+        return self.resnet_names("features.", sequential=True) | self.names_within(modules)
 
     def authors_constants(self) -> dict[str, tuple[int, ...]]:
         count = self.last.out_channels

@@ -28,8 +28,8 @@ _ADMITTED = {
         ("multiarray.scalar", np.float64(0).__reduce__()[0]),
     )
 } | {"numpy.ndarray": np.ndarray, "numpy.dtype": np.dtype}
-LIKE = 0.5  # the least correlation with what is known of the labels; another order has about 0
-BETTER = 0.03  # and the most that exchanging two labels may better it
+LIKE = 0.5  # the least correlation with the data set's own relation of labels; another order has about 0
+BETTER = 0.03  # the most that exchanging two labels may add to it
 
 
 class _Reader(pickle.Unpickler):
@@ -66,18 +66,18 @@ def read_cooccurrence(
     and its totals are row sums plus one; Apparel's counts are not symmetric and its totals are all one.
     Raises UserError for another content, number or (with `counts`) order of labels.
     """
-    held = read_pickle(path)
-    if not isinstance(held, dict) or {"adj", "nums"} - held.keys():
+    content = read_pickle(path)
+    if not isinstance(content, dict) or {"adj", "nums"} - content.keys():
         raise UserError(f"{path} holds no dict of adj and nums; give a *_adj.pkl of the authors")
-    graph, totals = _numbers(held["adj"], path), _numbers(held["nums"], path)
+    graph, totals = _numbers(content["adj"], path), _numbers(content["nums"], path)
     if graph.shape != (len(names), len(names)) or totals.shape != (len(names),):
         raise UserError(
             f"{path} has adj {list(graph.shape)} and nums {list(totals.shape)} where the data set has "
             f"{len(names)} labels; give the file of this data set"
         )
     if counts is not None:
-        known = np.asarray(counts, dtype=np.float64)
-        _check_order(np.log1p(graph + graph.T), np.log1p(known + known.T), names, path, "co-occurrence")
+        own = np.asarray(counts, dtype=np.float64)
+        _check_order(np.log1p(graph + graph.T), np.log1p(own + own.T), names, path, "co-occurrence")
     return graph, totals
 
 
@@ -94,11 +94,10 @@ def read_label_vectors(path: str | Path, names: Sequence[str]) -> np.ndarray:
             "give the file of this data set"
         )
     try:
-        known = labels.vectors(names)
+        own = labels.vectors(names)
     except UserError:  # a label that the project's table has no word for: nothing to compare with
-        known = None
-    if known is not None:
-        _check_order(_cosines(vectors), _cosines(known), names, path, "word similarity")
+        return vectors.astype(np.float32)
+    _check_order(_cosines(vectors), _cosines(own), names, path, "word similarity")
     return vectors.astype(np.float32)
 
 
@@ -111,14 +110,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     admitted = [(value, name) for name, value in _ADMITTED.items()] + [type(np.dtype(t)) for t in ("f4", "f8", "i8")]
     try:
         with torch.serialization.safe_globals(admitted):
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); name a checkpoint of the authors") from error
     except Exception as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it names {named[1]}" if named else "it is damaged or no checkpoint"
         raise UserError(f"{path} is refused: {reason}, and only tensors and plain values are read") from error
-    state = held.get("state_dict", held) if isinstance(held, dict) else held
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{path} holds no state dict; give a checkpoint as the authors publish them")
     return {key.removeprefix("module."): value for key, value in state.items()}
@@ -155,9 +154,9 @@ def _check_order(theirs: np.ndarray, ours: np.ndarray, names: Sequence[str], pat
     if scale == 0:
         return
     products = x @ y.T / scale
-    like = np.trace(products)
-    kept = np.diag(products)
-    gains = 2 * (products + products.T - kept[:, None] - kept + 2 * x * y / scale) * pairs
+    own = np.diag(products)
+    like = own.sum()  # the correlation; exchanging labels i and j would add gains[i, j] to it
+    gains = 2 * (products + products.T - own[:, None] - own + 2 * x * y / scale) * pairs
     i, j = np.unravel_index(gains.argmax(), gains.shape)
     if like < LIKE or gains[i, j] > BETTER:
         raise UserError(

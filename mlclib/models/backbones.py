@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
+from mlclib.models import state_dicts
 
 STRIDES = {2: 8, 3: 16, 4: 32}
 # Each file is accounted for below key by key; that features leave the last layers out is no news.
@@ -33,22 +34,13 @@ class Backbone(nn.Module):
     def __init__(self, name: str, weights: str | Path | None = None, layers: tuple[int, ...] = (2, 3, 4)):
         super().__init__()
         self.name, self.layers, self.frozen = name, tuple(sorted(layers)), False
-        self._still: list[nn.Module] = []  # what learns nothing although the rest does
-        options = {"features_only": True, "out_indices": tuple(layer - 5 for layer in self.layers)}
-        if _known(name).fixed_input_size:
-            options["strict_img_size"] = False
-        if weights == "pretrained":
-            self.net = _downloaded(name, **options)
-        elif weights is None:
-            self.net = _features(name, **options)
-        else:
-            state = classifier(name, weights, num_classes=0).state_dict()
-            self.net = _features(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
-        strides = self.net.feature_info.reduction()
-        if strides != [STRIDES[layer] for layer in self.layers]:
+        self._still: list[nn.Module] = []  # the parts that learn nothing although the rest does
+        self.net = _features(name, weights, out_indices=tuple(layer - 5 for layer in self.layers))  # -1 is the last
+        strides, wanted = self.net.feature_info.reduction(), [STRIDES[layer] for layer in self.layers]
+        if strides != wanted:
             raise UserError(
-                f"backbone {name} gives maps of strides {strides} where layers {list(self.layers)} need "
-                f"{[STRIDES[layer] for layer in self.layers]}; choose a backbone with a feature hierarchy"
+                f"backbone {name} gives maps of strides {strides} where layers {list(self.layers)} need {wanted}; "
+                "choose a backbone with a feature hierarchy"
             )
         self.channels: dict[int, int] = dict(zip(self.layers, self.net.feature_info.channels(), strict=True))
         self.channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
@@ -71,19 +63,20 @@ class Backbone(nn.Module):
 
         Raises UserError for a backbone that has no such stage.
         """
-        modules = dict(self.net.named_modules())
+        modules, stride = dict(self.net.named_modules()), 2 ** (layer + 1)
         if layer:
-            stages = [each["module"] for each in self.net.feature_info.info if each["reduction"] == 2 ** (layer + 1)]
-            stage = next((name for name in (*stages, *(s.replace(".", "_") for s in stages)) if name in modules), None)
+            stages = [each["module"] for each in self.net.feature_info.info if each["reduction"] == stride]
+            stages += [name.replace(".", "_") for name in stages]  # as timm flattens the names of some features
+            stage = next((name for name in stages if name in modules), None)
             if stage is None:
-                raise UserError(f"backbone {self.name} has no stage of stride {2 ** (layer + 1)} to freeze up to")
+                raise UserError(f"backbone {self.name} has no stage of stride {stride} to freeze up to")
             names = list(modules)  # in the order in which they compute
             last = max(row for row, name in enumerate(names) if f"{name}.".startswith(f"{stage}."))
-            above = {"", *(stage[:end] for end, letter in enumerate(stage) if letter == ".")}  # these hold later ones
-            self._still += [modules[name] for name in names[: last + 1] if name not in above]
+            parents = {"", *(stage[:end] for end, letter in enumerate(stage) if letter == ".")}  # hold later stages too
+            self._still += [modules[name] for name in names[: last + 1] if name not in parents]
         if norms:
-            kind = nn.modules.batchnorm._BatchNorm
-            self._still += [module for module in modules.values() if isinstance(module, kind)]
+            batch_norm = nn.modules.batchnorm._BatchNorm
+            self._still += [module for module in modules.values() if isinstance(module, batch_norm)]
         for module in self._still:
             module.requires_grad_(False)
 
@@ -95,8 +88,13 @@ class Backbone(nn.Module):
 
 
 def preprocessing(name: str) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """(mean, std, interpolation) that the weights of the timm model `name` were trained with; loads no weights."""
-    config = _known(name)
+    """(mean, std, interpolation) that the weights of the timm model `name` were trained with; loads no weights.
+
+    Example:
+        >>> preprocessing("tf_efficientnet_lite0")
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 'bicubic')
+    """
+    config = _config(name)
     return tuple(config.mean), tuple(config.std), config.interpolation
 
 
@@ -108,7 +106,7 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
     """
     import timm
 
-    config = _known(name)
+    config = _config(name)
     state, source = _read(name, weights)
     model = timm.create_model(name, **options)
     last = config.classifier if isinstance(config.classifier, tuple) else (config.classifier,)
@@ -120,28 +118,18 @@ def classifier(name: str, weights: str | Path, **options) -> nn.Module:
         state = rename(state, model)
     if options.get("num_classes") == 0:
         state = {key: value for key, value in state.items() if key.rsplit(".", 1)[0] not in last}
-    own = model.state_dict()
-    wrong = [f"{key} missing" for key in own.keys() - state.keys()]
-    wrong += [f"{key} left over" for key in state.keys() - own.keys()]
-    wrong += [f"{key} of another shape" for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if wrong:
-        raise UserError(f"{source} does not hold the weights of {name}: {listed(sorted(wrong))}")
+    wanted = state_dicts.shapes(model.state_dict())
+    state_dicts.check(state, wanted, f"{source} does not hold the weights of {name}")
     model.load_state_dict(state)
     return model
 
 
-def listed(names: list[str], most: int = 12) -> str:
-    """The names in one phrase; after `most` of them only how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _known(name: str):
+def _config(name: str):
     """timm's configuration of the model `name`."""
     import timm  # here and below, as it takes longer than all else together and planning does without it
 
     if not timm.is_model(name):
-        stem = name.split(".")[0]
-        models = timm.list_models()
+        stem, models = name.split(".")[0], timm.list_models()
         near = [m for m in models if m.startswith(stem)][:3] + difflib.get_close_matches(stem, models, n=4)
         raise UserError(
             f"unknown backbone {name!r}; near names that timm knows: {', '.join(dict.fromkeys(near)) or 'none'} "
@@ -150,7 +138,27 @@ def _known(name: str):
     return timm.get_pretrained_cfg(name)
 
 
-def _features(name: str, **options) -> nn.Module:
+def _features(name: str, weights: str | Path | None, **options) -> nn.Module:
+    """timm's feature extractor of the model `name`, with its weights."""
+    config, options = _config(name), {"features_only": True, **options}
+    if config.fixed_input_size:
+        options["strict_img_size"] = False
+    if weights is None:
+        return _create(name, **options)
+    if weights != "pretrained":
+        state = classifier(name, weights, num_classes=0).state_dict()
+        return _create(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **options)
+    advice = f"give weights: PATH of a file that holds them, or offline with one of {', '.join(OFFLINE)}"
+    if not config.has_weights:
+        raise UserError(f"timm publishes no weights for {name}; {advice}")
+    try:
+        return _create(name, pretrained=True, **options)
+    except Exception as error:  # whatever the download raises: no route, a proxy, a full disk
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(f"the weights of {name} could not be downloaded ({reason}); connect, or {advice}") from error
+
+
+def _create(name: str, **options) -> nn.Module:
     import timm
 
     logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it warns of the layers that maps do not need
@@ -161,21 +169,8 @@ def _features(name: str, **options) -> nn.Module:
         return timm.create_model(name, **options)
 
 
-def _downloaded(name: str, **options) -> nn.Module:
-    import timm
-
-    help = f"give weights: PATH of a file that holds them, or offline with one of {', '.join(OFFLINE)}"
-    if not timm.get_pretrained_cfg(name).has_weights:
-        raise UserError(f"timm publishes no weights for {name}; {help}")
-    try:
-        return _features(name, pretrained=True, **options)
-    except Exception as error:  # whatever the download raises: no route, a proxy, a full disk
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"the weights of {name} could not be downloaded ({reason}); connect, or {help}") from error
-
-
 def _read(name: str, weights: str | Path) -> tuple[dict[str, Tensor], str]:
-    """A state dict under timm's names, and the words for where it came from."""
+    """A state dict, and the words for where it came from."""
     if weights == "offline":
         if name.split(".")[0] not in OFFLINE:
             raise UserError(f"no offline weights for {name}; there are some for {', '.join(OFFLINE)}")

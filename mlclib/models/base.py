@@ -4,19 +4,27 @@ A model is one file with a dataclass of options and a subclass of `Classifier`; 
 the registry in `mlclib/models/__init__.py`.
 """
 
-import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError
+from mlclib.common.validation import Strict
 from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.losses import DIFFICULT, Loss
+from mlclib.models.losses import Difficult, Loss
+from mlclib.models.state_dicts import fits
+
+Layer = Literal[2, 3, 4]  # of the backbone, of strides 8, 16, 32
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Maps = Mapping[int, Tensor]  # layer -> [B, channels of the layer, h, w]
+AttentionMaps = dict[tuple[str, str], tuple[Tensor, float]]  # (method, layer) -> map [B, h, w], pixels of a cell's side
 
 
 @dataclass
@@ -27,15 +35,12 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Strict):
     """The option of every model. difficult: a difficult label trains as "present" (as MSRN and DSDL do), "absent"
     (CSRA, SSGRL) or is left out ("ignore").
     """
 
-    difficult: str = "present"
-
-    def __post_init__(self):
-        one_of("difficult", self.difficult, DIFFICULT)
+    difficult: Difficult = "present"
 
 
 @dataclass(frozen=True)
@@ -44,89 +49,52 @@ class Options(Shared):
     authors take 4.
     """
 
-    layer: int = 4
+    layer: Layer = 4
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """What is given of the labels before training: their number C and, where there are some, vectors and co-occurrence.
+
+    vectors: label vectors, float32 [C, V]. counts: in how many images labels i and j stand together, float64 [C, C].
+    totals: in how many images a label stands, float64 [C]. Arrays or tensors may be passed; None stands for not given.
+    Raises UserError for another shape and for a value that is not finite.
+    """
+
+    count: int
+    vectors: Tensor | None = None
+    counts: Tensor | None = None
+    totals: Tensor | None = None
 
     def __post_init__(self):
-        super().__post_init__()
-        if self.layer not in STRIDES:
-            raise UserError(f"layer is {self.layer}; give one of {', '.join(map(str, STRIDES))}")
+        shapes = {"vectors": (self.count, None), "counts": (self.count, self.count), "totals": (self.count,)}
+        for field, shape in shapes.items():
+            value = getattr(self, field)
+            if value is None:
+                continue
+            # By way of float64 in any case, so that equal numbers are equal bits whatever dtype they came in.
+            tensor = torch.as_tensor(value, dtype=torch.float64).detach()
+            if not fits(tuple(tensor.shape), shape):
+                wanted = ", ".join("V" if size is None else str(size) for size in shape)
+                raise UserError(f"{LABEL_INFO[field]} have shape {list(tensor.shape)} and must have shape [{wanted}]")
+            if not tensor.isfinite().all():
+                raise UserError(f"{LABEL_INFO[field]} hold a value that is not finite; correct it")
+            object.__setattr__(self, field, tensor.float() if field == "vectors" else tensor)
 
-
-class Labels:
-    """What is known of the labels before training: their number, and where given vectors and co-occurrence.
-
-    Asking for what was not given, or has another shape, raises UserError.
-    """
-
-    def __init__(self, count: int, vectors: Any = None, cooccurrence: tuple[Any, Any] | None = None, model: str = ""):
-        """vectors: [C, V]; cooccurrence: counts [C, C] with a zero diagonal and totals [C]; arrays or tensors."""
-        self.count, self._vectors, self._model = count, vectors, model
-        self._counts, self._totals = (None, None) if cooccurrence is None else cooccurrence
-
-    @property
-    def vectors(self) -> Tensor:
-        """Label vectors, float32 [C, V]."""
-        return self._matrix("label_vectors", self._vectors, (self.count, None)).float()
-
-    @property
-    def counts(self) -> Tensor:
-        """In how many images labels i and j stand together, float64 [C, C]."""
-        return self._matrix("co-occurrence counts", self._counts, (self.count, self.count))
-
-    @property
-    def totals(self) -> Tensor:
-        """In how many images a label stands, float64 [C]."""
-        return self._matrix("co-occurrence totals", self._totals, (self.count,))
-
-    def _matrix(self, what: str, value: Any, shape: tuple[int | None, ...]) -> Tensor:
+    def need(self, field: str) -> Tensor:
+        """The field "vectors", "counts" or "totals". Raises UserError where it was not given."""
+        value = getattr(self, field)
         if value is None:
-            raise UserError(f"model {self._model} needs {what}; give them")
-        tensor = torch.as_tensor(value, dtype=torch.float64).detach()
-        wanted = "[" + ", ".join("V" if size is None else str(size) for size in shape) + "]"
-        if not fits(tuple(tensor.shape), shape):
-            raise UserError(f"{what} have shape {list(tensor.shape)} where model {self._model} needs {wanted}")
-        if not tensor.isfinite().all():
-            raise UserError(f"{what} of model {self._model} hold a value that is not finite; mend them")
-        return tensor
+            raise UserError(f"this model needs {LABEL_INFO[field]}: pass them to models.build")
+        return value
 
 
-def fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
-    """Whether a shape is the wanted one, where None stands for a side of any size."""
-    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
-
-
-def read_options(kind: type, options: Mapping[str, Any], where: str) -> Any:
-    """An instance of the options dataclass `kind`, of the types of its defaults.
-
-    Raises UserError for a key it does not know (naming those it knows) and for a value of another type.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-    read = {}
-    for key, value in options.items():
-        if key not in defaults:
-            raise unknown("option", key, defaults, where)
-        wanted, value = type(defaults[key]), value.item() if isinstance(value, np.generic) else value
-        if wanted is float and type(value) is int:
-            value = float(value)
-        if wanted is tuple and isinstance(value, list):
-            value = tuple(value)
-        if wanted is float and type(value) is float and not math.isfinite(value):
-            raise UserError(f"option {key!r} of {where} is {value}; give a finite number")
-        if type(value) is not wanted:
-            raise UserError(f"option {key!r} of {where} is {value!r}; give a {wanted.__name__}, like {defaults[key]!r}")
-        read[key] = value
-    return kind(**read)
-
-
-def one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    """Raise UserError unless the option `key` has one of the known values."""
-    if value not in known:
-        raise unknown(f"value of {key}", value, known)
+LABEL_INFO = {"vectors": "label_vectors", "counts": "co-occurrence counts", "totals": "co-occurrence totals"}
 
 
 class Classifier(nn.Module):
     """A backbone and a head on its maps. A subclass gives `Options`, `classify` and `embeddings`, and of the rest below
-    what it does otherwise. It is made as `Model(backbone, labels, options, loss)`.
+    what it does otherwise. It is made as `Model(backbone, label_info, options, loss)`.
 
     A frozen backbone's maps may be cached and fed to `classify` without it. What a model knows of its labels it keeps
     among its buffers or parameters, its label vectors under the name `label_vectors`, so that a run's weights hold it.
@@ -149,18 +117,18 @@ class Classifier(nn.Module):
         return (options.layer,)
 
     @classmethod
-    def label_graph(cls, labels: Labels, options: Any) -> Tensor | None:
+    def label_graph(cls, label_info: LabelInfo, options: Any) -> Tensor | None:
         """The graph of the labels that the model works on, float32 [C, C], 0 where there is no edge; None without one.
 
         Row i holds what label i learns from.
         """
         return None
 
-    def forward(self, inputs: Tensor | Mapping[int, Tensor]) -> Output:
+    def forward(self, inputs: Tensor | Maps) -> Output:
         """Images float32 [B, 3, H, W], normalised as `backbones.preprocessing` says, or cached maps -> Output."""
         return self.classify(inputs if isinstance(inputs, Mapping) else self.backbone(inputs))
 
-    def classify(self, maps: Mapping[int, Tensor]) -> Output:
+    def classify(self, maps: Maps) -> Output:
         """maps: {layer: [B, C_layer, h, w]}, as the backbone gives them -> Output."""
         raise NotImplementedError
 
@@ -173,13 +141,13 @@ class Classifier(nn.Module):
         return self.label_loss(logits, targets, self.options.difficult)
 
     def share(self, part: Tensor, batch: Tensor) -> float:
-        """How much the loss of a part of a batch counts in the loss of the whole; int8 targets [P, C] and [B, C].
+        """The weight of a part's loss in the loss of the whole batch; int8 targets [P, C] and [B, C].
 
-        The shares of a batch's parts sum to 1, but for a loss that is a sum: that of a whole is the sum of its parts'.
+        The weights of a batch's parts sum to 1, but for a loss that is a sum: there each part counts whole.
         """
         if self.label_loss.reduction == "sum":
             return 1.0
-        if self.options.difficult == "ignore":
+        if self.options.difficult == "ignore":  # a mean over the labels that are known, of which parts hold unlike many
             return int((part != 0).sum()) / max(1, int((batch != 0).sum()))
         return len(part) / len(batch)
 
@@ -203,23 +171,25 @@ class Classifier(nn.Module):
         """The soft assignment of labels to groups [C, G]; G is 0 for a model without groups."""
         return torch.zeros(len(self.embeddings()[1]), 0)
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: Output, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: Output, labels: Tensor, group: int | None = None) -> AttentionMaps:
         """The model's own attention, where it has some: (method, layer) -> map [B, h, w] and the side of its cells.
 
-        maps, output: what was classified, and the result with its graph; labels: int64 [B], a label an image; group: a
-        group to look for instead (its number). Maps are not negative; the side of a cell is in pixels of the input;
+        maps, output: what was classified, and the result with its graph; labels: int64 [B], one label per image; group:
+        a group to look for instead (its number). Maps are not negative; the side of a cell is in pixels of the input;
         layer is "2", "3", "4", or "" for a model whose map belongs to no single layer.
         """
         return {}
+
+    def on_its_layer(self, method: str, map: Tensor) -> AttentionMaps:
+        """`own_maps` of a model on one map: `map` [B, h, w] has the cells of its layer."""
+        return {(method, str(self.options.layer)): (map, STRIDES[self.options.layer])}
 
     def exported(self) -> nn.Module:
         """The module, images [B, 3, S, S] -> logits [B, C], that an ONNX file is made of."""
         return _LogitsAlone(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        """What of an input of this side, in pixels, the model does not use, a sentence each."""
+        """What of an input of this side, in pixels, the model does not use, one sentence each."""
         return []
 
     # The authors' own checkpoints.
@@ -237,6 +207,29 @@ class Classifier(nn.Module):
     def authors_unused(self) -> dict[str, tuple[int, ...]]:
         """{name: shape} of what the authors' state dict holds and their forward pass never uses."""
         return {}
+
+    def resnet_names(self, prefix: str, sequential: bool = False) -> dict[str, str]:
+        """`authors_names` of a ResNet backbone that the authors keep under `prefix`.
+
+        sequential: they hold its parts in an nn.Sequential, which numbers them.
+        """
+        names = {}
+        for name in self.backbone.net.state_dict():
+            first, rest = name.split(".", 1)
+            names[f"{prefix}{_SEQUENTIAL[first] if sequential else first}.{rest}"] = f"backbone.net.{name}"
+        return names
+
+    def names_within(self, modules: Mapping[str, str]) -> dict[str, str]:
+        """`authors_names` of all weights and buffers inside modules: {the authors' name of a module: ours}."""
+        return {
+            f"{theirs}.{name}": f"{ours}.{name}"
+            for theirs, ours in modules.items()
+            for name in self.get_submodule(ours).state_dict()
+        }
+
+
+# Where torchvision's ResNet has them as the children of an nn.Sequential (2 and 3 are ReLU and max pool).
+_SEQUENTIAL = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
 
 class _LogitsAlone(nn.Module):
@@ -256,7 +249,7 @@ class Affine(nn.Module):
         super().__init__()
         self.backbone, self.pool, self.layer = model.backbone, pool, model.options.layer
         channels = model.backbone.channels[self.layer]
-        with torch.no_grad():  # so unit features give the matrix
+        with torch.no_grad():  # an affine function is known by its values at zero and at the unit vectors
             zero = model.classify({self.layer: torch.zeros(1, channels, 1, 1)}).logits
             unit = model.classify({self.layer: torch.eye(channels)[:, :, None, None]}).logits
         self.register_buffer("matrix", unit - zero)
@@ -266,20 +259,13 @@ class Affine(nn.Module):
         return getattr(self.backbone(images)[self.layer], self.pool)((2, 3)) @ self.matrix + self.bias
 
 
-def resnet_names(model: Classifier, prefix: str, stem: Mapping[str, str] | None = None) -> dict[str, str]:
-    """{name in the authors' state dict: ours} of a ResNet backbone that they keep under `prefix`.
-
-    stem: how they call its first-level modules (conv1, bn1, layer1 to layer4) where it is otherwise.
-    """
-    names = {}
-    for name in model.backbone.net.state_dict():
-        first, rest = name.split(".", 1)
-        names[f"{prefix}{(stem or {}).get(first, first)}.{rest}"] = f"backbone.net.{name}"
-    return names
+def halved(map: Tensor) -> tuple[int, int]:
+    """The window of a 2 x 2 pooling of a map [B, F, h, w]; a side of one cell, as below 64 px, is left as it is."""
+    return min(2, map.shape[2]), min(2, map.shape[3])
 
 
 def edges_lost(model: str, layers: Iterable[int], input_size: int) -> list[str]:
-    """What a model that pools these layers' maps 2 x 2 does not see of an input of this side, a sentence a layer."""
+    """What a model that pools these layers' maps 2 x 2 does not see of an input of this side, by layer."""
     cells = {layer: -(-input_size // STRIDES[layer]) for layer in sorted(layers)}
     return [
         f"layer {layer} has {count} x {count} cells at {input_size} px and the 2 x 2 pooling of {model} drops the last "

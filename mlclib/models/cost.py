@@ -20,7 +20,13 @@ class Cost(NamedTuple):
 
 
 def cost(model: Classifier, input_size: int) -> Cost:
-    """The cost of a model for images of this side, in pixels; the model's mode and weights stay as they are."""
+    """The cost of a model for images of this side, in pixels; the model's mode and weights stay as they are.
+
+    Example:
+        >>> from mlclib import models
+        >>> cost(models.build("gmp", labels=20, backbone="resnet18"), 64)
+        Cost(parameters=10260, head=10240, backbone=148045824)
+    """
     backbone = {id(p) for p in model.backbone.parameters()}
     learnt = sum(p.numel() for p in model.parameters() if id(p) not in backbone and p.requires_grad)
     training, maps = model.training, {}

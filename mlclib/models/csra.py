@@ -1,17 +1,14 @@
 """CSRA, class-specific residual attention (Zhu and Wu, ICCV 2021, arXiv 2108.02456)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, resnet_names
-from mlclib.models.losses import Loss
+from mlclib.models.base import AttentionMaps, Backbone, Classifier, Difficult, LabelInfo, Loss, Maps, Output
 
 MAXIMUM = 99  # the temperature that stands for a maximum
 TEMPERATURES = {
@@ -23,14 +20,9 @@ TEMPERATURES = {
 class Options(base.Options):
     """heads: how many, each with a temperature of its own (TEMPERATURES); lam: the weight of the attention."""
 
-    difficult: str = "absent"
-    heads: int = 1
+    difficult: Difficult = "absent"
+    heads: Literal[1, 2, 4, 6, 8] = 1
     lam: float = 0.1
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.heads not in TEMPERATURES:
-            raise UserError(f"heads is {self.heads}; give one of {', '.join(map(str, TEMPERATURES))}")
 
 
 @dataclass
@@ -49,13 +41,12 @@ class CSRA(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
         channels = backbone.channels[options.layer]
-        kinds = (nn.Conv2d(channels, labels.count, 1, bias=False) for _ in range(options.heads))
-        self.heads = nn.ModuleList(kinds)
+        self.heads = nn.ModuleList(nn.Conv2d(channels, label_info.count, 1, bias=False) for _ in range(options.heads))
 
-    def classify(self, maps: Mapping[int, Tensor]) -> CSRAOutput:
+    def classify(self, maps: Maps) -> CSRAOutput:
         map = maps[self.options.layer]
         weights = torch.cat([head.weight / head.weight.norm(dim=1, keepdim=True) for head in self.heads])
         scores = F.conv2d(map, weights.to(map.dtype)).float()  # [B, H C, h, w]
@@ -64,28 +55,23 @@ class CSRA(Classifier):
         logits = cells.mean(3).sum(1)
         for head, temperature in enumerate(TEMPERATURES[self.options.heads]):
             one = cells[:, head]
-            looked = one.amax(2) if temperature == MAXIMUM else (one * (temperature * one).softmax(2)).sum(2)
-            logits = logits + self.options.lam * looked
+            attended = one.amax(2) if temperature == MAXIMUM else (one * (temperature * one).softmax(2)).sum(2)
+            logits = logits + self.options.lam * attended
         return CSRAOutput(logits, scores)
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, torch.cat([head.weight[:, :, 0, 0] for head in self.heads], 1)
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: CSRAOutput, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: CSRAOutput, labels: Tensor, group: int | None = None) -> AttentionMaps:
         """ "residual": where each head's attention lies for the label, mean over the heads; of a maximum, its cell."""
-        chosen = output.scores.detach()[torch.arange(len(labels)), :, labels]  # [B, H, h, w]
-        cells, found = chosen.flatten(2), []
-        for head, temperature in enumerate(TEMPERATURES[self.options.heads]):
-            one = cells[:, head]
-            highest = (one == one.amax(1, keepdim=True)).float()
-            found.append(
-                highest / highest.sum(1, keepdim=True) if temperature == MAXIMUM else (temperature * one).softmax(1)
-            )
-        layer, mean = self.options.layer, torch.stack(found).mean(0)
-        return {("residual", str(layer)): (mean.view(len(labels), *chosen.shape[2:]), STRIDES[layer])}
+        scores = output.scores.detach()[torch.arange(len(labels)), :, labels]  # [B, H, h, w]
+        attention = []
+        for cells, temperature in zip(scores.flatten(2).unbind(1), TEMPERATURES[self.options.heads], strict=True):
+            highest = (cells == cells.amax(1, keepdim=True)).float()
+            at_maximum = highest / highest.sum(1, keepdim=True)  # shared where several cells score alike
+            attention.append(at_maximum if temperature == MAXIMUM else (temperature * cells).softmax(1))
+        return self.on_its_layer("residual", torch.stack(attention).mean(0).view_as(scores[:, 0]))
 
     def authors_names(self) -> dict[str, str]:
         heads = {f"classifier.multi_head.{i}.head.weight": f"heads.{i}.weight" for i in range(self.options.heads)}
-        return heads | resnet_names(self, "")
+        return heads | self.resnet_names("")

@@ -1,17 +1,15 @@
 """DSDL, deep semantic dictionary learning (Zhou et al., AAAI 2021, arXiv 2012.12509)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import Backbone
-from mlclib.models.base import Affine, Classifier, Labels, Output, float32, one_of, resnet_names, stored
-from mlclib.models.losses import Loss
+from mlclib.models.base import Affine, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, float32, stored
 
 
 @dataclass(frozen=True)
@@ -25,20 +23,14 @@ class Options(base.Options):
     learn_vectors: let the label vectors be learnt.
     """
 
-    alpha: float = 10.0
+    alpha: Annotated[float, Field(gt=0)] = 10.0  # at 0 the coefficients have no closed form
     lambd: float = 10.0
     beta: float = 1e-4
-    hidden: int = 1024
+    hidden: Positive = 1024
     reconstruction: bool = True
     sparsity: bool = True
-    coefficients: str = "closed-form"
+    coefficients: Literal["closed-form", "learnt"] = "closed-form"
     learn_vectors: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        one_of("coefficients", self.coefficients, ("closed-form", "learnt"))
-        if self.alpha <= 0:
-            raise UserError(f"alpha is {self.alpha}; give a positive number, or the coefficients have no closed form")
 
 
 @dataclass
@@ -62,16 +54,16 @@ class DSDL(Classifier):
     Options = Options
     sums_over_batch = True  # Frobenius norms
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        stored(self, "label_vectors", labels.vectors, options.learn_vectors)
+        stored(self, "label_vectors", label_info.need("vectors"), options.learn_vectors)
         width = self.label_vectors.shape[1]
         self.w1 = nn.Parameter(torch.empty(width, options.hidden))
         self.w2 = nn.Parameter(torch.empty(options.hidden, backbone.channels[options.layer]))
         nn.init.xavier_uniform_(self.w1)
         nn.init.xavier_uniform_(self.w2)
         if options.coefficients == "learnt":
-            self.coefficients = nn.Linear(backbone.channels[options.layer], labels.count)
+            self.coefficients = nn.Linear(backbone.channels[options.layer], label_info.count)
 
     def dictionary(self) -> tuple[Tensor, Tensor]:
         """The dictionary Dm [C, F] and the label vectors' reconstruction V' [C, V], float32."""
@@ -79,7 +71,7 @@ class DSDL(Classifier):
             dictionary = F.leaky_relu(self.label_vectors @ self.w1, 0.2) @ self.w2
             return dictionary, F.leaky_relu(dictionary @ self.w2.T, 0.2) @ self.w1.T
 
-    def classify(self, maps: Mapping[int, Tensor]) -> DSDLOutput:
+    def classify(self, maps: Maps) -> DSDLOutput:
         map = maps[self.options.layer]
         feature = map.amax((2, 3)).to(self.w1.dtype)  # [B, F], float32 whatever autocast made of it
         dictionary, reconstruction = self.dictionary()
@@ -88,6 +80,7 @@ class DSDL(Classifier):
         else:
             with float32(feature):
                 gram = dictionary @ dictionary.T  # [C, C]
+                # alpha keeps the matrix positive definite, so Cholesky never fails and no inverse is made
                 gram = gram + self.options.alpha * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
                 scores = torch.cholesky_solve(dictionary @ feature.T, torch.linalg.cholesky(gram)).T  # [B, C]
         return DSDLOutput(scores, feature, dictionary, reconstruction)
@@ -111,5 +104,4 @@ class DSDL(Classifier):
         return Affine(self, "amax")  # ONNX has no Cholesky solve
 
     def authors_names(self) -> dict[str, str]:
-        stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-        return {"W1": "w1", "W2": "w2", **resnet_names(self, "features.", stem)}
+        return {"W1": "w1", "W2": "w2", **self.resnet_names("features.", sequential=True)}

@@ -1,12 +1,8 @@
 """GMP, the baseline: a global max pool of a map and one linear layer."""
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
-from mlclib.models.backbones import Backbone
-from mlclib.models.base import Affine, Classifier, Labels, Options, Output
-from mlclib.models.losses import Loss
+from mlclib.models.base import Affine, Backbone, Classifier, LabelInfo, Loss, Maps, Options, Output
 
 
 class GMP(Classifier):
@@ -14,11 +10,11 @@ class GMP(Classifier):
 
     pool = "amax"
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        self.head = nn.Linear(backbone.channels[options.layer], labels.count)
+        self.head = nn.Linear(backbone.channels[options.layer], label_info.count)
 
-    def classify(self, maps: Mapping[int, Tensor]) -> Output:
+    def classify(self, maps: Maps) -> Output:
         feature = getattr(maps[self.options.layer], self.pool)((2, 3))  # [B, channels]
         return Output(self.head(feature).float())
 

@@ -3,23 +3,22 @@
 import torch
 from torch import Tensor
 
-from mlclib.common.errors import UserError
-
-
-def check_threshold(threshold: float) -> None:
-    """Raise UserError for a threshold that no probability lies about."""
-    if not 0 <= threshold <= 1:
-        raise UserError(f"graph_threshold is {threshold}; give a probability, 0 to 1")
-
 
 def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> Tensor:
     """The normalised label graph A^ [C, C] of co-occurrence counts [C, C] and label counts [C] (ML-GCN, CVPR 2019).
 
     P(j|i) = counts[i, j] / totals[i] (0 for a label without images), 1 where it reaches the threshold and 0 elsewhere,
     scaled by 0.25 / (column sum + 1e-6), plus I; A^ = (A Q)^T Q with Q = diag(rowsum(A)^-1/2).
+
+    graph: "cooccurrence", "identity" (no edge but to itself) or "random" (as many edges, drawn from a fixed seed).
+
+    Example:
+        >>> counts = torch.tensor([[0.0, 3.0], [3.0, 0.0]])
+        >>> adjacency(counts, totals=torch.tensor([4.0, 30.0]), graph="cooccurrence", threshold=0.4)
+        tensor([[0.8000, 0.0000],
+                [0.2236, 1.0000]])
     """
-    probability = counts / totals.where(totals > 0, 1)[:, None]
-    edges = (probability >= threshold).double()
+    edges = (conditional(counts, totals) >= threshold).double()
     if graph == "identity":
         edges.zero_()
     if graph == "random":
@@ -29,3 +28,8 @@ def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> T
     matrix = edges * 0.25 / (edges.sum(0) + 1e-6) + torch.eye(len(counts))
     scale = matrix.sum(1) ** -0.5
     return ((matrix * scale).T * scale).float()
+
+
+def conditional(counts: Tensor, totals: Tensor) -> Tensor:
+    """P(j|i) = counts[i, j] / totals[i], [C, C]; a label without images has no neighbour."""
+    return counts / totals.where(totals > 0, 1)[:, None]

@@ -1,16 +1,14 @@
 """The strong linear baseline: one linear layer on both poolings of a map, each feature standardised."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mlclib.models import base
-from mlclib.models.backbones import Backbone
-from mlclib.models.base import Classifier, Labels, Output, one_of
-from mlclib.models.losses import Loss
+from mlclib.models.base import Backbone, Classifier, LabelInfo, Loss, Maps, Output
 
 
 @dataclass(frozen=True)
@@ -19,11 +17,7 @@ class Options(base.Options):
     regression is usually given them), "layer" (each image's features) or "none".
     """
 
-    norm: str = "batch"
-
-    def __post_init__(self):
-        super().__post_init__()
-        one_of("norm", self.norm, ("batch", "layer", "none"))
+    norm: Literal["batch", "layer", "none"] = "batch"
 
 
 class Linear(Classifier):
@@ -34,12 +28,12 @@ class Linear(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
         features = 2 * backbone.channels[options.layer]
         if options.norm == "batch":
             self.norm = nn.BatchNorm1d(features, affine=False)
-        self.head = nn.Linear(features, labels.count)
+        self.head = nn.Linear(features, label_info.count)
 
     def features(self, map: Tensor) -> Tensor:
         """A map [B, F, h, w] -> pooled and normalised [B, 2 F]."""
@@ -48,19 +42,18 @@ class Linear(Classifier):
             return batch_norm(self.norm, pooled)
         return F.layer_norm(pooled, pooled.shape[1:]) if self.options.norm == "layer" else pooled
 
-    def classify(self, maps: Mapping[int, Tensor]) -> Output:
+    def classify(self, maps: Maps) -> Output:
         return Output(self.head(self.features(maps[self.options.layer])).float())
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.head.weight
 
 
-def batch_norm(norm: nn.BatchNorm1d, features: Tensor) -> Tensor:
-    """`norm` of features [B, F]; a batch of one image, which has no variance, is taken with the running statistics.
+def batch_norm(norm: nn.Module, features: Tensor) -> Tensor:
+    """`norm` (a BatchNorm1d) of features [B, F]; one image alone, which has no variance, takes the running statistics.
 
-    Where several processes share a batch it is never of one image, though their parts may be.
+    (A SyncBatchNorm, which takes its place on several GPUs, sees the images of the other processes too.)
     """
-    shared = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-    if norm.training and features.shape[0] == 1 and not shared:
+    if norm.training and len(features) == 1 and not isinstance(norm, nn.SyncBatchNorm):
         return F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(features)

@@ -9,20 +9,23 @@ asymmetric loss (Ridnik et al., ICCV 2021, eq. 7).
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import unknown
+from mlclib.common.validation import Strict, validated
 
-DIFFICULT = ("present", "absent", "ignore")
-REDUCTIONS = ("mean", "sum")
+Difficult = Literal["present", "absent", "ignore"]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Strict):
     """gamma_present, gamma_absent, clip: the focusing exponents and the shift of absent labels' probabilities.
 
     through_weight: let gradients flow through the focusing weight, as the paper's formula says; the authors' scripts
@@ -31,27 +34,25 @@ class Loss:
     whose logarithm is taken (the authors' eps). reduction: "mean" over the counted cells, or "sum"; times scale.
     """
 
-    gamma_present: float = 0.0
-    gamma_absent: float = 0.0
-    clip: float = 0.0
+    gamma_present: Weight = 0.0
+    gamma_absent: Weight = 0.0
+    clip: Share = 0.0
     through_weight: bool = True
-    alpha: float = 0.0
-    floor: float = 0.0
-    reduction: str = "mean"
-    scale: float = 1.0
+    alpha: Share = 0.0
+    floor: Weight = 0.0
+    reduction: Literal["mean", "sum"] = "mean"
+    scale: Weight = 1.0
 
-    def __post_init__(self):
-        if self.reduction not in REDUCTIONS:
-            raise unknown("reduction of the loss", self.reduction, REDUCTIONS)
-        shares = 0 <= self.clip < 1 and 0 <= self.alpha < 1
-        if not shares or min(self.gamma_present, self.gamma_absent, self.scale, self.floor) < 0:
-            raise UserError(f"a loss needs gammas, scale and floor of at least 0, clip and alpha in [0, 1): {self}")
-
-    def __call__(self, logits: Tensor, targets: Tensor, difficult: str) -> Tensor:
+    def __call__(self, logits: Tensor, targets: Tensor, difficult: Difficult) -> Tensor:
         """The loss of logits [B, C] against int8 targets [B, C], in float32 (float64 for float64 logits).
 
         A difficult label (0) counts as "present", which is how the authors of MSRN and DSDL train, as "absent", or
         ("ignore") is left out of the mean or sum.
+
+        Example:
+            >>> targets = torch.tensor([[1, -1, 0]], dtype=torch.int8)
+            >>> NAMED["soft-margin"](torch.zeros(1, 3), targets, "ignore")
+            tensor(0.6931)
         """
         present = targets >= 0 if difficult == "present" else targets > 0
         logits = logits if logits.dtype == torch.float64 else logits.float()
@@ -91,20 +92,16 @@ NAMED = {
 
 def read(value: "str | Mapping[str, Any] | Loss", own: Loss) -> Loss:
     """The loss that a configuration names: one of NAMED, "own" (the model's published one), or a mapping of what it
-    changes of one, {name: asymmetric, gamma_absent: 2}. Raises UserError for an unknown name, key or value.
+    changes of one. Raises UserError for an unknown name, key or value.
+
+    Example:
+        >>> read({"name": "asymmetric", "gamma_absent": 2}, own=Loss()).gamma_absent
+        2.0
     """
     if isinstance(value, Loss):
         return value
     changes = dict(value) if isinstance(value, Mapping) else {"name": value}
-    name = changes.pop("name", "own")
-    known = {**NAMED, "own": own}
-    if name not in known:
-        raise unknown("loss", name, known)
-    fields = {field.name: field.type for field in dataclasses.fields(Loss)}
-    for key, given in changes.items():
-        if key not in fields:
-            raise unknown("key", key, fields, where="the loss")
-        right = type(given) is fields[key] or (fields[key] is float and type(given) is int)
-        if not right:
-            raise UserError(f"{key} of the loss is {given!r}; give a {fields[key].__name__}")
-    return dataclasses.replace(known[name], **changes)
+    name, losses = changes.pop("name", "own"), {**NAMED, "own": own}
+    if name not in losses:
+        raise unknown("loss", name, losses)
+    return validated(Loss, {**dataclasses.asdict(losses[name]), **changes}, "the loss")

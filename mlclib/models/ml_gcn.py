@@ -1,32 +1,33 @@
 """ML-GCN, multi-label recognition with graph convolutional networks (Chen et al., CVPR 2019, arXiv 1904.03582)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import Backbone
-from mlclib.models.base import Affine, Classifier, Labels, Output, float32, resnet_names
-from mlclib.models.graphs import adjacency, check_threshold
-from mlclib.models.losses import Loss
+from mlclib.models.base import (
+    Affine,
+    Backbone,
+    Classifier,
+    LabelInfo,
+    Loss,
+    Maps,
+    Output,
+    Positive,
+    Probability,
+    float32,
+)
+from mlclib.models.graphs import adjacency
 
 
 @dataclass(frozen=True)
 class Options(base.Options):
     """hidden: width between the two graph convolutions. graph_threshold: P(j|i) from which there is an edge."""
 
-    hidden: int = 1024
-    graph_threshold: float = 0.4
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.hidden < 1:
-            raise UserError(f"hidden is {self.hidden}; give at least 1")
-        check_threshold(self.graph_threshold)
+    hidden: Positive = 1024
+    graph_threshold: Probability = 0.4
 
 
 class MLGCN(Classifier):
@@ -40,10 +41,10 @@ class MLGCN(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        self.register_buffer("label_vectors", labels.vectors)
-        self.register_buffer("adjacency", self.label_graph(labels, options))
+        self.register_buffer("label_vectors", label_info.need("vectors"))
+        self.register_buffer("adjacency", self.label_graph(label_info, options))
         sizes = (self.label_vectors.shape[1], options.hidden, backbone.channels[options.layer])
         self.w1, self.w2 = (
             nn.Parameter(torch.empty(inputs, outputs).uniform_(-(outputs**-0.5), outputs**-0.5))
@@ -51,8 +52,9 @@ class MLGCN(Classifier):
         )
 
     @classmethod
-    def label_graph(cls, labels: Labels, options: Options) -> Tensor:
-        return adjacency(labels.counts, labels.totals, "cooccurrence", options.graph_threshold)
+    def label_graph(cls, label_info: LabelInfo, options: Options) -> Tensor:
+        counts, totals = label_info.need("counts"), label_info.need("totals")
+        return adjacency(counts, totals, "cooccurrence", options.graph_threshold)
 
     def classifiers(self) -> Tensor:
         """The labels' classifiers, float32 [C, F]."""
@@ -60,7 +62,7 @@ class MLGCN(Classifier):
             hidden = F.leaky_relu(self.adjacency @ (self.label_vectors @ self.w1), 0.2)
             return self.adjacency @ (hidden @ self.w2)
 
-    def classify(self, maps: Mapping[int, Tensor]) -> Output:
+    def classify(self, maps: Maps) -> Output:
         feature = maps[self.options.layer].amax((2, 3))  # [B, F]
         return Output((feature @ self.classifiers().to(feature.dtype).T).float())
 
@@ -71,8 +73,7 @@ class MLGCN(Classifier):
         return Affine(self, "amax")
 
     def authors_names(self) -> dict[str, str]:
-        stem = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-        return {"gc1.weight": "w1", "gc2.weight": "w2", **resnet_names(self, "features.", stem)}
+        return {"gc1.weight": "w1", "gc2.weight": "w2", **self.resnet_names("features.", sequential=True)}
 
     def authors_constants(self) -> dict[str, tuple[int, ...]]:
         return {"A": tuple(self.adjacency.shape)}

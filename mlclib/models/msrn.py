@@ -1,22 +1,18 @@
 """MSRN, multi-layered semantic representation network (Che et al., arXiv 2106.11596)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, edges_lost, float32, one_of, resnet_names, stored
-from mlclib.models.graphs import adjacency, check_threshold
-from mlclib.models.losses import Loss
+from mlclib.models.base import STRIDES, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, float32, halved
+from mlclib.models.graphs import adjacency
 from mlclib.models.pooling import semantic_pooling, semantic_weights
-
-HEADS = ("mlp", "elementwise")
-GRAPHS = ("cooccurrence", "identity", "random", "none")
 
 
 @dataclass(frozen=True)
@@ -29,24 +25,18 @@ class Options(base.Shared):
     learn_vectors: let the label vectors be learnt. group_loss_weight: of the labels' distance to their groups.
     """
 
-    layers: tuple = (2, 3, 4)
-    group_ratio: float = 0.2
-    head: str = "mlp"
-    width: int = 512
-    graph: str = "cooccurrence"
-    graph_threshold: float = 0.4
+    layers: Annotated[tuple[base.Layer, ...], Field(min_length=1)] = (2, 3, 4)
+    group_ratio: Annotated[float, Field(ge=0)] = 0.2
+    head: Literal["mlp", "elementwise"] = "mlp"
+    width: Positive = 512
+    graph: Literal["cooccurrence", "identity", "random", "none"] = "cooccurrence"
+    graph_threshold: base.Probability = 0.4
     learn_vectors: bool = False
     group_loss_weight: float = 1e-4
 
     def __post_init__(self):
-        super().__post_init__()
-        one_of("head", self.head, HEADS)
-        one_of("graph", self.graph, GRAPHS)
-        if not self.layers or len(set(self.layers)) < len(self.layers) or not set(self.layers) <= set(STRIDES):
-            raise UserError(f"layers is {list(self.layers)}; give some of {list(STRIDES)}, each once")
-        check_threshold(self.graph_threshold)
-        if self.group_ratio < 0 or self.width < 1:
-            raise UserError(f"group_ratio is {self.group_ratio}, width {self.width}; give at least 0 and at least 1")
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers {list(self.layers)} must hold each layer once")
 
 
 @dataclass
@@ -104,17 +94,17 @@ class MSRN(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
-        known, labels, width = labels, labels.count, options.width
+        labels, width = label_info.count, options.width
         groups = int(options.group_ratio * labels)
         if options.group_ratio and not groups:
             raise UserError(
                 f"group_ratio {options.group_ratio} of {labels} labels makes no group; "
                 f"give at least {1 / labels:.3g}, or 0 to go without groups"
             )
-        stored(self, "label_vectors", known.vectors, options.learn_vectors)
-        graph = self.label_graph(known, options)
+        base.stored(self, "label_vectors", label_info.need("vectors"), options.learn_vectors)
+        graph = self.label_graph(label_info, options)
         attends = graph is not None
         if attends:
             self.register_buffer("adjacency", graph)
@@ -138,24 +128,22 @@ class MSRN(Classifier):
         return options.layers
 
     @classmethod
-    def label_graph(cls, labels: Labels, options: Options) -> Tensor | None:
+    def label_graph(cls, label_info: LabelInfo, options: Options) -> Tensor | None:
         if options.graph == "none":
             return None
-        return adjacency(labels.counts, labels.totals, options.graph, options.graph_threshold)
+        counts, totals = label_info.need("counts"), label_info.need("totals")
+        return adjacency(counts, totals, options.graph, options.graph_threshold)
 
-    def pooled_maps(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """{layer: [B, C_layer, h/2, w/2]}: 1x1 convolution (layers 2, 3), then a 2x2 max pool, before projection.
-
-        A side of one cell, which only inputs below 64 px have, is not pooled.
-        """
+    def pooled_maps(self, maps: Maps) -> dict[int, Tensor]:
+        """{layer: [B, C_layer, h/2, w/2]}: 1x1 convolution (layers 2, 3), then a 2x2 max pool, before projection."""
         pooled = {}
         for key in self.project:
             map = maps[int(key)]
             map = self.refine[key](map) if key in self.refine else map
-            pooled[int(key)] = F.max_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
+            pooled[int(key)] = F.max_pool2d(map, halved(map))
         return pooled
 
-    def projected(self, maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def projected(self, maps: Maps) -> dict[int, Tensor]:
         """{layer: [B, D, h/2, w/2]}: the maps p that labels and groups pool."""
         return {layer: self.project[str(layer)](map) for layer, map in self.pooled_maps(maps).items()}
 
@@ -175,7 +163,7 @@ class MSRN(Classifier):
             assignment = self.group_assignment(positive, edges).softmax(1)
             return labels, assignment.T @ self.group_features(positive, edges), assignment
 
-    def classify(self, maps: Mapping[int, Tensor]) -> MSRNOutput:
+    def classify(self, maps: Maps) -> MSRNOutput:
         labels, groups, assignment = self.nodes()
         nodes = torch.cat((labels, groups))  # [C + G, D]
         pooled = [semantic_pooling(map.flatten(2).mT, nodes) for map in self.projected(maps).values()]
@@ -211,45 +199,42 @@ class MSRN(Classifier):
     def assignment(self) -> Tensor:
         return self.nodes()[2]
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: MSRNOutput, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: MSRNOutput, labels: Tensor, group: int | None = None) -> base.AttentionMaps:
         """Semantic pooling's weights w_id of a label's (or a group's) node over the locations i, for each channel d:
         their "mean" over the channels, and their mean "weighted" by |d logit / d r_d|, how far the channel's pooled
         value moves the label's logit (paper, section 3.3).
         """
         if group is not None and not 0 <= group < len(output.groups):
             raise UserError(f"there is no group {group}: this model has {len(output.groups)} groups, counted from 0")
-        chosen = output.logits.gather(1, labels[:, None]).sum()
-        (moves,) = torch.autograd.grad(chosen, output.pooled, retain_graph=True)
+        logits = output.logits.gather(1, labels[:, None]).sum()  # of one label per image, so one pass gives all slopes
+        (slopes,) = torch.autograd.grad(logits, output.pooled, retain_graph=True)
         with torch.no_grad():
             nodes = output.labels[labels] if group is None else output.groups[group].expand(len(labels), -1)  # [B, D]
-            moved = self._moved(moves, labels, output.assignment, group).abs().split(nodes.shape[1], 1)
-            found = {}
-            for (layer, map), strength in zip(self.projected(maps).items(), moved, strict=True):
+            slopes = self._of_node(slopes, labels, output.assignment, group).abs().split(nodes.shape[1], 1)
+            attention = {}
+            for (layer, map), strength in zip(self.projected(maps).items(), slopes, strict=True):
                 weights = semantic_weights(map.flatten(2).mT, nodes[:, None, None])[:, :, 0]  # [B, N, D]
                 strength = strength / strength.sum(1, keepdim=True).clamp(min=1e-30)
-                cell = STRIDES[layer] * min(2, maps[layer].shape[2])
+                cell = STRIDES[layer] * halved(maps[layer])[0]
                 for method, reduced in (("mean", weights.mean(2)), ("weighted", (weights * strength[:, None]).sum(2))):
-                    found[method, str(layer)] = reduced.view(-1, *map.shape[2:]), cell
-        return found
+                    attention[method, str(layer)] = reduced.view(-1, *map.shape[2:]), cell
+        return attention
 
-    def _moved(self, moves: Tensor, labels: Tensor, assignment: Tensor, group: int | None) -> Tensor:
+    def _of_node(self, slopes: Tensor, labels: Tensor, assignment: Tensor, group: int | None) -> Tensor:
         """d logit / d r of the label's own pooled vector r, or the group's: [B, layers * D]."""
         count, batch = len(assignment), torch.arange(len(labels))
         if self.options.head == "elementwise" and assignment.shape[1]:
-            own, shared = moves.chunk(2, 2)  # a label's own vector, and what its groups bring back to it
+            own, shared = slopes.chunk(2, 2)  # a label's own vector, and what its groups bring back to it
             return own[batch, labels] if group is None else torch.einsum("bcf,c->bf", shared, assignment[:, group])
-        return moves[batch, labels if group is None else count + group]
+        return slopes[batch, labels if group is None else count + group]
 
     def exported(self) -> nn.Module:
         return _Constant(self)
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return edges_lost("MSRN", self.options.layers, input_size)
+        return base.edges_lost("MSRN", self.options.layers, input_size)
 
     def authors_names(self) -> dict[str, str]:
-        names = resnet_names(self, "resnet_101.")
         modules = {"fc_label": "embed"}
         modules |= {f"resnet_101.conv_buffer{int(key) - 1}": f"refine.{key}" for key in self.refine}
         modules |= {f"ProjectM.{int(key) - 2}": f"project.{key}" for key in self.project}
@@ -257,13 +242,10 @@ class MSRN(Classifier):
         if self.options.group_ratio:
             modules["group_embed.layers.0.embed"] = "group_features"
             modules["group_embed.layers.0.assign_mat"] = "group_assignment"
+        own = {"W": "head.W", "B": "head.B"}
         if self.options.head == "mlp":
-            modules |= {"fc1": "head.1", "fc2": "head.3"}
-        else:
-            names |= {"W": "head.W", "B": "head.B"}
-        for theirs, ours in modules.items():
-            names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}
-        return names
+            modules, own = modules | {"fc1": "head.1", "fc2": "head.3"}, {}
+        return self.resnet_names("resnet_101.") | self.names_within(modules) | own
 
     def authors_unused(self) -> dict[str, tuple[int, ...]]:
         unused = {"resnet_101.conv_buffer0.weight": (256, 256, 1, 1), "resnet_101.conv_buffer0.bias": (256,)}

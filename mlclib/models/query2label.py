@@ -1,18 +1,15 @@
 """Query2Label (Liu et al., arXiv 2107.10834): each label is a query that looks through the map for itself."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, resnet_names
-from mlclib.models.losses import Loss
-from mlclib.models.transformer import Layer, check_sizes
+from mlclib.models.base import AttentionMaps, Backbone, Classifier, Dropout, LabelInfo, Loss, Maps, Output, Positive
+from mlclib.models.transformer import Layer, check_heads
 
 
 @dataclass(frozen=True)
@@ -24,27 +21,20 @@ class Options(base.Options):
     --keep_input_proj); where they are not there always is one.
     """
 
-    width: int = 2048
-    feedforward: int = 8192
-    heads: int = 4
-    encoder_layers: int = 1
-    decoder_layers: int = 2
+    width: Annotated[int, Field(ge=4, multiple_of=4)] = 2048  # a sine and a cosine for rows and for columns
+    feedforward: Positive = 8192
+    heads: Positive = 4
+    encoder_layers: base.Count = 1
+    decoder_layers: Positive = 2
     input_projection: bool = False
-    dropout: float = 0.1
+    dropout: Dropout = 0.1
 
     def __post_init__(self):
-        super().__post_init__()
-        check_sizes(self.width, self.feedforward, self.heads, self.dropout)
-        if self.width % 4:
-            raise UserError(f"width is {self.width}; give a multiple of 4, or the sine positions have no place in it")
-        if self.encoder_layers < 0 or self.decoder_layers < 1:
-            raise UserError(
-                f"encoder_layers {self.encoder_layers}, decoder_layers {self.decoder_layers}: give at least 0 and 1"
-            )
+        check_heads(self.width, self.heads)
 
 
 @dataclass
-class Query2LabelOutput(Output):
+class DecodedOutput(Output):
     """logits [B, C]; memory: the encoded cells [B, h w, D] that the labels looked through."""
 
     memory: Tensor
@@ -63,7 +53,7 @@ class Query2Label(Classifier):
     Options = Options
     published_loss = Loss(gamma_absent=2.0, through_weight=False, floor=1e-5, scale=1000.0)
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
         channels, width = backbone.channels[options.layer], options.width
         project = options.input_projection or channels != width
@@ -74,10 +64,10 @@ class Query2Label(Classifier):
         for matrix in (p for p in (*self.encoder.parameters(), *self.decoder.parameters()) if p.dim() > 1):
             nn.init.xavier_uniform_(matrix)
         self.norm = nn.LayerNorm(width)
-        self.queries = nn.Parameter(torch.randn(labels.count, width))
+        self.queries = nn.Parameter(torch.randn(label_info.count, width))
         bound = width**-0.5
-        self.weight = nn.Parameter(torch.empty(1, labels.count, width).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(1, labels.count).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(1, label_info.count, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(1, label_info.count).uniform_(-bound, bound))
 
     def encode(self, map: Tensor) -> Tensor:
         """A map [B, F, h, w] -> memory [B, h w, D]."""
@@ -98,40 +88,35 @@ class Query2Label(Classifier):
             decoded, attention = layer(decoded, decoded + queries, placed, memory, weights)
         return self.norm(decoded), attention
 
-    def classify(self, maps: Mapping[int, Tensor]) -> Query2LabelOutput:
+    def classify(self, maps: Maps) -> DecodedOutput:
         map = maps[self.options.layer]
         memory = self.encode(map)
         decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory, map)
-        return Query2LabelOutput(((decoded * self.weight).sum(2) + self.bias).float(), memory)
+        return DecodedOutput(((decoded * self.weight).sum(2) + self.bias).float(), memory)
 
     def embeddings(self) -> tuple[None, Tensor]:
         return None, self.queries
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: Query2LabelOutput, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: DecodedOutput, labels: Tensor, group: int | None = None) -> AttentionMaps:
         """ "cross-attention": where the label's query looks in the last decoder layer, the mean of the heads."""
-        layer = self.options.layer
+        map = maps[self.options.layer]
         with torch.no_grad():
-            _, attention = self.decode(self.queries[labels][:, None], output.memory, maps[layer], weights=True)
-        return {("cross-attention", str(layer)): (attention.view(-1, *maps[layer].shape[2:]), STRIDES[layer])}
+            _, attention = self.decode(self.queries[labels][:, None], output.memory, map, weights=True)
+        return self.on_its_layer("cross-attention", attention.view(-1, *map.shape[2:]))
 
     def authors_names(self) -> dict[str, str]:
-        names = resnet_names(self, "backbone.0.body.")
-        names = {theirs: ours for theirs, ours in names.items() if not theirs.endswith("num_batches_tracked")}
-        for i, layer in enumerate(self.encoder):
-            place = f"transformer.encoder.layers.{i}", f"encoder.{i}"
-            names |= layer.authors_names(*place, "self_attn", ("norm1", "norm2"))
-        for i, layer in enumerate(self.decoder):
-            place = f"transformer.decoder.layers.{i}", f"decoder.{i}"
-            names |= layer.authors_names(*place, "multihead_attn", ("norm2", "norm3"))
-        for kind in ("weight", "bias"):
-            names[f"transformer.decoder.norm.{kind}"] = f"norm.{kind}"
-        names |= {f"input_proj.{name}": f"input_projection.{name}" for name in self.input_projection.state_dict()}
-        return names | {"query_embed.weight": "queries", "fc.W": "weight", "fc.b": "bias"}
+        modules = {"transformer.decoder.norm": "norm", "input_proj": "input_projection"}
+        parts = {"encoder": ("self_attn", ("norm1", "norm2")), "decoder": ("multihead_attn", ("norm2", "norm3"))}
+        for part, names in parts.items():
+            for i, layer in enumerate(self.get_submodule(part)):
+                modules |= layer.authors_modules(f"transformer.{part}.layers.{i}", f"{part}.{i}", *names)
+        backbone = self.resnet_names("backbone.0.body.")  # its norms are frozen, and so count no batches
+        backbone = {theirs: ours for theirs, ours in backbone.items() if not theirs.endswith("num_batches_tracked")}
+        own = {"query_embed.weight": "queries", "fc.W": "weight", "fc.b": "bias"}
+        return backbone | self.names_within(modules) | own
 
     def authors_constants(self) -> dict[str, tuple[int | None, ...]]:
-        return {"backbone.1.pe": (1, self.options.width, None, None)}  # positions, of the grid that they trained on
+        return {"backbone.1.pe": (1, self.options.width, None, None)}  # positions, on the grid of their input size
 
 
 def positions(height: int, width: int, size: int, device: torch.device) -> Tensor:

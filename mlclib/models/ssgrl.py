@@ -1,17 +1,14 @@
 """SSGRL, semantic-specific graph representation learning (Chen et al., ICCV 2019, arXiv 1908.07325)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
 from mlclib.models import base
-from mlclib.models.backbones import STRIDES, Backbone
-from mlclib.models.base import Classifier, Labels, Output, edges_lost, resnet_names
-from mlclib.models.losses import Loss
+from mlclib.models.base import STRIDES, Backbone, Classifier, LabelInfo, Loss, Maps, Output, Positive, halved
+from mlclib.models.graphs import conditional
 from mlclib.models.msrn import Elementwise
 
 
@@ -19,14 +16,9 @@ from mlclib.models.msrn import Elementwise
 class Options(base.Options):
     """width: of the space where words meet cells. steps: of the graph network; 0 for none, and no graph."""
 
-    difficult: str = "absent"
-    width: int = 1024
-    steps: int = 3
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.width < 1 or self.steps < 0:
-            raise UserError(f"width is {self.width} and steps {self.steps}; give at least 1 and 0")
+    difficult: base.Difficult = "absent"
+    width: Positive = 1024
+    steps: base.Count = 3
 
 
 @dataclass
@@ -73,27 +65,24 @@ class SSGRL(Classifier):
 
     Options = Options
 
-    def __init__(self, backbone: Backbone, labels: Labels, options: Options, loss: Loss):
+    def __init__(self, backbone: Backbone, label_info: LabelInfo, options: Options, loss: Loss):
         super().__init__(backbone, options, loss)
         features, width = backbone.channels[options.layer], options.width
-        self.register_buffer("label_vectors", labels.vectors)
+        self.register_buffer("label_vectors", label_info.need("vectors"))
         if options.steps:
-            self.register_buffer("adjacency", self.label_graph(labels, options))
+            self.register_buffer("adjacency", self.label_graph(label_info, options))
             self.network = GraphNetwork(features, options.steps)
         self.cells = nn.Linear(features, width, bias=False)
         self.words = nn.Linear(self.label_vectors.shape[1], width, bias=False)
         self.joint = nn.Linear(width, width)
         self.score = nn.Linear(width, 1)
         self.join = nn.Linear(2 * features, features)
-        self.head = Elementwise(labels.count, features)
+        self.head = Elementwise(label_info.count, features)
 
     @classmethod
-    def label_graph(cls, labels: Labels, options: Options) -> Tensor | None:
-        """P(j|i) = counts[i, j] / totals[i], not thresholded; a label without images has no edge."""
-        if not options.steps:
-            return None
-        totals = labels.totals
-        return (labels.counts / totals.where(totals > 0, 1)[:, None]).float()
+    def label_graph(cls, label_info: LabelInfo, options: Options) -> Tensor | None:
+        """P(j|i), not thresholded."""
+        return conditional(label_info.need("counts"), label_info.need("totals")).float() if options.steps else None
 
     def decoupled(self, map: Tensor) -> tuple[Tensor, Tensor]:
         """A pooled map [B, F, h, w] -> the labels' features [B, C, F] and the softmax that made them [B, C, h w]."""
@@ -103,9 +92,9 @@ class SSGRL(Classifier):
         attention = ((met @ score.T)[..., 0] + self.score(self.joint.bias)).softmax(2)
         return attention @ cells, attention
 
-    def classify(self, maps: Mapping[int, Tensor]) -> SSGRLOutput:
+    def classify(self, maps: Maps) -> SSGRLOutput:
         map = maps[self.options.layer]
-        map = F.avg_pool2d(map, (min(2, map.shape[2]), min(2, map.shape[3])))
+        map = F.avg_pool2d(map, halved(map))
         semantic, attention = self.decoupled(map)
         graph = self.network(semantic, self.adjacency) if self.options.steps else semantic
         logits = self.head(self.join(torch.cat((graph, semantic), 2)).tanh())
@@ -114,16 +103,13 @@ class SSGRL(Classifier):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         return self.label_vectors, self.words(self.label_vectors)
 
-    def own_maps(
-        self, maps: Mapping[int, Tensor], output: SSGRLOutput, labels: Tensor, group: int | None = None
-    ) -> dict[tuple[str, str], tuple[Tensor, float]]:
+    def own_maps(self, maps: Maps, output: SSGRLOutput, labels: Tensor, group: int | None = None) -> base.AttentionMaps:
         """ "semantic": the softmax over the pooled cells that makes the label's feature."""
-        map = output.attention.detach()[torch.arange(len(labels)), labels]
-        layer = self.options.layer
-        return {("semantic", str(layer)): (map, STRIDES[layer] * min(2, maps[layer].shape[2]))}
+        map, layer = output.attention.detach()[torch.arange(len(labels)), labels], self.options.layer
+        return {("semantic", str(layer)): (map, STRIDES[layer] * halved(maps[layer])[0])}
 
     def size_warnings(self, input_size: int) -> list[str]:
-        return edges_lost("SSGRL", [self.options.layer], input_size)
+        return base.edges_lost("SSGRL", [self.options.layer], input_size)
 
     def authors_names(self) -> dict[str, str]:
         modules = {"fc_1": "cells", "fc_2": "words", "fc_3": "joint", "fc_a": "score"}
@@ -132,10 +118,8 @@ class SSGRL(Classifier):
         if self.options.steps:
             names = ("w3", "w4", "w5", "u3", "u5")
             modules |= {f"graph_net.fc_eq{name[1]}_{name[0]}": f"network.{name}" for name in names}
-        names = resnet_names(self, "resnet_101.")
-        for theirs, ours in modules.items():
-            names |= {f"{theirs}.{name}": f"{ours}.{name}" for name in self.get_submodule(ours).state_dict()}
-        return names | {"classifiers.weight": "head.W", "classifiers.bias": "head.B"}
+        own = {"classifiers.weight": "head.W", "classifiers.bias": "head.B"}
+        return self.resnet_names("resnet_101.") | self.names_within(modules) | own
 
     def authors_unused(self) -> dict[str, tuple[int, ...]]:
         features = self.backbone.channels[self.options.layer]

@@ -2,8 +2,6 @@
 
 from torch import Tensor, nn
 
-from mlclib.common.errors import UserError
-
 
 class Layer(nn.Module):
     """y = LN(x + MHA(query, key, value)), then LN(y + W2 relu(W1 y)), with dropout as Vaswani et al. (NIPS 2017)."""
@@ -25,25 +23,17 @@ class Layer(nn.Module):
         """
         attended, attention = self.attention(query, key, value, need_weights=weights)
         x = self.norm_attended(x + self.dropout(attended))
-        grown = self.dropout(self.linear1(x)).relu_()  # the same either way round, and so held once
-        return self.norm(x + self.dropout(self.linear2(grown))), attention
+        hidden = self.dropout(self.linear1(x)).relu_()  # in place, as dropout and relu commute
+        return self.norm(x + self.dropout(self.linear2(hidden))), attention
 
-    def authors_names(self, theirs: str, ours: str, attention: str, norms: tuple[str, str]) -> dict[str, str]:
-        """{name in the authors' state dict: ours}; attention, norms: how they call those modules."""
+    def authors_modules(self, theirs: str, ours: str, attention: str, norms: tuple[str, str]) -> dict[str, str]:
+        """{the authors' name of each of the layer's modules: ours}; attention, norms: how they call those modules."""
         modules = {attention: "attention", norms[0]: "norm_attended", norms[1]: "norm"}
         modules |= {"linear1": "linear1", "linear2": "linear2"}
-        return {
-            f"{theirs}.{their}.{name}": f"{ours}.{our}.{name}"
-            for their, our in modules.items()
-            for name in self.get_submodule(our).state_dict()
-        }
+        return {f"{theirs}.{their}": f"{ours}.{our}" for their, our in modules.items()}
 
 
-def check_sizes(width: int, feedforward: int, heads: int, dropout: float) -> None:
-    """Raise UserError for sizes that no such layer has."""
-    if min(width, feedforward, heads) < 1 or width % heads:
-        raise UserError(
-            f"width {width}, feedforward {feedforward} and heads {heads} must be positive, heads divide width"
-        )
-    if not 0 <= dropout < 1:
-        raise UserError(f"dropout is {dropout}; give a number from 0 to below 1")
+def check_heads(width: int, heads: int) -> None:
+    """Raise ValueError unless the heads share the width evenly."""
+    if width % heads:
+        raise ValueError(f"width {width} is no multiple of heads {heads}; choose others, as heads share it evenly")

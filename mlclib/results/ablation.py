@@ -1,22 +1,28 @@
 """What each part of a model adds (03_ablation, 05_tables): variants of one axis beside the full model."""
 
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
 from mlclib.common.errors import UserError
-from mlclib.results import captions
+from mlclib.metrics.pairwise import ALPHA
+from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
-from mlclib.results.comparison import NOISE, all_scores, class_scores, over_seeds, paired_differences
-from mlclib.results.table import Table, written
+from mlclib.results.comparison import DELTA, HIGH, LOW, NOISE, paired_differences, scored_table, with_interval
+from mlclib.results.style import COLOURS
+from mlclib.results.table import Table, listed, written
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
-DELTA = "Δ mAP"
 ALL_AXES = "all axes"
+NOT_TRAINED = "The full model is not trained, so no difference to it is stated."
 
 
-def compare(model: str, axis: str, variants: Models, full: list[FinishedRun], *, selection: str = "last") -> Table:
+def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun], *, selection: str = "last") -> Table:
     """One axis: variant -> runs, beside the full model's runs, with the paired difference to it.
 
     full: empty where it is not trained; then there is no difference to state. q are the p of the table's differences
@@ -25,43 +31,82 @@ def compare(model: str, axis: str, variants: Models, full: list[FinishedRun], *,
     """
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)
-    mean, spread = over_seeds(variants, selection, all_scores)
+    frame, spread = comparison.score_frames(variants, selection, ("mAP", "CF1", "OF1"), named=axis)
     differences = paired_differences(variants, full_name, selection)
-    frame = pd.DataFrame({axis: list(variants), "mAP": mean["mAP"].to_numpy()})
-    for column, part in {DELTA: "delta", "Δ low": "low", "Δ high": "high"}.items():
-        frame[column] = [100 * getattr(differences[v], part) if v in differences else np.nan for v in variants]
-    frame["p"] = [differences[v].p if v in differences else np.nan for v in variants]
-    known = frame["p"].notna()
-    frame.loc[known, "q"] = false_discovery_control(frame.loc[known, "p"]) if known.any() else np.nan
-    marks = {(row, DELTA): NOISE for row, v in enumerate(variants) if v in differences and differences[v].within_noise}
-    sentences = [
-        captions.average(variants),
+    points = pd.DataFrame([comparison.in_points(differences.get(variant)) for variant in variants])
+    p = pd.Series([differences[variant].p if variant in differences else np.nan for variant in variants])
+    points["p"], stated = p, p.notna()
+    points.loc[stated, "q"] = false_discovery_control(p[stated]) if stated.any() else np.nan
+    frame = pd.concat([frame[[axis, "mAP"]], points, frame[["CF1", "OF1"]]], axis=1)
+    protocol = [
         captions.ap(reference),
-        f"{DELTA}: difference to {full_name}, with its 95 % interval and the p of no difference, by "
-        f"{captions.draws(reference):,} paired bootstrap draws of test images and seeds; q: p corrected for the number "
-        "of rows (Benjamini-Hochberg). " + captions.resolution(reference, int(known.sum()))
-        if full_name
-        else "The full model is not trained, so no difference to it is stated.",
+        f"Intervals and p: by {captions.draws(reference):,} paired bootstrap draws of test images and seeds; q: p "
+        f"corrected for the number of rows (Benjamini-Hochberg). {captions.resolution(reference, int(stated.sum()))}",
         "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
-        captions.made(variants, selection),
     ]
-    return Table(
-        name=captions.file_stem(f"ablation_{model}_{axis.replace(' ', '_')}", selection),
-        title=f"Ablation of {model}: {axis}, on {captions.data_name(variants)}",
-        frame=pd.concat([frame, mean[["CF1", "OF1"]].reset_index(drop=True)], axis=1),
-        spread=spread.reset_index(drop=True),
-        formats={DELTA: "+.1f", "Δ low": "+.1f", "Δ high": "+.1f", "p": "p", "q": "p"},
-        intervals={"Δ 95 %": ("Δ low", "Δ high")},
+    delta = f"{DELTA}: difference to {full_name}; p: of no difference, q: corrected for the number of rows."
+    return scored_table(
+        f"ablation_{model}_{axis.replace(' ', '_')}", f"Ablation of {model}: {axis},", variants, frame,
+        selection=selection,
+        spread=spread,
         best=("mAP", "CF1", "OF1"),
         reference=list(variants).index(full_name) if full_name else None,
-        marks=marks,
-        footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
-        runs=variants,
-        caption=" ".join(sentences),
-    )
+        marks={(list(variants).index(name), DELTA): NOISE for name, d in differences.items() if d.within_noise},
+        noise=full_name,
+        caption=f"{captions.average(variants)} {delta if full_name else NOT_TRAINED}",
+        protocol=protocol if full_name else [protocol[0], protocol[2]],
+    )  # fmt: skip
 
 
-def per_class(model: str, axis: str, variants: Models, full: list[FinishedRun], *, selection: str = "last") -> Table:
+def axis_figure(table: Table, selection: str = "last") -> Figure:
+    """`axis_table` as a dot plot: test mAP (%) of each seed (dots) and their mean.
+
+    The full model is the dashed line; a bar is the 95 % interval of the difference to it, set off from that line, so
+    that a bar which crosses the line is a difference that may be chance. Without a full model there are no bars.
+    """
+    frame, names, full = table.frame, table.frame.iloc[:, 0], table.reference is not None
+    figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
+    bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
+    title = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
+    if full:
+        level = frame["mAP"][table.reference]
+        axes.axvline(level, color=COLOURS[1], lw=1, ls="--", label="full model")
+        axes.plot([], [], label="difference, 95 %", **bar)
+        axes.legend(fontsize=9)
+        title = f"{(frame['q'] < ALPHA).sum()} of {len(frame) - 1} differ from the full model (q < {ALPHA:g}); {title}"
+    for row, (name, mean, low, high) in enumerate(zip(names, frame["mAP"], frame[LOW], frame[HIGH], strict=True)):
+        colour = COLOURS[1] if row == table.reference else COLOURS[0]
+        seeds = comparison.seed_mAPs(table.runs[name], selection)
+        if full and row != table.reference:
+            axes.plot([level + low, level + high], [row, row], **bar)
+        axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
+        axes.plot(mean, row, "D", color=colour, ms=8)
+    axes.set_yticks(range(len(frame)), names)
+    axes.set(xlabel="test mAP (%)", ylabel=names.name, ylim=(len(frame) - 0.4, -0.6))
+    axes.set_title(f"{table.title}\n{title}", loc="right")
+    figure.tight_layout()
+    return figure
+
+
+def axis_sentence(table: Table) -> str:
+    """Which variant of `axis_table` loses and which gains most, and which of them may be chance."""
+    if table.reference is None:
+        return NOT_TRAINED
+    name = table.frame.columns[0]
+    others = table.frame.drop(index=table.reference).dropna(subset=DELTA)
+    if others.empty:
+        return "There is no difference to state."
+    least, most = others.loc[others[DELTA].idxmin()], others.loc[others[DELTA].idxmax()]
+    parts = [f"{least[name]} ({with_interval(least)}) loses most"] if least[DELTA] < 0 else []
+    parts += [f"{most[name]} ({with_interval(most)}) gains most"] if most[DELTA] > 0 else []
+    chance = others.loc[~(others["q"] < ALPHA), name]
+    noise = f"{', '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
+    return f"Against the full model {' and '.join(parts) or 'nothing changes'}; {noise}."
+
+
+def per_class_table(
+    model: str, axis: str, variants: Models, full: list[FinishedRun], *, selection: str = "last"
+) -> Table:
     """Labels x variants: the full model's AP per class and what each variant changes of it, in points.
 
     Raises UserError where the full model has no runs.
@@ -70,57 +115,23 @@ def per_class(model: str, axis: str, variants: Models, full: list[FinishedRun], 
         raise UserError(f"the full model {model!r} has no finished run to compare the variants of {axis!r} with")
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)
-    mean, _ = over_seeds(variants, selection, class_scores)
+    mean, _ = comparison.over_seeds(variants, selection, comparison.class_scores)
     others = [variant for variant in variants if variant != full_name]
-    frame = pd.DataFrame({"label": mean.columns, full_name: mean.loc[full_name].to_numpy()})
-    for variant in others:
-        frame[variant] = (mean.loc[variant] - mean.loc[full_name]).to_numpy()
-    marks = {
-        (row, variant): NOISE
-        for row in range(len(frame))
-        for variant, difference in paired_differences(variants, full_name, selection, "AP", row).items()
-        if difference.within_noise
-    }
-    sentences = [
-        f"AP of {full_name} in percent, then what each value of {axis} adds to it in points; means over seeds.",
-        captions.ap(reference),
-        captions.made(variants, selection),
-    ]
-    return Table(
-        name=captions.file_stem(f"ablation_{model}_{axis}_per_class", selection),
-        title=f"Ablation of {model}: {axis}, AP per class on {captions.data_name(variants)}",
-        frame=frame,
+    changes = mean.loc[others] - mean.loc[full_name]
+    frame = pd.concat([mean.loc[[full_name]], changes]).T.rename_axis("label").reset_index()
+    return scored_table(
+        f"ablation_{model}_{axis}_per_class", f"Ablation of {model}: {axis}, AP per class", variants, frame,
+        selection=selection,
         formats=dict.fromkeys(others, "+.1f"),
-        marks=marks,
-        footnotes={NOISE: captions.noise(full_name, reference)} if marks else {},
-        runs=variants,
-        caption=" ".join(sentences),
-    )
+        marks=comparison.noise_per_class(variants, lambda row: full_name, selection),
+        noise=full_name,
+        caption=f"AP of {full_name} in percent, then what each value of {axis} adds to it in points; means over seeds.",
+        protocol=[captions.ap(reference)],
+    )  # fmt: skip
 
 
-def finding(table: Table) -> str:
-    """In a sentence: which variant of `compare` loses and which gains most, and which of them may be chance."""
-    if table.reference is None:
-        return "The full model is not trained, so no difference to it is stated."
-    name = table.frame.columns[0]
-    others = table.frame.drop(index=table.reference).dropna(subset=DELTA)
-    if others.empty:
-        return "There is no difference to state."
-
-    def told(row: pd.Series) -> str:
-        points, low, high = (written(row[column], "+.1f") for column in (DELTA, "Δ low", "Δ high"))
-        return f"{row[name]} ({points} points, 95 % {low} to {high})"
-
-    least, most = others.loc[others[DELTA].idxmin()], others.loc[others[DELTA].idxmax()]
-    parts = [f"{told(least)} loses most"] if least[DELTA] < 0 else []
-    parts += [f"{told(most)} gains most"] if most[DELTA] > 0 else []
-    chance = others.loc[~(others["q"] < 0.05), name]
-    noise = f"{', '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
-    return f"Against the full model {' and '.join(parts) or 'nothing changes'}; {noise}."
-
-
-def per_class_finding(table: Table) -> str:
-    """In a sentence: the variant of `per_class` that changes most labels beyond noise, and which of them most."""
+def per_class_sentence(table: Table) -> str:
+    """The variant of `per_class_table` that changes most labels beyond noise, and which of them most."""
     frame = table.frame[table.frame["label"] != "mAP"]
     changed = {}
     for variant in frame.columns[2:]:
@@ -128,31 +139,53 @@ def per_class_finding(table: Table) -> str:
         changed[variant] = frame.loc[real].dropna(subset=variant)
     if not any(len(rows) for rows in changed.values()):
         return "No variant changes the AP of any label beyond noise."
-    variant = max(changed, key=lambda one: len(changed[one]))
+    variant = max(changed, key=lambda name: len(changed[name]))
     rows = changed[variant]
     ends = [rows.loc[at] for at in dict.fromkeys((rows[variant].idxmin(), rows[variant].idxmax()))]
-    named = " and ".join(f"{row['label']} by {written(row[variant], '+.1f')} points" for row in ends)
+    text = " and ".join(f"{row['label']} by {written(row[variant], '+.1f')} points" for row in ends)
     return (
         f"{variant} changes the AP of {len(rows)} of {len(frame)} labels beyond noise, more than any other variant: "
-        f"{named}{' at the ends' if len(ends) > 1 else ''}."
+        f"{text}{' at the ends' if len(ends) > 1 else ''}."
     )
 
 
-def every(study: Study, *, selection: str = "last") -> dict[str, list[Table]]:
+def all_tables(study: Study, *, selection: str = "last") -> dict[str, list[Table]]:
     """Model -> the tables of its ablation axes that have finished runs; per class too beside a full model.
 
     The first holds all variants of the model: of all its axes together, or of its only one.
     """
-    found: dict[str, list[Table]] = {}
+    tables: dict[str, list[Table]] = {}
     for model in study.experiment.ablation:
         full, axes = study.finished(model), finished_axes(study, model)
         together = {ALL_AXES: _together(axes, full)} if len(axes) > 1 else {}
         for axis, variants in (together | axes).items():
-            tables = found.setdefault(model, [])
-            tables.append(compare(model, axis, variants, full, selection=selection))
+            tables.setdefault(model, []).append(axis_table(model, axis, variants, full, selection=selection))
             if full and axis not in together:
-                tables.append(per_class(model, axis, variants, full, selection=selection))
-    return found
+                tables[model].append(per_class_table(model, axis, variants, full, selection=selection))
+    return tables
+
+
+def variants_sentence(tables: Mapping[str, Table]) -> str:
+    """How many of all variants differ from their full model, and which differs most; empty where there is none.
+
+    tables: model -> the first of its `all_tables`.
+    """
+    frames = {}
+    for model, table in tables.items():
+        axis, names = table.frame.columns[0], table.frame.iloc[:, 0].astype(str)
+        if table.frame["q"].notna().any():
+            frames[model] = table.frame.set_axis(names if axis == ALL_AXES else f"{axis} " + names)
+    if not frames:
+        return ""
+    stated = pd.concat(frames).query("q.notna()")
+    shown = stated[stated["q"] < ALPHA]
+    variants = f"{len(stated)} variant{'s' if len(stated) > 1 else ''} of {listed(frames)}"
+    differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
+    first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})"
+    if shown.empty:
+        return f"{first}."
+    row = shown.loc[shown[DELTA].abs().idxmax()]
+    return f"{first}, most of all {' with '.join(row.name)}: {with_interval(row)}."
 
 
 def finished_axes(study: Study, model: str) -> dict[str, Models]:
@@ -164,13 +197,13 @@ def finished_axes(study: Study, model: str) -> dict[str, Models]:
 
 def _together(axes: dict[str, Models], full: list[FinishedRun]) -> Models:
     """The variants of all axes, each once, without the full model."""
-    found, folders = {}, {run.folder.parent for run in full}
-    for axis, variants in axes.items():
-        for value, runs in variants.items():
+    variants, folders = {}, {run.folder.parent for run in full}
+    for axis, values in axes.items():
+        for value, runs in values.items():
             if runs[0].folder.parent not in folders:
                 folders.add(runs[0].folder.parent)
-                found[value if "+" in axis else f"{axis} {value}"] = runs
-    return found
+                variants[value if "+" in axis else f"{axis} {value}"] = runs
+    return variants
 
 
 def _with_full(variants: Models, full: list[FinishedRun]) -> tuple[Models, str | None]:
@@ -178,8 +211,8 @@ def _with_full(variants: Models, full: list[FinishedRun]) -> tuple[Models, str |
     if not full:
         return variants, None
     folders = [run.folder for run in full]
-    named = {}
     for variant, runs in variants.items():
-        named[f"{variant} (full model)" if [run.folder for run in runs] == folders else variant] = runs
-    name = next((v for v, runs in named.items() if [run.folder for run in runs] == folders), "full model")
-    return (named if name in named else {name: full, **named}), name
+        if [run.folder for run in runs] == folders:
+            name = f"{variant} (full model)"
+            return {name if v == variant else v: runs for v, runs in variants.items()}, name
+    return {"full model": full, **variants}, "full model"

@@ -1,14 +1,18 @@
 """How far probabilities are from what is there, before and after a temperature (02_train)."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mlclib.common.errors import UserError
-from mlclib.metrics import calibration as scores
-from mlclib.metrics import resampling as significance
+from mlclib.metrics import calibration as metrics
+from mlclib.metrics.resampling import mean_sd
 from mlclib.metrics.scores import mean_defined
 from mlclib.results import captions
 from mlclib.results.captions import Models
+from mlclib.results.comparison import scored_table
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
@@ -16,42 +20,34 @@ STATES = ("as trained", "after temperature")
 COLUMNS = ("temperature", "ECE", "ECE by label", "log loss")
 
 
-def calibration(models: Models) -> Table:
-    """Two rows a model, as trained and after its temperature: calibration errors and log loss, over the seeds.
+def calibration_table(models: Models) -> Table:
+    """Two rows per model, as trained and after its temperature: calibration errors and log loss, over the seeds.
 
     The second row has no numbers where there is no validation part to fit the temperature on.
     """
-    reference = captions.checked(models, "last")
-    rows, spreads = [], []
-    for model, runs in models.items():
-        for state in STATES:
-            mean, spread = significance.mean_sd([_scores(run, state) for run in runs])
-            rows.append({"model": model, "probabilities": state, **dict(zip(COLUMNS, mean, strict=True))})
-            spreads.append(dict(zip(COLUMNS, spread, strict=True)))
+    captions.checked(models, "last")
+    rows = [(model, state) for model in models for state in STATES]
+    numbers = np.array([mean_sd([_scores(run, state) for run in models[model]]) for model, state in rows])
+    frame = pd.DataFrame(rows, columns=["model", "probabilities"])
     fitted = any(run.validation is not None for runs in models.values() for run in runs)
-    sentences = [
-        captions.average(models).replace("In percent", "Errors in percent", 1),
-        "ECE: expected calibration error (Guo et al., ICML 2017) of the probability that a label is present, in "
-        f"{scores.BINS} bins of equal width, over all image-label pairs; by label: the mean over the labels of the ECE "
-        "of each. Log loss: mean negative log-likelihood of a pair, in nats. Difficult pairs are left out.",
-        "Temperature: the number that all logits are divided by, fitted by log loss on the validation part."
-        if fitted
-        else "There is no validation part, so no temperature is fitted.",
-        captions.made(models, "last"),
-    ]
-    return Table(
-        name="calibration",
-        title=f"How far probabilities can be believed on {captions.data_name(models)}",
-        frame=pd.DataFrame(rows),
-        spread=pd.DataFrame(spreads),
+    return scored_table(
+        "calibration", "How far probabilities can be believed", models,
+        pd.concat([frame, pd.DataFrame(numbers[:, 0], columns=COLUMNS)], axis=1),
+        spread=pd.DataFrame(numbers[:, 1], columns=COLUMNS),
         formats={"temperature": ".2f", "ECE": ".2f", "ECE by label": ".2f", "log loss": ".4f"},
-        runs=models,
-        caption=" ".join(sentences) if (reference.targets == 1).any() else f"{captions.HIDDEN}.",
-    )
+        caption=f"{captions.average(models, 'Errors in percent')} ECE: expected calibration error of the probability "
+        "that a label is present. Temperature: the number that all logits are divided by, "
+        + ("fitted on the validation part." if fitted else "not fitted: there is no validation part."),
+        protocol=[
+            f"ECE (Guo et al., ICML 2017): in {metrics.BINS} bins of equal width, over all image-label pairs; by "
+            "label: the mean over the labels of the ECE of each. Log loss: mean negative log-likelihood of a pair, in "
+            "nats, by which the temperature is fitted. Difficult pairs are left out.",
+        ],
+    )  # fmt: skip
 
 
-def finding(table: Table) -> str:
-    """In a sentence, of a table of one model: how far its probabilities are off, and what a temperature makes of it."""
+def calibration_sentence(table: Table) -> str:
+    """Of a table of one model: how far its probabilities are off, and what a temperature makes of it."""
     before, after = (row for _, row in table.frame.iterrows())
     if np.isnan(before["ECE"]):
         return f"{captions.HIDDEN}."
@@ -66,22 +62,47 @@ def finding(table: Table) -> str:
     )
 
 
-def temperature(run: FinishedRun) -> float | None:
+def reliability_figure(model: str, runs: list[FinishedRun]) -> Figure:
+    """The share of labels that are there by the probability given to them, one line per seed; and how many are given
+    each. Beside the plain probabilities stand those after a temperature, where one can be fitted.
+    """
+    if not (runs[0].targets == 1).any():
+        return text_figure(f"{captions.HIDDEN}.")
+    size, heights = (6.5, 6.5), (3, 1)
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=size, sharex=True, height_ratios=heights, layout="constrained"
+    )  # fmt: skip
+    above.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as said")
+    for number, run in enumerate(runs):
+        for colour, name, temperature in zip(COLOURS, STATES, (1.0, run_temperature(run)), strict=False):
+            if temperature is None:
+                continue
+            bins = metrics.reliability(run.logits["last"], run.targets, temperature)
+            look = {"color": colour, "label": name if number == 0 else None}
+            above.plot(bins["probability"], bins["present"], "o-", ms=4, lw=1.2, **look)
+            below.step((bins.index + 0.5) / len(bins), bins["count"], where="mid", **look)
+    above.set(ylabel="share of them that are there", xlim=(0, 1), ylim=(0, 1))
+    above.legend(frameon=False)
+    below.set(xlabel="probability given", ylabel="image-label pairs", yscale="log")
+    below.yaxis.set_minor_formatter("")
+    error = 100 * np.mean([metrics.expected_error(run.logits["last"], run.targets) for run in runs])
+    above.set_title(f"{model}: probabilities are {error:.1f} points off on average (ECE)")
+    return figure
+
+
+def run_temperature(run: FinishedRun) -> float | None:
     """The run's temperature, fitted on its validation part; None where it has none, or where none can be fitted."""
-    seen = run.validation
-    if seen is None:
-        return None
     try:
-        return scores.fitted_temperature(*seen)
+        return metrics.fitted_temperature(*run.validation) if run.validation is not None else None
     except UserError:
         return None
 
 
 def _scores(run: FinishedRun, state: str) -> list[float]:
     """COLUMNS of one run; NaN for hidden test labels, and after a temperature where there is none."""
-    heat = 1.0 if state == STATES[0] else temperature(run)
-    if heat is None or not (run.targets == 1).any():
+    temperature = 1.0 if state == STATES[0] else run_temperature(run)
+    if temperature is None or not (run.targets == 1).any():
         return [np.nan] * len(COLUMNS)
-    given = run.logits["last"], run.targets, heat
-    by_label = float(mean_defined(scores.expected_error_by_label(*given)))
-    return [heat, 100 * scores.expected_error(*given), 100 * by_label, scores.log_loss(*given)]
+    given = run.logits["last"], run.targets, temperature
+    by_label = float(mean_defined(metrics.expected_error_by_label(*given)))
+    return [temperature, 100 * metrics.expected_error(*given), 100 * by_label, metrics.log_loss(*given)]

@@ -1,14 +1,16 @@
-"""What the tables of models share: scores over seeds, their intervals, and paired differences."""
+"""What the tables of models share: scores over seeds, their intervals, paired differences, and the table's frame."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from mlclib.metrics import resampling as significance
+from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
+from mlclib.metrics.resampling import Difference
 from mlclib.results import captions
 from mlclib.results.captions import Models
+from mlclib.results.table import Table, written
 from mlclib.runs.store import FinishedRun
 
 # Columns of scores: a rate, over all labels or among the top three of an image.
@@ -17,48 +19,70 @@ COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
 NOISE = "≈"
 BASELINE = "linear"  # strong and simple, one linear layer: what a new head has to beat
 
+DELTA, LOW, HIGH = "Δ mAP", "Δ low", "Δ high"  # columns of a difference of mAP, in points
+
 
 def all_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     """mAP and RATES of one run in percent; NaN where the selection or public labels are not there."""
-    logits = run.logits.get(selection)
-    if logits is None or not (run.targets == 1).any():
+    if not _scored(run, selection):
         return dict.fromkeys(("mAP", *RATES), np.nan)
-    found = {top: metrics.evaluate(logits, run.targets, top=top) for top in (None, 3)}
-    rates = {column: 100 * found[top][rate] for column, (rate, top) in RATES.items()}
-    return {"mAP": 100 * found[None]["mAP"], **rates}
+    values = {top: metrics.evaluate(run.logits[selection], run.targets, top=top) for top in (None, 3)}
+    rates = {column: 100 * values[top][rate] for column, (rate, top) in RATES.items()}
+    return {"mAP": 100 * values[None]["mAP"], **rates}
 
 
 def further_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     """metrics.FURTHER of one run, shares in percent; NaN as in `all_scores`."""
-    logits = run.logits.get(selection)
-    if logits is None or not (run.targets == 1).any():
+    if not _scored(run, selection):
         return dict.fromkeys(metrics.FURTHER, np.nan)
-    known = {**metrics.ranking(logits, run.targets), **metrics.examples(logits, run.targets)}
-    return {name: score.factor * known[score.key] for name, score in metrics.FURTHER.items()}
+    given = run.logits[selection], run.targets
+    values = {**metrics.ranking(*given), **metrics.examples(*given)}
+    return {name: score.factor * values[score.key] for name, score in metrics.FURTHER.items()}
 
 
 def class_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     """AP of each label, and mAP, of one run in percent; NaN as in `all_scores`."""
-    logits = run.logits.get(selection)
-    if logits is None:
+    if selection not in run.logits:
         return dict.fromkeys((*run.labels, "mAP"), np.nan)
-    found = metrics.evaluate(logits, run.targets)
-    return {**dict(zip(run.labels, 100 * found["AP"], strict=True)), "mAP": 100 * found["mAP"]}
+    values = metrics.evaluate(run.logits[selection], run.targets)
+    return {**dict(zip(run.labels, 100 * values["AP"], strict=True)), "mAP": 100 * values["mAP"]}
+
+
+def seed_mAPs(runs: list[FinishedRun], selection: str) -> list[float]:
+    """The mAP of each run in percent, as dots of a figure; NaN where it has none."""
+    return [class_scores(run, selection)["mAP"] for run in runs]
 
 
 def over_seeds(
     models: Models, selection: str, score: Callable[[FinishedRun, str], dict[str, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and standard deviation over the seeds (NaN of one seed): two frames, a row a model, a column a score.
+    """Mean and standard deviation over the seeds (NaN of one seed): two frames, one row per model, a column per score.
 
     score: of one run and a selection of its logits, as `all_scores`.
     """
     means, spreads = {}, {}
     for model, runs in models.items():
         table = pd.DataFrame([score(run, selection) for run in runs])
-        mean, spread = significance.mean_sd(table.to_numpy())
+        mean, spread = resampling.mean_sd(table.to_numpy())
         means[model], spreads[model] = (pd.Series(values, table.columns) for values in (mean, spread))
     return pd.DataFrame(means).T, pd.DataFrame(spreads).T
+
+
+def score_frames(
+    models: Models, selection: str, columns: Sequence[str], *, interval: bool = False, named: str = "model"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`over_seeds` of some columns of `all_scores` as a table has it: a row per model, whose name stands in a column.
+
+    interval: whether "mAP low" and "mAP high" stand behind "mAP". named: the column of the models' names.
+    """
+    mean, spread = over_seeds(models, selection, all_scores)
+    frame = mean[list(columns)].rename_axis(named).reset_index()
+    if interval:
+        bounds = 100 * np.array([bootstrap(runs, selection) for runs in models.values()])
+        at = frame.columns.get_loc("mAP") + 1
+        frame.insert(at, "mAP low", bounds[:, 0])
+        frame.insert(at + 1, "mAP high", bounds[:, 1])
+    return frame, spread[list(columns)].reset_index(drop=True)
 
 
 def stacked(runs: list[FinishedRun], selection: str) -> np.ndarray | None:
@@ -71,12 +95,12 @@ def bootstrap(runs: list[FinishedRun], selection: str) -> tuple[float, float]:
     logits = stacked(runs, selection)
     if logits is None:
         return np.nan, np.nan
-    return significance.bootstrap(logits, runs[0].targets, draws=captions.draws(runs[0]))
+    return resampling.bootstrap(logits, runs[0].targets, draws=captions.draws(runs[0]))
 
 
 def paired_differences(
     models: Models, base: str | None, selection: str, column: str = "mAP", row: int = -1
-) -> dict[str, significance.Difference]:
+) -> dict[str, Difference]:
     """Every other model's score minus that of `base`, where both have one.
 
     column: "mAP" or one of RATES; or "AP" of the label number `row`, of all of them (mAP) where there is none of that
@@ -88,21 +112,68 @@ def paired_differences(
     reference = models[base][0]
     score, top = RATES.get(column, (column, None))
     label = row if score == "AP" and row < len(reference.labels) else None
+    score = "mAP" if score == "AP" and label is None else score
+    settings = {"draws": captions.draws(reference), "label": label, "top": top}
     return {
-        model: significance.paired(
-            logits,
-            scored[base],
-            reference.targets,
-            "mAP" if score == "AP" and label is None else score,
-            draws=captions.draws(reference),
-            label=label,
-            top=top,
-        )
+        model: resampling.paired(logits, scored[base], reference.targets, score, **settings)
         for model, logits in scored.items()
         if model != base
     }
 
 
+def noise_per_class(models: Models, base: Callable[[int], str | None], selection: str) -> dict[tuple[int, str], str]:
+    """Marks of a table of labels (rows, the last is mAP) x models, where a difference to the base may be chance.
+
+    base: row -> the model that the others of that row are compared with.
+    """
+    labels = len(next(iter(models.values()))[0].labels)
+    return {
+        (row, model): NOISE
+        for row in range(labels + 1)
+        for model, difference in paired_differences(models, base(row), selection, "AP", row).items()
+        if difference.within_noise
+    }
+
+
+def in_points(difference: Difference | None) -> dict[str, float]:
+    """The difference and its interval in points, by column; NaN where there is none."""
+    if difference is None:
+        return dict.fromkeys((DELTA, LOW, HIGH), np.nan)
+    return {DELTA: 100 * difference.delta, LOW: 100 * difference.low, HIGH: 100 * difference.high}
+
+
+def with_interval(row: pd.Series) -> str:
+    """The difference of a row with the columns of `in_points`, in words."""
+    delta, low, high = (written(row[column], "+.1f") for column in (DELTA, LOW, HIGH))
+    return f"{delta} points, 95 % interval {low} to {high}"
+
+
 def highest(values: pd.Series) -> str | None:
     """The model with the highest value; None where no value is known."""
     return None if values.isna().all() else str(values.idxmax())
+
+
+def scored_table(
+    name: str, title: str, models: Models, frame: pd.DataFrame, *,
+    caption: str, protocol: Sequence[str], selection: str = "last", noise: str = "", **layout: object,
+) -> Table:  # fmt: skip
+    """A table of models' scores: its file is named after the selection, its protocol ends with what the runs recorded.
+
+    selection: "" where no one selection is scored. protocol: sentences. noise: what a cell that is marked NOISE may
+    differ from by chance alone. layout: further fields of Table, runs only where they are other than the models.
+    """
+    if NOISE in layout.get("marks", {}).values():
+        note = captions.noise(noise, next(iter(models.values()))[0])
+        layout["footnotes"] = {NOISE: note, **layout.get("footnotes", {})}
+    return Table(
+        name=captions.file_stem(name, selection),
+        title=f"{title} on {captions.data_name(models)}",
+        frame=frame,
+        caption=caption,
+        protocol=" ".join(filter(None, [*protocol, captions.run_details(models, selection)])),
+        **{"runs": models, **layout},
+    )
+
+
+def _scored(run: FinishedRun, selection: str) -> bool:
+    return selection in run.logits and bool((run.targets == 1).any())

@@ -1,64 +1,93 @@
 """What each model costs beside what it scores (05_tables), as each run counted it when it ended (models/cost.py)."""
 
+import textwrap
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mlclib.results import captions
 from mlclib.results.captions import Models
-from mlclib.results.comparison import all_scores, over_seeds
+from mlclib.results.comparison import score_frames, scored_table, seed_mAPs
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
 PARAMETERS, HEAD = "head, M parameters", "head, M multiply-adds"
 BACKBONE, SHARE = "backbone, G multiply-adds", "head / backbone, %"
+MARKERS = "osD^vP*X<>p"
 
 
-def cost(models: Models, *, selection: str = "last") -> Table:
+def cost_table(models: Models, *, selection: str = "last") -> Table:
     """Models x mAP and the cost of their heads; a dash where a run counted none, as predictions from outside."""
     captions.checked(models, selection)
-    mean, spread = over_seeds(models, selection, all_scores)
-    frame = pd.DataFrame([{"model": model, **counted(runs[0])} for model, runs in models.items()])
-    frame.insert(1, "mAP", mean["mAP"].to_numpy())
-    sentences = [
-        captions.average(models).replace("In percent", "mAP in percent", 1),
-        "Head: all that is not the backbone. Parameters: those that it learns. Multiply-adds: of matrix "
-        "products, convolutions and attention, for one image more in a batch of the input size; what is "
-        "made once a batch (a label graph), work element by element and DSDL's solve count nothing.",
-        captions.made(models, selection),
-    ]
-    return Table(
-        name=captions.file_stem("cost", selection),
-        title=f"What each model costs on {captions.data_name(models)}",
-        frame=frame,
-        spread=spread[["mAP"]].reset_index(drop=True),
+    frame, spread = score_frames(models, selection, ["mAP"])
+    frame = frame.join(pd.DataFrame([counted_cost(runs[0]) for runs in models.values()]))
+    return scored_table(
+        "cost", "What each model costs", models, frame, selection=selection,
+        spread=spread,
         formats={PARAMETERS: ",.2f", HEAD: ",.2f", BACKBONE: ".2f", SHARE: ".2g"},
         best=("mAP",),
-        runs=models,
-        caption=" ".join(sentences),
-    )
+        caption=f"{captions.average(models, 'mAP in percent')} Head: all that is not the backbone; its parameters that "
+        "are learnt, and what it computes for an image.",
+        protocol=[
+            "Multiply-adds: of matrix products, convolutions and attention, for one image more in a batch of the input "
+            "size; what is made once per batch (a label graph), work element by element and DSDL's solve count nothing."
+        ],
+    )  # fmt: skip
 
 
-def finding(table: Table) -> str:
-    """In a sentence: the models whose mAP no other reaches whose head learns as little, from the smallest head on."""
-    known = table.frame.dropna(subset=["mAP", PARAMETERS]).sort_values([PARAMETERS, "mAP"], ascending=[True, False])
-    if known.empty:
+def cost_figure(table: Table, models: Models, selection: str = "last") -> Figure:
+    """`cost_table` as two scatter plots: test mAP (%) of each seed (small) and their mean (large), by what the head
+    learns and by what it computes. A line joins the models that no other one beats at the same cost or less.
+    """
+    frame = table.frame.dropna()
+    if frame.empty:
+        return text_figure("No model here has both a score and a counted cost.")
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True)
+    for axes, column, verb in zip(panels, (PARAMETERS, HEAD), ("learns", "computes"), strict=True):
+        front = unbeaten(frame, column)
+        axes.plot(front[column], front["mAP"], color="0.7", lw=1, zorder=0)
+        for row, model, mean, value in frame[["model", "mAP", column]].itertuples():
+            look = {"color": COLOURS[row % len(COLOURS)], "marker": MARKERS[row % len(MARKERS)], "ls": ""}
+            seeds = seed_mAPs(models[model], selection)
+            axes.plot([value] * len(seeds), seeds, alpha=0.4, ms=4, **look)
+            axes.plot(value, mean, ms=9, label=model, **look)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        title = f"By what the head {verb}: unbeaten {', '.join(front['model'])}"
+        axes.set(xlabel=column, title=textwrap.fill(title, 52))
+    panels[0].set_ylabel("test mAP (%)")
+    panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def cost_sentence(table: Table) -> str:
+    """The models whose mAP no other reaches whose head learns as little, from the smallest head on."""
+    counted = table.frame.dropna(subset=["mAP", PARAMETERS])
+    if counted.empty:
         return "No run here has both a mAP and a count of what its head learns."
-    front = known[known["mAP"] > known["mAP"].cummax().shift(fill_value=-np.inf)]
+    front = unbeaten(counted, PARAMETERS)
     rows = front[["model", PARAMETERS, "mAP"]].itertuples(index=False)
-    named = ", ".join(f"{model} ({size:,.2f} M, {score:.1f} %)" for model, size, score in rows)
     return (
-        f"{len(front)} of {len(known)} models have a higher mAP than every model whose head learns no more parameters: "
-        f"{named}."
+        f"{len(front)} of {len(counted)} models have a higher mAP than every model whose head learns no more "
+        f"parameters: {', '.join(f'{model} ({size:,.2f} M, {mAP:.1f} %)' for model, size, mAP in rows)}."
     )
 
 
-def counted(run: FinishedRun) -> dict[str, float]:
+def unbeaten(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The rows with a higher mAP than every other row that costs no more, from the lowest cost on."""
+    rows = frame.sort_values([column, "mAP"], ascending=[True, False])
+    return rows[rows["mAP"] > rows["mAP"].cummax().shift(fill_value=-np.inf)]
+
+
+def counted_cost(run: FinishedRun) -> dict[str, float]:
     """What a run counted, by the table's columns; NaN where it is older than the counting, or not ours."""
-    kept = run.about.get("cost")
-    if kept is None:
+    cost = run.about.get("cost")
+    if cost is None:
         return dict.fromkeys((PARAMETERS, HEAD, BACKBONE, SHARE), np.nan)
-    head, backbone = kept["head"], kept["backbone"]
-    return {
-        PARAMETERS: kept["parameters"] / 1e6, HEAD: head / 1e6, BACKBONE: backbone / 1e9,
-        SHARE: 100 * head / backbone,
-    }  # fmt: skip
+    head, backbone = cost["head"], cost["backbone"]
+    values = cost["parameters"] / 1e6, head / 1e6, backbone / 1e9, 100 * head / backbone
+    return dict(zip((PARAMETERS, HEAD, BACKBONE, SHARE), values, strict=True))

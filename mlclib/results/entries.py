@@ -2,7 +2,7 @@
 
 Predictions of other people's models join the tables from results/<experiment>/external/<name>.npz, which holds
 names [N] (the test images' names, in any order), logits_last float32 [N, C] (columns in the order of the data set's
-labels; logits_best and logits_ema too, where there are) and, if wanted as a check, targets int8 [N, C].
+labels; logits_best_test and logits_ema too, where there are) and, if wanted as a check, targets int8 [N, C].
 Scores of hidden test labels (VOC 2012's server) are entered in external/<name>.csv: columns label,AP, in percent.
 """
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.results.captions import Models
+from mlclib.runs import train
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
@@ -30,7 +31,7 @@ def models(study: Study) -> Models:
             f"no run of experiment {study.experiment.name!r} is finished in {study.results}: train its models first, "
             f"with notebooks/02_train.ipynb or `make reproduce EXPERIMENT={study.experiment.name}`"
         )
-    own |= study.scored_checkpoints()
+    own |= train.scored_checkpoints(study)
     outside = external(study.folder / "external", next(iter(own.values()))[0])
     if taken := sorted(own.keys() & outside.keys()):
         raise UserError(f"{study.folder / 'external' / taken[0]}.npz has the name of a model of ours: rename the file")
@@ -42,34 +43,7 @@ def external(folder: Path, reference: FinishedRun) -> Models:
 
     Raises UserError where a file's images, labels or targets are not those of `reference`.
     """
-    found = {}
-    for path in sorted(folder.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} cannot be read as predictions: {error}") from None
-        for key in ("names", "logits_last"):
-            if key not in arrays:
-                raise UserError(f"{path} lacks the array {key!r}; it must hold names [N] and logits_last [N, C]")
-        row = {name: i for i, name in enumerate(arrays.pop("names").tolist())}
-        missing = [name for name in reference.names if name not in row]
-        if missing or len(row) != len(reference.names):
-            raise UserError(
-                f"{path} holds {len(row):,} images and lacks {len(missing):,} of the {len(reference.names):,} test "
-                f"images{f' (first: {missing[0]})' if missing else ''}: it must hold exactly those"
-            )
-        order = [row[name] for name in reference.names]
-        shape = reference.targets.shape
-        for key, array in arrays.items():
-            if array.shape != shape:
-                raise UserError(f"{key} of {path} has shape {array.shape}, not {shape} as images x labels demand")
-        if "targets" in arrays and (arrays["targets"][order] != reference.targets).any():
-            raise UserError(f"the targets in {path} are not those of this experiment's test images")
-        logits = {key.removeprefix("logits_"): array[order] for key, array in arrays.items() if key != "targets"}
-        about = {"external": path.name, "seed": 0, "labels": reference.labels}
-        found[path.stem] = [FinishedRun(path, about, reference.names, logits, reference.targets)]
-    return found
+    return {path.stem: [_external_run(path, reference)] for path in sorted(folder.glob("*.npz"))}
 
 
 def entered(folder: Path, labels: Iterable[str]) -> dict[str, pd.Series]:
@@ -77,7 +51,7 @@ def entered(folder: Path, labels: Iterable[str]) -> dict[str, pd.Series]:
 
     Raises UserError for a file without these columns, a label that is missing or unknown, and an AP not in 0..100.
     """
-    labels, found = list(labels), {}
+    labels, scores = list(labels), {}
     for path in sorted(folder.glob("*.csv")):
         table = pd.read_csv(path)
         if not {"label", "AP"} <= set(table):
@@ -86,9 +60,36 @@ def entered(folder: Path, labels: Iterable[str]) -> dict[str, pd.Series]:
             if label not in labels:
                 raise unknown("label", label, labels, where=str(path))
         aps = pd.to_numeric(table.set_index("label")["AP"], errors="coerce").reindex(labels)
-        if not aps.between(0, 100).all():
-            raise UserError(
-                f"{path} gives no AP between 0 and 100 for the label {aps.index[~aps.between(0, 100)][0]!r}"
-            )
-        found[path.stem] = pd.concat([aps, pd.Series({"mAP": aps.mean()})])
-    return found
+        if len(wrong := aps.index[~aps.between(0, 100)]):
+            raise UserError(f"{path} gives no AP between 0 and 100 for the label {wrong[0]!r}")
+        scores[path.stem] = pd.concat([aps, pd.Series({"mAP": aps.mean()})])
+    return scores
+
+
+def _external_run(path: Path, reference: FinishedRun) -> FinishedRun:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} cannot be read as predictions: {error}") from None
+    for key in ("names", "logits_last"):
+        if key not in arrays:
+            raise UserError(f"{path} lacks the array {key!r}; it must hold names [N] and logits_last [N, C]")
+    row = {name: i for i, name in enumerate(arrays.pop("names").tolist())}
+    missing = [name for name in reference.names if name not in row]
+    if missing or len(row) != len(reference.names):
+        first = f" (first: {missing[0]})" if missing else ""
+        raise UserError(
+            f"{path} holds {len(row):,} images and lacks {len(missing):,} of the {len(reference.names):,} test images"
+            f"{first}: it must hold exactly those"
+        )
+    order, shape = [row[name] for name in reference.names], reference.targets.shape
+    for key, array in arrays.items():
+        if array.shape != shape:
+            raise UserError(f"{key} of {path} has shape {array.shape}, not {shape} as images x labels demand")
+    targets = arrays.pop("targets", None)
+    if targets is not None and (targets[order] != reference.targets).any():
+        raise UserError(f"the targets in {path} are not those of this experiment's test images")
+    logits = {key.removeprefix("logits_"): array[order] for key, array in arrays.items()}
+    about = {"external": path.name, "seed": 0, "labels": reference.labels}
+    return FinishedRun(path, about, reference.names, logits, reference.targets)

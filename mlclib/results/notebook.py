@@ -14,7 +14,7 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.results.table import plain
-from mlclib.runs.execution import check, declared
+from mlclib.runs.notebooks import check_parameters, parameters_of
 from mlclib.runs.study import Study
 
 FOLDER = Path("notebooks")
@@ -34,7 +34,7 @@ def begin(name: str, variables: dict[str, Any]) -> None:
     else:
         raise UserError(f"there is no {FOLDER}/{name}.ipynb above {Path.cwd()}: start inside a clone of the project")
     path = FOLDER / f"{name}.ipynb"
-    check(path, _given(variables.get("In", ())[:-1], declared(path)))
+    check_parameters(path, _given(variables.get("In", ())[:-1], parameters_of(path)))
 
 
 def _given(cells: Sequence[str], known: Collection[str]) -> set[str]:

@@ -1,9 +1,9 @@
-"""The protocol audit: the same predictions scored under every protocol found in this literature.
+"""The protocol audit: the same predictions scored under every protocol found in this literature (06_protocols).
 
 Published scores differ in how AP is defined, what becomes of difficult labels, where the threshold lies, how many
 labels an image may have, which epoch is scored and in which precision. Each choice is made alone here, against the
 default (the last epoch's float32 logits, non-interpolated AP, difficult labels left out, threshold at logit 0), and
-what it adds is told in points of mAP, CF1 and OF1.
+what it adds is stated in points of mAP, CF1 and OF1.
 """
 
 import itertools
@@ -12,17 +12,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 
 from mlclib.metrics import scores as metrics
 from mlclib.results import captions
 from mlclib.results.captions import Models
-from mlclib.results.table import Table
+from mlclib.results.comparison import scored_table
+from mlclib.results.leaderboard import PairwiseComparison
+from mlclib.results.style import COLOURS, text_figure
+from mlclib.results.table import Table, listed, written
 from mlclib.runs.store import FinishedRun
 
 SCORES = ("mAP", "CF1", "OF1")
+F1S = ("CF1", "OF1")
 
 
 @dataclass(frozen=True)
@@ -42,21 +48,23 @@ CHOICES = (
     Choice("AP", "max-precision envelope (VOC 2010 on)", {"ap": "envelope"}, moves=("mAP",)),
     Choice("AP", "11 points (VOC 2007)", {"ap": "11-point"}, moves=("mAP",)),
     Choice("difficult labels", "counted as absent", {"difficult": "absent"}),
-    Choice("threshold", "probability 0.8", {"threshold": math.log(4)}, moves=("CF1", "OF1")),
-    Choice("threshold", "swept on the test set", {"threshold": "sweep"}, moves=("CF1", "OF1")),
-    Choice("threshold", "swept on a validation split", {"threshold": VALIDATION}, moves=("CF1", "OF1")),
-    Choice("top three", "those above probability 0.5", {"top": 3}, moves=("CF1", "OF1")),
-    Choice("top three", "always three", {"top": 3, "threshold": -math.inf}, moves=("CF1", "OF1")),
-    Choice("top three", "swept on the test set", {"top": 3, "threshold": "sweep"}, moves=("CF1", "OF1")),
-    Choice("epoch", "the best on a validation split", selection="chosen"),
-    Choice("epoch", "the best on the test set", selection="best"),
+    Choice("threshold", "probability 0.8", {"threshold": math.log(4)}, moves=F1S),
+    Choice("threshold", "swept on the test set", {"threshold": "sweep"}, moves=F1S),
+    Choice("threshold", "swept on a validation split", {"threshold": VALIDATION}, moves=F1S),
+    Choice("top three", "those above probability 0.5", {"top": 3}, moves=F1S),
+    Choice("top three", "always three", {"top": 3, "threshold": -math.inf}, moves=F1S),
+    Choice("top three", "swept on the test set", {"top": 3, "threshold": "sweep"}, moves=F1S),
+    Choice("epoch", "the best on a validation split", selection="best_val"),
+    Choice("epoch", "the best on the test set", selection="best_test"),
     Choice("epoch", "moving average of the weights", selection="ema"),
     Choice("sigmoid before ranking", "in float16", sigmoid=torch.float16),
     Choice("sigmoid before ranking", "in bfloat16", sigmoid=torch.bfloat16),
-    Choice("together", "best epoch, swept on the test set", {"threshold": "sweep"}, selection="best"),
+    Choice("together", "best epoch, swept on the test set", {"threshold": "sweep"}, selection="best_test"),
 )
 DEFAULT = Choice("default", "default")
 ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOICES], names=("kind", "choice"))
+# The choices that can change an order by mAP.
+RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "threshold" not in choice.protocol)
 
 
 def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
@@ -68,28 +76,23 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
     """
     captions.checked(models, "last")
     rows = []
-    for model, runs in models.items():
-        for run in runs:
-            default = _scores(run, DEFAULT)
-            for choice in (DEFAULT, *choices):
-                values = default if choice is DEFAULT else _scores(run, choice)
-                for score in SCORES:
-                    value = values[score] if score in choice.moves else np.nan
-                    rows.append(
-                        {
-                            "model": model,
-                            "seed": run.seed,
-                            "kind": choice.kind,
-                            "choice": choice.name,
-                            "score": score,
-                            "value": value,
-                            "change": value - default[score],
-                        }
-                    )
-    return pd.DataFrame(rows)
+    for model, run in ((model, run) for model, runs in models.items() for run in runs):
+        default = _scores(run, DEFAULT)
+        for choice in (DEFAULT, *choices):
+            values = default if choice is DEFAULT else _scores(run, choice)
+            for score in SCORES:
+                value = values[score] if score in choice.moves else np.nan
+                rows.append((model, run.seed, choice.kind, choice.name, score, value, value - default[score]))
+    return pd.DataFrame(rows, columns=["model", "seed", "kind", "choice", "score", "value", "change"])
 
 
-def table(frame: pd.DataFrame, models: Models) -> Table:
+def changes(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
+    groups = _without_default(frame).groupby(["kind", "choice", "model", "score"], sort=False)
+    return groups["change"].agg(["mean", "std"])
+
+
+def changes_table(frame: pd.DataFrame, models: Models) -> Table:
     """Choices x models: by how many points each choice of `frame`, the audit of `models`, moves each score."""
     default = frame[frame["kind"] == DEFAULT.kind].groupby(["model", "score"], sort=False)["value"].mean()
     stated = "; ".join(
@@ -97,59 +100,73 @@ def table(frame: pd.DataFrame, models: Models) -> Table:
         for model in models
         if default[model].notna().all()
     )
-    summary = changes(frame)
-    columns = [(score, model) for score in SCORES for model in models]
-    mean, spread = (summary[part].unstack(["score", "model"]).loc[ORDER, columns] for part in ("mean", "std"))
-    names = [f"{score} {model}" for score, model in columns]
-    mean.columns = spread.columns = names
-    sentences = [
-        "What each choice, made alone, adds to a score in points, mean ± standard deviation over the seeds; an em dash "
-        "where the score does not depend on it, or nothing is there to make it from (no validation split, no averaged "
-        "weights).",
-        f"The default gives {stated}: {captions.precision(models)} logits of the last epoch, non-interpolated AP, "
-        "difficult labels left out, a label predicted where its logit is at least 0."
-        if stated
-        else f"{captions.HIDDEN}.",
-        "Probability 0.8 is logit ln 4; a sweep takes the threshold of -1.0, -0.9, ..., 0.9 with the best CF1 + OF1; "
-        "top three: among its image's three highest.",
-        captions.made(models),
-    ]
-    return Table(
-        name="protocols",
-        title=f"What the choice of protocol is worth, on {captions.data_name(models)}",
-        frame=mean.reset_index(),
+    columns = {f"{score} {model}": (score, model) for score in SCORES for model in models}
+    mean, spread = (
+        changes(frame)[part].unstack(["score", "model"]).loc[ORDER, columns.values()].set_axis(list(columns), axis=1)
+        for part in ("mean", "std")
+    )
+    return scored_table(
+        "protocols", "What the choice of protocol is worth,", models, mean.reset_index(), selection="",
         spread=spread.reset_index(drop=True),
-        formats=dict.fromkeys(names, "+.2f"),
-        runs={f"{score} {model}": models[model] for score, model in columns},
-        caption=" ".join(sentences),
-    )
+        formats=dict.fromkeys(columns, "+.2f"),
+        runs={column: models[model] for column, (_, model) in columns.items()},
+        caption="What each choice, made alone, adds to a score in points, mean ± standard deviation over the seeds; an "
+        "em dash where the score does not depend on it, or there is nothing to make it from.",
+        protocol=[
+            f"The default gives {stated}: {captions.precision(models)} logits of the last epoch, non-interpolated AP, "
+            "difficult labels left out, a label predicted where its logit is at least 0."
+            if stated
+            else f"{captions.HIDDEN}.",
+            "Probability 0.8 is logit ln 4; a sweep takes the threshold of -1.0, -0.9, ..., 0.9 with the best CF1 + "
+            "OF1; top three: among its image's three highest.",
+        ],
+    )  # fmt: skip
 
 
-def audit_finding(frame: pd.DataFrame) -> str:
-    """In a sentence: how many choices of the audit `frame` are made, on how many runs, and which cannot be."""
-    choices = frame[frame["kind"] != DEFAULT.kind].groupby(["kind", "choice"], sort=False)["value"]
-    made = choices.count() > 0
-    if not made.any():
+def changes_sentence(frame: pd.DataFrame) -> str:
+    """How many choices of the audit `frame` are worth a point, which next to nothing, and which could not be made."""
+    furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max()
+    if furthest.isna().all():
         return f"{captions.HIDDEN}."
-    runs = len(frame[["model", "seed"]].drop_duplicates())
-    lacking = [f"{kind}: {choice}" for kind, choice in made.index[~made]]
-    first = f"{made.sum()} of {len(made)} choices are made, on {runs} runs of {frame['model'].nunique()} models"
-    return f"{first}; nothing is there to make these from: {', '.join(lacking)}." if lacking else f"{first}."
-
-
-def choices_finding(frame: pd.DataFrame) -> str:
-    """In a sentence: how many choices of the audit `frame` are worth a point, and which are worth next to nothing."""
-    furthest = changes(frame)["mean"].abs().groupby(["kind", "choice"], sort=False).max().dropna()
-    if furthest.empty:
-        return f"{captions.HIDDEN}."
-    none = [f"{kind}: {choice}" for kind, choice in furthest.index[furthest < 0.05]]
-    return f"{(furthest >= 1).sum()} of {len(furthest)} choices move a score of some model by a point or more; " + (
-        f"these move none by 0.05: {', '.join(none)}." if none else "each moves one by 0.05 or more."
+    small, lacking = (
+        ", ".join(f"{kind}: {choice}" for kind, choice in furthest.index[rows])
+        for rows in (furthest < 0.05, furthest.isna())
     )
+    text = f"{(furthest >= 1).sum()} of {furthest.count()} choices move a score of some model by a point or more; "
+    text += f"these move none by 0.05: {small}." if small else "each moves one by 0.05 or more."
+    return f"{text} There is nothing to make these from: {lacking}." if lacking else text
 
 
-def turned(frame: pd.DataFrame) -> pd.DataFrame:
-    """Where a choice of the audit `frame` turns the order of two models: a row each time, widest margin first.
+def changes_figure(frame: pd.DataFrame) -> Figure:
+    """A dot per model for each choice of the audit `frame` and score; lines reach one standard deviation over seeds."""
+    summary = changes(frame).dropna(subset="mean")
+    if summary.empty:
+        return text_figure(captions.HIDDEN)
+    order = [key for key in ORDER if key in summary.index.droplevel(["model", "score"])][::-1]
+    models = list(dict.fromkeys(frame["model"]))
+    size = (11, 1.5 + 0.36 * len(order))
+    figure, panels = plt.subplots(1, len(SCORES), figsize=size, sharey=True, layout="constrained")
+    for axes, score in zip(panels, SCORES, strict=True):
+        for at, model in enumerate(models):
+            dots = summary.xs((model, score), level=("model", "score"))
+            height = [order.index(key) + 0.5 * (0.5 - (at + 0.5) / len(models)) for key in dots.index]
+            look = {"fmt": "osD^vP*X"[at % 8], "color": COLOURS[at % len(COLOURS)], "ms": 5, "lw": 1}
+            axes.errorbar(dots["mean"], height, xerr=dots["std"].fillna(0), label=model, **look)
+        axes.axvline(0, color="0.4", lw=1, zorder=0)
+        axes.grid(axis="y", color="0.92", zorder=0)
+        axes.set(title=score, xlabel="points against the default")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(order)), [f"{kind}: {choice}" for kind, choice in order])
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models), frameon=False)
+    kind, choice, model, score = furthest = summary["mean"].abs().idxmax()
+    points = written(summary["mean"][furthest], "+.1f")
+    figure.suptitle(f"{kind}, {choice}: {points} {score} points for {model}, the furthest of all choices")
+    return figure
+
+
+def reversals(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where a choice of the audit `frame` turns the order of two models: one row each time, widest margin first.
 
     Columns: kind, choice, score, above and below (models, as they stand under the choice), above and below score
     (means over seeds, in percent), margin. A tie is no order, and a score that a choice leaves out turns nothing.
@@ -166,52 +183,71 @@ def turned(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).sort_values("margin", ascending=False, ignore_index=True)
 
 
-def turned_finding(frame: pd.DataFrame) -> str:
-    """In a sentence: whether any ranking of the models, by means over seeds, turns under any choice."""
+def reversals_sentence(frame: pd.DataFrame) -> str:
+    """Whether any ranking of the models, by means over seeds, turns under any choice."""
     if frame["model"].nunique() < 2:
         return "One model alone has no ranking that could turn."
     if frame["value"].isna().all():
         return f"{captions.HIDDEN}."
-    rows = turned(frame)
-    kept = [score for score in SCORES if score not in set(rows["score"])]
+    rows = reversals(frame)
     if rows.empty:
         return "No choice turns any ranking: by each score the models stand in the same order (means over seeds)."
-    named = "; ".join(
+    text = "; ".join(
         f"{row['kind']}, {row['choice']}: by {row['score']} {row['above']} ({row['above score']:.1f}) comes to stand "
         f"above {row['below']} ({row['below score']:.1f})"
         for _, row in rows.head(3).iterrows()
     )
     count = len(rows[["kind", "choice", "score"]].drop_duplicates())
     more = f"; and {len(rows) - 3} more pairs" if len(rows) > 3 else ""
-    still = f" No choice turns the ranking by {' or '.join(kept)}." if kept else ""
+    unmoved = [score for score in SCORES if score not in set(rows["score"])]
+    still = f" No choice turns the ranking by {' or '.join(unmoved)}." if unmoved else ""
     turn = "rankings of the models turn" if count > 1 else "ranking of the models turns"
-    return f"{count} {turn} (means over seeds): {named}{more}.{still}"
+    return f"{count} {turn} (means over seeds): {text}{more}.{still}"
+
+
+def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
+    """Whether a choice of protocol turns a pair that is told apart by mAP, or puts a model first that is only tied.
+
+    Empty where there are no pairs, or another selection than the last epoch is compared.
+    """
+    if compared.selection != "last" or not compared.pairs:
+        return ""
+    names = compared.names
+    frame = _without_default(audit(compared.models, RANKING)).query("score == 'mAP'")
+    scores = frame.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
+    turned, first = [], {}
+    for (kind, choice), row in scores.iterrows():
+        values = row.to_numpy()
+        pairs = [f"{names[a]} vs {names[b]}" for a, b in np.argwhere(compared.better & (values[:, None] < values))]
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        if pairs:
+            turned.append(f"{', '.join(pairs[:3])}{more} ({kind}: {choice})")
+        if values.max() > values[0]:
+            first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
+    kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")
+    text = f"No choice of protocol ({kinds}) turns a pair that is told apart"
+    if turned:
+        text = f"Turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
+    others = listed(f"{model} ({'; '.join(choices)})" for model, choices in first.items())
+    return f"{text}; another model comes first by some: {others}." if others else f"{text}."
+
+
+def _without_default(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["kind"] != DEFAULT.kind]
 
 
 def _scores(run: FinishedRun, choice: Choice) -> dict[str, float]:
-    nothing = dict.fromkeys(SCORES, np.nan)
+    """SCORES of one run in percent; NaN where there is nothing to make the choice from."""
     logits = run.logits.get(choice.selection)
-    if logits is None or not (run.targets == 1).any():
-        return nothing
     protocol = dict(choice.protocol)
-    if protocol.get("threshold") == VALIDATION:
-        path = run.folder / "validation.npz"
-        if not path.is_file():
-            return nothing
-        with np.load(path, allow_pickle=False) as file:
-            protocol["threshold"] = metrics.best_threshold(file[f"logits_{choice.selection}"], file["targets"])
+    by_validation = protocol.get("threshold") == VALIDATION
+    if logits is None or not (run.targets == 1).any() or (by_validation and run.validation is None):
+        return dict.fromkeys(SCORES, np.nan)
+    if by_validation:
+        protocol["threshold"] = metrics.best_threshold(*run.validation)
     if choice.sigmoid:
         # as under mixed precision: the logits themselves come in that type
         logits = torch.from_numpy(logits).to(choice.sigmoid).sigmoid().float().numpy()
         protocol["threshold"] = 0.5
-    found = metrics.evaluate(logits, run.targets, **protocol)
-    return {score: 100 * found[score] for score in SCORES}
-
-
-def changes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
-    return (
-        frame[frame["kind"] != DEFAULT.kind]
-        .groupby(["kind", "choice", "model", "score"], sort=False)["change"]
-        .agg(["mean", "std"])
-    )
+    scores = metrics.evaluate(logits, run.targets, **protocol)
+    return {score: 100 * scores[score] for score in SCORES}

@@ -1,11 +1,20 @@
-"""What the figures share: colours, one sentence in place of a figure, boxes, and where a graph's nodes go."""
+"""What the figures share: colours, one sentence in place of a figure, boxes, where a graph's nodes go, and labels as
+figures and file names can hold them.
+"""
 
+import hashlib
+import re
+import sys
+import unicodedata
 from collections.abc import Hashable
+from functools import cache
+from urllib.parse import quote
 
 import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
 import seaborn as sns
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +22,7 @@ COLOURS = sns.color_palette("colorblind")
 sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
 
 
-def placed(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
+def graph_layout(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
     """Places for the nodes, by springs (seeded); weak springs between all of them keep those without edges near."""
     springs = nx.complete_graph(graph.nodes)
     nx.set_edge_attributes(springs, 0.05, "weight")
@@ -21,7 +30,7 @@ def placed(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
     return nx.spring_layout(springs, seed=0, k=3 / np.sqrt(len(graph)), iterations=500)
 
 
-def said(text: str) -> Figure:
+def text_figure(text: str) -> Figure:
     """A figure that holds one sentence, where there is nothing to draw."""
     figure, axes = plt.subplots(figsize=(9, 1))
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
@@ -35,3 +44,56 @@ def draw_boxes(axes: Axes, boxes: np.ndarray) -> None:
     for left, top, right, bottom in boxes:
         for colour, width in (("black", 3.5), ("white", 1.5)):
             axes.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, color=colour, lw=width))
+
+
+def safe_text(text: str) -> str:
+    """`text` as a figure can show it: "$" begins no mathematics, and what no installed font can draw is written out.
+
+    Where a font other than the figures' own has a character, that font joins theirs.
+    """
+    return "".join(_drawable(character) for character in text)
+
+
+@cache
+def _drawable(character: str) -> str:
+    own = font_manager.findfont(font_manager.FontProperties())
+    if character == "$":
+        return r"\$"
+    if character.isspace() or ord(character) in _characters(own):
+        return character
+    for font in font_manager.fontManager.ttflist:
+        # matplotlib's own "Last Resort" has a box for every character
+        if "Last Resort" not in font.name and ord(character) in _characters(font.fname):
+            plt.rcParams["font.family"] = [*plt.rcParams["font.family"], font.name]
+            return character
+    if unicodedata.category(character) in ("Cf", "Mn"):  # joins or varies its neighbours, and shows nothing itself
+        return ""
+    _say_missing()
+    name = unicodedata.name(character, "ideograph").lower()
+    return f"[U+{ord(character):04X}]" if "ideograph" in name else f"[{name}]"
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    """What a font file can draw; nothing where its letters are pictures, which matplotlib cannot scale."""
+    font = font_manager.get_font(path)
+    return frozenset(font.get_charmap()) if font.scalable else frozenset()
+
+
+@cache
+def _say_missing() -> None:
+    """Once: that figures write characters out."""
+    print(
+        "figures write out characters that no installed font has; install one, such as Noto Sans CJK", file=sys.stderr
+    )
+
+
+def safe_file_name(text: str) -> str:
+    """`text` as part of a file name on any system, another for each text: / \\ : * ? " < > | % and such as %2F.
+
+    A long text is cut, and ends in a digest of it all.
+    """
+    name = re.sub(r'[\x00-\x1f/\\:*?"<>|%]', lambda match: quote(match[0], safe=""), text)
+    if len(name.encode()) <= 120:
+        return name
+    return f"{name.encode()[:100].decode(errors='ignore')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

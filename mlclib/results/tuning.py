@@ -1,9 +1,16 @@
-"""What tuning chose for each model, and what it gained (07_tuning)."""
+"""What tuning chose for each model, what it gained, and how many trials it took (07_tuning)."""
 
+from itertools import cycle
+
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mlclib.config import Experiment
 from mlclib.results import captions
+from mlclib.results.comparison import scored_table
+from mlclib.results.style import COLOURS
 from mlclib.results.table import Table
 from mlclib.runs import tuning
 from mlclib.runs.tuning import Trials
@@ -11,48 +18,80 @@ from mlclib.runs.tuning import Trials
 FILE, BEST, GAIN = "validation mAP, file's settings", "validation mAP, best trial", "gain"
 
 
-def efforts(experiment: Experiment, trials: Trials) -> Table:
+def trials_table(experiment: Experiment, trials: Trials) -> Table:
     """Models x number of trials, validation mAP of the file's settings and of the best trial, and its settings."""
-    rows, chosen = [], {}
+    rows = []
     for model, values in tuning.scores(trials).items():
         best = int(values.argmax())
-        chosen[model] = trials[model][best]
-        named = tuning.settings(experiment, model, best)
-        told = ", ".join(f"{name.partition('.')[2]} {_text(value)}" for name, value in named.items())
-        gained = {FILE: values[0], BEST: values[best], GAIN: values[best] - values[0]}
-        rows.append({"model": model, "trials": len(values), **gained, "best trial": best, "its settings": told})
-    seeds = ", ".join(map(str, experiment.seeds))
-    every = {model: [run for runs in each for run in runs] for model, each in trials.items()}
-    reference = captions.checked(every, "last")
-    sentences = [
-        f"mAP in percent on the {len(reference.names):,} validation images, of the last epoch, seed {seeds}; nothing "
-        "here was computed on the test images.",
-        captions.ap(reference),
-        "Trial 0 is the configuration as it stands in the file; the others' settings are points of a scrambled Sobol "
-        f"sequence (seed {experiment.tuning.seed}) over the model's ranges.",
-        "The best of several trials is chosen by these images and scores too high on them; what it is worth, runs with "
-        "fresh seeds on the test images say.",
-        f"Of the best trials: {captions.made(chosen)}",
-    ]
-    return Table(
-        name="tuning",
-        title=f"What tuning chose, by validation images of {captions.data_name(every)}",
-        frame=pd.DataFrame(rows),
+        settings = tuning.settings(experiment, model, best)
+        text = ", ".join(f"{name.partition('.')[2]} {_text(value)}" for name, value in settings.items())
+        rows.append((model, len(values), values[0], values[best], values[best] - values[0], best, text))
+    models = {model: [run for runs in each for run in runs] for model, each in trials.items()}
+    reference = captions.checked(models, "last")
+    return scored_table(
+        "tuning", "What tuning chose by its validation images,", models,
+        pd.DataFrame(rows, columns=["model", "trials", FILE, BEST, GAIN, "best trial", "its settings"]),
+        selection="last",
         formats={"trials": "d", "best trial": "d", FILE: ".1f", BEST: ".1f", GAIN: "+.1f"},
         best=(BEST,),
-        runs=every,
-        caption=" ".join(sentences),
-    )
+        caption=f"mAP in percent on the {len(reference.names):,} validation images; nothing here was computed on the "
+        "test images. The best of several trials scores too high on the images that chose it.",
+        protocol=[
+            f"Seed {', '.join(map(str, experiment.seeds))}.",
+            captions.ap(reference),
+            "Trial 0 is the configuration as it stands in the file; the others' settings are points of a scrambled "
+            f"Sobol sequence (seed {experiment.tuning.seed}) over the model's ranges. What the best trial is worth, "
+            "runs with fresh seeds on the test images say.",
+        ],
+    )  # fmt: skip
 
 
-def finding(table: Table) -> str:
-    """In a sentence: what the best trial gains over the file's settings, on average, at most and at least."""
+def gain_sentence(table: Table) -> str:
+    """What the best trial gains over the file's settings, on average, at most and at least."""
     gain = table.frame.set_index("model")[GAIN]
     most, least = gain.idxmax(), gain.idxmin()
     return (
         f"On the images that chose it the best trial is {gain.mean():.1f} points above the file's settings on average, "
         f"{gain[most]:.1f} at most ({most}), {gain[least]:.1f} at least ({least})."
     )
+
+
+def effort_figure(trials: Trials) -> Figure:
+    """For each model the validation mAP (%) that is expected of the best of k of its trials, against k.
+
+    The circle on the left is the configuration as it stands in the file. A line that is still rising on the right would
+    have gained from more trials.
+    """
+    scores, curves = tuning.scores(trials), _expected_best(trials)
+    figure, axes = plt.subplots(figsize=(9, 6))
+    styles = cycle(zip(COLOURS * 4, np.repeat(["-", "--", ":", "-."], len(COLOURS)), strict=True))
+    for model, (colour, line) in zip(sorted(curves, key=lambda model: -curves[model][-1]), styles, strict=False):
+        axes.plot(range(1, len(curves[model]) + 1), curves[model], line, color=colour, marker=".", label=model)
+        axes.plot(0, scores[model][0], "o", color=colour, mfc="none")
+    count = max(map(len, curves.values()))
+    axes.set_xticks(range(count + 1), ["file", *map(str, range(1, count + 1))])
+    axes.set(xlabel="trials", ylabel="expected best validation mAP (%)")
+    axes.set_title(effort_sentence(trials).removesuffix("."), loc="right", fontsize=11)
+    axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5), title="by the best of all")
+    figure.tight_layout()
+    return figure
+
+
+def effort_sentence(trials: Trials) -> str:
+    """What the second half of the trials still gained."""
+    curves = _expected_best(trials)
+    count = max(map(len, curves.values()))
+    half = max(1, count // 2)
+    late = {model: curve[-1] - curve[half - 1] for model, curve in curves.items()}
+    most = max(late, key=late.get)
+    return (
+        f"From {half} to {count} trials the best gains {np.mean(list(late.values())):.1f} points on average, "
+        f"{late[most]:.1f} at most ({most})."
+    )
+
+
+def _expected_best(trials: Trials) -> dict[str, np.ndarray]:
+    return {model: tuning.expected_best(values) for model, values in tuning.scores(trials).items()}
 
 
 def _text(value: object) -> str:

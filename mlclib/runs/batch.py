@@ -1,7 +1,7 @@
-"""The jobs of an experiment at work: handed to Snakemake, which runs them here or on a cluster, and told of at the end.
+"""The jobs of an experiment at work: handed to Snakemake, which runs them here or on a cluster.
 
 What a job asks of a machine (minutes, memory, a GPU) is what it took before, or jobs of its like did, or what `check`
-foretells, with a margin. Times and memory are Snakemake's own benchmark files, results/<experiment>/times.
+estimated, with a margin. Each job measures itself and leaves results/<experiment>/times/<job>.json.
 """
 
 import importlib.util
@@ -19,34 +19,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 import yaml
 
 from mlclib.common.errors import UserError
 from mlclib.common.files import write_text
 from mlclib.runs import gpus, watch
-from mlclib.runs.check import Estimate
 from mlclib.runs.plan import Job
+from mlclib.runs.study import Study
+from mlclib.runs.times import Cost, costs
 
-ESTIMATE = "estimate.json"  # what `check` foretold: {model: {"seconds": of a run, "memory": in MB}}
+ESTIMATE = "estimate.json"  # what `check` estimated: {model: {"seconds": of a run, "memory": in MB or null}}
 COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is one
 SHORT = 600.0  # seconds; jobs that take less may go to a cluster's queue together
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds that a job takes and megabytes that it holds at its peak; None where that is not known."""
-
-    seconds: float | None
-    memory: float | None
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """How a batch ended. ran, waiting: names of jobs; failed: name -> its sentence; seconds: of all together."""
+    """How a batch ended. ran: name -> kind; failed: name -> its sentence; seconds: of all together."""
 
-    ran: dict[str, str]  # name -> kind
+    ran: dict[str, str]
     failed: dict[str, str]
     waiting: list[str]
     reused: int
@@ -58,9 +50,17 @@ class Outcome:
         lines = [f"{len(self.ran)} jobs ran in {watch.words(self.seconds)}{what}; {self.reused} were up to date"]
         lines += [f"failed: {name}: {sentence}" for name, sentence in self.failed.items()]
         if self.waiting:
-            shown = ", ".join(self.waiting[:5]) + (f" and {len(self.waiting) - 5} more" if self.waiting[5:] else "")
-            lines.append(f"waiting for these: {shown}")
+            more = f" and {len(self.waiting) - 5} more" if self.waiting[5:] else ""
+            lines.append(f"waiting for these: {', '.join(self.waiting[:5])}{more}")
         return "\n".join(lines)
+
+
+def together(study: Study, profile: str) -> bool:
+    """Whether one job trains all seeds of a configuration: where runs are short, on this machine's CPUs."""
+    if profile or gpus.visible_gpus() or not study.experiment.backbone.frozen:
+        return False
+    times = [cost.seconds for file, cost in costs(study.folder).items() if file.startswith("train_")]
+    return not any(seconds > SHORT for seconds in times)
 
 
 def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcome:
@@ -70,8 +70,8 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcom
     Raises UserError where the profile, or the plugin that it names, is not there.
     """
     options = ["--profile", _profile(profile)] if profile else ["--cores", str(cores)]
-    if not profile and (there := gpus.there()):
-        options += ["--resources", f"gpu={len(there)}"]
+    if not profile and (visible := gpus.visible_gpus()):
+        options += ["--resources", f"gpu={len(visible)}"]
     jobs = rows(folder, every, cores)
     shutil.rmtree(folder / "plan", ignore_errors=True)
     for job in jobs:
@@ -80,7 +80,7 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcom
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
-    _waited_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values])
+    _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values])
     return outcome(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
@@ -89,7 +89,7 @@ def outcome(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: floa
     ran = {job["name"]: job["kind"] for job in jobs if watch.done(folder, job).exists()}
     left = [job for job in jobs if job["name"] not in ran]
     failed = {
-        job["name"]: f"{watch.said(folder, job)} (all that it said: {watch.log(folder, job)})"
+        job["name"]: f"{watch.sentence(folder, job)} (its whole output: {watch.log(folder, job)})"
         for job in left
         if watch.log(folder, job).exists()
     }
@@ -103,18 +103,18 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     a margin. gpu: how many. group: jobs that a cluster may queue as one, None where it goes alone.
     """
     todo = [job for job in every if job.reasons]
-    known, foretold = costs(folder), _foretold(folder)
+    measured, estimated = costs(folder), _estimated_costs(folder)
     by_like: dict[str, list[Cost]] = {}
     for job in every:
-        if job.file in known:
-            by_like.setdefault(job.like, []).append(known[job.file])
+        if job.file in measured:
+            by_like.setdefault(job.like, []).append(measured[job.file])
     files = {job.name: job.file for job in todo}
-    found = []
+    lines = []
     for job in todo:
-        alike = by_like.get(job.like, [foretold[job.like]] if job.like in foretold else [])
-        cost = known.get(job.file) or Cost(_mean(c.seconds for c in alike), _mean(c.memory for c in alike))
+        alike = by_like.get(job.like, [estimated[job.like]] if job.like in estimated else [])
+        cost = measured.get(job.file) or Cost(_mean(c.seconds for c in alike), _mean(c.memory for c in alike))
         short = cost.seconds is not None and cost.seconds < SHORT
-        found.append(
+        lines.append(
             {
                 "name": job.name,
                 "file": job.file,
@@ -125,49 +125,40 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
                 "threads": min(job.threads, cores),
                 "seconds": cost.seconds,
                 "runtime": 10 + math.ceil(2 * cost.seconds / 60) if cost.seconds is not None else 240,
-                "mem_mb": 500 + math.ceil(1.5 * cost.memory) if cost.memory else 4000,
+                "mem_mb": 500 + math.ceil(1.5 * cost.memory) if cost.memory else 8000,
                 "gpu": int(job.kind in COMPUTING),
                 "group": job.kind if short else None,
             }
         )
-    return found
+    return lines
 
 
-def costs(folder: Path) -> dict[str, Cost]:
-    """What each job of an experiment took when it last ran, by its `Job.file`, from Snakemake's benchmark files."""
-    found = {}
-    for path in (folder / "times").glob("*/*.tsv"):
-        row = pd.read_csv(path, sep="\t").iloc[-1]
-        memory = pd.to_numeric(row["max_rss"], errors="coerce")
-        found[path.name.removesuffix(".tsv")] = Cost(float(row["s"]), float(memory) if memory > 0 else None)
-    return found
-
-
-def keep_estimates(folder: Path, estimates: Iterable[Estimate]) -> None:
-    """Keep what `check` foretells of a model's runs, for the experiment in `folder`."""
-    told = {
-        one.model: {"seconds": 3600 * one.hours / max(1, one.runs), "memory": one.memory / 1e6} for one in estimates
+def write_estimates(folder: Path, estimates: Iterable[Any]) -> None:
+    """Leave what `check` estimated of the runs of each model, for the experiment in `folder`."""
+    plain = {
+        one.model: {"seconds": 3600 * one.hours / max(1, one.runs), "memory": one.memory and one.memory / 1e6}
+        for one in estimates
     }
-    write_text(folder / ESTIMATE, json.dumps(told, indent=1))
+    write_text(folder / ESTIMATE, json.dumps(plain, indent=1))
 
 
-def _foretold(folder: Path) -> dict[str, Cost]:
+def _estimated_costs(folder: Path) -> dict[str, Cost]:
     path = folder / ESTIMATE
-    told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {f"train {model}": Cost(one["seconds"], one["memory"]) for model, one in told.items()}
+    plain = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {f"train {model}": Cost(one["seconds"], one["memory"]) for model, one in plain.items()}
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _profile(profile: str) -> str:
     """The folder of the profile; UserError where it, or the plugin of its executor, is not there."""
     path = Path(profile) / "config.yaml"
     if not path.is_file():
-        known = ", ".join(str(found.parent) for found in sorted(Path("profiles").glob("*/config.yaml")))
-        raise UserError(f"--profile {profile}: there is no {path}; the project's own: {known or 'none'}")
+        shipped = ", ".join(str(file.parent) for file in sorted(Path("profiles").glob("*/config.yaml")))
+        raise UserError(f"--profile {profile}: there is no {path}; the project's own: {shipped or 'none'}")
     executor = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor", "local")
     plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
     if executor != "local" and not importlib.util.find_spec(plugin):
@@ -175,7 +166,7 @@ def _profile(profile: str) -> str:
     return profile
 
 
-def _waited_for(command: list[str]) -> None:
+def _wait_for(command: list[str]) -> None:
     """Run Snakemake to its end. SIGTERM and Ctrl-C end its jobs first, of which trainings save their state."""
     process = subprocess.Popen(command)
 

@@ -1,4 +1,4 @@
-"""One GPU for each job of this machine: told by the driver, claimed by a lock that the system frees."""
+"""One GPU for each job of this machine: named by the driver, claimed by a lock that the system frees."""
 
 import getpass
 import os
@@ -15,25 +15,25 @@ from filelock import FileLock, Timeout
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # which GPUs CUDA shows to a process and to those that it starts
 
 
-def there() -> list[str]:
+def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none where there is no driver."""
     if VISIBLE in os.environ:
         return [name for name in os.environ[VISIBLE].split(",") if name.strip() not in ("", "-1")]
     if not shutil.which("nvidia-smi"):
         return []
-    asked = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    told = subprocess.run(asked, capture_output=True, text=True)
-    return told.stdout.split() if told.returncode == 0 else []
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True)
+    return answer.stdout.split() if answer.returncode == 0 else []
 
 
 @contextmanager
-def one() -> Iterator[None]:
+def claim_gpu() -> Iterator[None]:
     """Within, this process and those it starts see one GPU, which no other job of this user on this machine has.
 
     Waits until one is free. To be entered before CUDA is first asked for anything. Where exactly one is visible, as in
     a job of Slurm, it was given already; without a GPU nothing changes.
     """
-    names = there()
+    names = visible_gpus()
     if len(names) < 2 and VISIBLE in os.environ or not names:
         yield
         return

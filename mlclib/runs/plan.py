@@ -1,17 +1,17 @@
 """The jobs of an experiment: what each rests on, whether its result is current, and why it is not.
 
-A job is one run, the layer maps of one split, one executed notebook, or the experiment's page. A run says itself what
-it rests on (`Study.outdated`). A notebook leaves a record, results/<experiment>/stages/<stage>.json: what it rested on
-(its cells and the code behind them, its part of the configuration, the data, the runs and files that it reads, the
-versions of packages), and the checksum of each table and figure that it wrote. A job is current while nothing of that
-differs. Order and parallel execution are Snakemake's (see Snakefile).
+A job trains the runs of one configuration, caches the layer maps of one split, executes one notebook, or writes the
+experiment's page. A run knows itself whether it is current (`Run.reasons`). A notebook leaves a record in
+results/<experiment>/stages/<stage>.json: what it rested on (its cells and the code behind them, its part of the
+configuration, the data, the runs and files that it reads, versions of packages), and the checksum of each table and
+figure that it wrote. It is current while nothing of that differs. Order and parallel execution are Snakemake's.
 """
 
 import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,18 @@ from mlclib.common import sources
 from mlclib.common.errors import unknown
 from mlclib.common.files import WRITTEN, sha256, write_text
 from mlclib.config import TUNED
-from mlclib.runs import execution, store
+from mlclib.runs import notebooks, store
+from mlclib.runs.notebooks import Declaration
+from mlclib.runs.run import Run
 from mlclib.runs.study import Study
-from mlclib.training.features import verified
 
-KEPT = "jobs.json"
+JOBS = "jobs.json"
 SHOWN = ("tables", "figures", "photographs")  # folders that notebooks write their results to
 
 
 @dataclass(frozen=True)
 class Job:
-    """name: "maps train", "train msrn seed 0", "02_train-msrn", "page". command: arguments of `python -m mlclib`.
+    """name: "maps train", "train msrn seeds 0, 1", "02_train-msrn", "page". command: arguments of `python -m mlclib`.
 
     needs: names of jobs that come before. reasons: why it must run, a phrase each; none where it is current.
     """
@@ -51,150 +52,134 @@ class Job:
     @property
     def like(self) -> str:
         """What jobs that take about as long have in common: the model of a run, the notebook of a stage."""
-        if self.kind == "train":
-            return " ".join(self.name.split()[:2])
-        return self.name.partition("-")[0]
+        return " ".join(self.name.split()[:2]) if self.kind == "train" else self.name.partition("-")[0]
 
     @property
     def file(self) -> str:
         """Its name as that of a file."""
-        return self.name.replace("/", "_").replace(" ", "_")
+        return self.name.replace("/", "_").replace(" ", "_").replace(",", "")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One notebook with its parameters, and the runs it reads: names of `Study.every_run`."""
+    """One notebook with its parameters, and the runs that it reads."""
 
-    notebook: str
+    path: Path
+    declaration: Declaration
     parameters: dict[str, str]
-    runs: tuple[str, ...]
+    runs: tuple[Run, ...]
 
     @property
     def name(self) -> str:
-        return "-".join((self.notebook, *self.parameters.values()))
+        return "-".join((self.path.stem, *self.parameters.values()))
 
 
-def jobs(study: Study, arguments: tuple[str, ...], cores: int, force: bool = False) -> list[Job]:
+def jobs(
+    study: Study, arguments: tuple[str, ...], cores: int, force: bool = False, together: bool = False
+) -> list[Job]:
     """The jobs that bring the experiment up to date, in an order in which they can run; those that are current too.
 
     arguments: how the experiment, its data and its results are named on the command line. force: nothing is current.
+    together: one job trains all seeds of a configuration, where a training is shorter than a process takes to start.
     """
     forced = ("--force",) if force else ()
     threads = study.experiment.training.threads or cores
-    every, found = study.every_run(), {}
-    frozen = study.experiment.backbone.frozen
-    prepared = tuple(f"maps {part}" for part in study.dataset.splits) if frozen else ()
-    for name, (run, seed) in every.items():
-        outdated = study.outdated(run, seed)
-        reasons = (*forced, *(["it is not trained"] if outdated is None else outdated))
-        command = ("run", *arguments, "--name", name, *forced)
-        found[f"train {name}"] = Job(f"train {name}", command, prepared, threads, reasons)
-    stages = {stage.name: stage for stage in every_stage(study)}
-    for name, stage in stages.items():
-        needs = (*(f"train {run}" for run in stage.runs), *prepared)
-        reasons = (*forced, *_outdated(study, stage))
-        command = ("stage", *arguments, "--name", name)
-        found[name] = Job(name, command, needs, threads if stage.notebook == "04_attention" else 1, reasons)
-    found["page"] = Job("page", ("report", *arguments), tuple(stages), 1, (*forced, *_outdated_page(study, stages)))
-    found = _with_waiting(found)
-    if any(job.reasons for name, job in found.items() if name != "page"):
-        maps = _maps(study, prepared, arguments, cores)
-        found = {**maps, **found}
-    return list(_with_waiting(found).values())
+    prepared = tuple(f"maps {part}" for part in study.dataset.splits) if study.experiment.backbone.frozen else ()
+    plan, job_of = {}, {}
+    for group in _groups(study.runs.values(), together):
+        stale = [run for run in group if run.reasons or force] or group
+        name = f"train {_named(stale)}"
+        reasons = dict.fromkeys((*forced, *(reason for run in stale for reason in run.reasons)))
+        named = [word for run in stale for word in ("--name", run.name)]
+        plan[name] = Job(name, ("run", *arguments, *named, *forced), prepared, threads, tuple(reasons))
+        job_of |= {run.name: name for run in group}
+    every = stages(study)
+    for stage in every:
+        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *prepared)
+        reasons = (*forced, *_differences(study, stage.name, inputs(study, stage)))
+        command = ("stage", *arguments, "--name", stage.name)
+        plan[stage.name] = Job(stage.name, command, needs, threads if stage.declaration.all_threads else 1, reasons)
+    reasons = (*forced, *_differences(study, "page", _page_inputs(study, every)))
+    plan["page"] = Job("page", ("report", *arguments), tuple(stage.name for stage in every), 1, reasons)
+    if any(job.reasons for name, job in plan.items() if name != "page"):
+        plan = _maps(study, prepared, arguments, cores) | plan
+    return _with_downstream(plan.values())
 
 
-def every_stage(study: Study) -> list[Stage]:
-    """The notebooks of the experiment, in the order of their numbers."""
-    setting = study.experiment
-    if setting.tuning:
-        return [Stage("01_data", {}, ()), Stage("07_tuning", {}, tuple(study.every_run()))]
-    by_folder = {folder: name for name, folder in study.every_folder().items()}
-
-    def named(*configurations) -> tuple[str, ...]:
-        folders = (folder for run in configurations for folder in study.run_folders(run, setting.seeds))
-        return tuple(dict.fromkeys(by_folder[folder] for folder in folders))
-
-    full = {model: setting.run(model) for model in setting.models}
-    looked_at = setting.models if setting.attention.models is None else setting.attention.models
-    variants = {
-        (model, axis): list(setting.variants(model, axis).values())
-        for model in setting.ablation
-        for axis in setting.axes(model)
-    }
-    found = [Stage("01_data", {}, ())]
-    found += [Stage("02_train", {"model": model}, named(run)) for model, run in full.items()]
-    for (model, axis), configurations in variants.items():
-        found.append(Stage("03_ablation", {"model": model, "axis": axis}, named(full[model], *configurations)))
-    found += [Stage("04_attention", {"model": model}, named(full[model])) for model in looked_at]
-    everything = named(*full.values(), *(run for each in variants.values() for run in each))
-    found += [Stage("05_tables", {}, everything), Stage("06_protocols", {}, named(*full.values()))]
-    return found
+def stages(study: Study) -> list[Stage]:
+    """The notebooks of the experiment, in the order of their names: those that declare to be run over what it has."""
+    every = []
+    for path in sorted(notebooks.FOLDER.glob("*.ipynb")):
+        declaration = notebooks.declared(path)
+        if declaration:
+            every += [_stage(study, path, declaration, parameters) for parameters in _over(study, declaration)]
+    return every
 
 
 def execute(study: Study, experiment: str, name: str) -> Path:
-    """Run one stage's notebook and leave its record.
+    """Run one stage's notebook and leave its record; the executed copy.
 
     experiment: its name or YAML file, as the notebook is given it. Raises UserError where the notebook fails, or where
     there is no such stage.
     """
-    stages = {stage.name: stage for stage in every_stage(study)}
-    if name not in stages:
-        raise unknown("stage", name, stages, where=f"experiment {study.experiment.name!r}")
-    stage = stages[name]
+    by_name = {stage.name: stage for stage in stages(study)}
+    if name not in by_name:
+        raise unknown("stage", name, by_name, where=f"experiment {study.experiment.name!r}")
+    stage = by_name[name]
     rests_on = inputs(study, stage)
-    given = {"experiment": experiment, "data": str(study.root), "results": str(study.results)}
+    parameters = {"experiment": experiment, "data": str(study.root), "results": str(study.results), **stage.parameters}
     copy = study.folder / "notebooks" / f"{name}.ipynb"
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "written"
         log.touch()
         os.environ[WRITTEN] = str(log)
         try:
-            execution.execute(Path("notebooks") / f"{stage.notebook}.ipynb", copy, {**given, **stage.parameters})
+            notebooks.execute(stage.path, copy, parameters)
         finally:
             del os.environ[WRITTEN]
-        written = {Path(line) for line in log.read_text(encoding="utf-8").splitlines()}
-    kept = [path for path in sorted(written) if path.exists() and (path.parent.name in SHOWN or TUNED in path.name)]
-    outputs = {os.path.relpath(path, study.folder.resolve()): sha256(path) for path in kept}
-    _drop(study, set(record(study, name).get("outputs", ())) - outputs.keys(), but=name)
+        written = [Path(line) for line in dict.fromkeys(log.read_text(encoding="utf-8").splitlines())]
+    results = [path for path in written if path.exists() and (path.parent.name in SHOWN or TUNED in path.name)]
+    outputs = {os.path.relpath(path, study.folder.resolve()): sha256(path) for path in results}
+    _remove(study, set(record(study, name).get("outputs", ())) - outputs.keys(), stage=name)
     _write(study, name, rests_on, outputs)
     return copy
 
 
-def shown(study: Study) -> set[str]:
-    """The tables and figures that the experiment's stages wrote into its folder, relative to it."""
-    written = {path for stage in every_stage(study) for path in record(study, stage.name).get("outputs", ())}
-    return {path for path in written if Path(path).parent.name in SHOWN}
+def shown(study: Study) -> list[str]:
+    """The tables and figures that the experiment's stages wrote into its folder, relative to it, in that order."""
+    written = (path for stage in stages(study) for path in record(study, stage.name).get("outputs", ()))
+    return [path for path in dict.fromkeys(written) if Path(path).parent.name in SHOWN]
 
 
 def page_written(study: Study, path: Path) -> None:
     """Leave the record of the experiment's page at `path`."""
-    stages = {stage.name: stage for stage in every_stage(study)}
-    _write(study, "page", _page_inputs(study, stages), {path.relative_to(study.folder).as_posix(): sha256(path)})
+    outputs = {path.relative_to(study.folder).as_posix(): sha256(path)}
+    _write(study, "page", _page_inputs(study, stages(study)), outputs)
 
 
-def keep(study: Study, every: list[Job]) -> None:
-    """Leave results/<experiment>/jobs.json for the site: its title, notes and whole configuration, and all its jobs."""
+def write_jobs(study: Study, every: list[Job]) -> None:
+    """Leave results/<experiment>/jobs.json for the site: the whole configuration, and all jobs."""
     experiment = json.loads(json.dumps(dataclasses.asdict(study.experiment), default=str))
-    kept = {"experiment": experiment, "jobs": [dataclasses.asdict(job) for job in every]}
-    write_text(study.folder / KEPT, json.dumps(kept, indent=1))
+    text = json.dumps({"experiment": experiment, "jobs": [dataclasses.asdict(job) for job in every]}, indent=1)
+    write_text(study.folder / JOBS, text)
 
 
-def kept(folder: Path) -> tuple[dict[str, Any], list[Job]] | None:
-    """The experiment and the jobs that `keep` left in its folder; None where it left none."""
-    if not (folder / KEPT).exists():
+def read_jobs(folder: Path) -> tuple[dict[str, Any], list[Job]] | None:
+    """The experiment and the jobs that `write_jobs` left in its folder; None where it left none."""
+    if not (folder / JOBS).exists():
         return None
-    told = json.loads((folder / KEPT).read_text(encoding="utf-8"))
-    return told["experiment"], [Job(**job) for job in told["jobs"]]
+    left = json.loads((folder / JOBS).read_text(encoding="utf-8"))
+    return left["experiment"], [Job(**job) for job in left["jobs"]]
 
 
 def clear(study: Study) -> None:
     """Remove the records, notebooks, tables and figures of stages that the experiment no longer has."""
-    kept = {stage.name for stage in every_stage(study)} | {"page"}
+    names = {stage.name for stage in stages(study)} | {"page"}
     for path in (study.folder / "stages").glob("*.json"):
-        if path.stem not in kept:
-            _drop(study, set(record(study, path.stem).get("outputs", ())), but=path.stem)
-            for left in (study.folder / "notebooks").glob(f"{path.stem}.*"):
-                left.unlink()
+        if path.stem not in names:
+            _remove(study, set(record(study, path.stem).get("outputs", ())), stage=path.stem)
+            for copy in (study.folder / "notebooks").glob(f"{path.stem}.*"):
+                copy.unlink()
             path.unlink()
 
 
@@ -206,109 +191,140 @@ def record(study: Study, name: str) -> dict[str, Any]:
         return {}
 
 
-def _drop(study: Study, paths: set[str], but: str) -> None:
-    """Remove these files of the experiment's folder, but for those that stand in the record of another stage too."""
-    others = {path.stem for path in (study.folder / "stages").glob("*.json")} - {but}
-    for path in paths.difference(*(record(study, name).get("outputs", ()) for name in others)):
-        (study.folder / path).unlink(missing_ok=True)
-
-
-def _write(study: Study, name: str, inputs: dict[str, str], outputs: dict[str, str]) -> None:
-    write_text(study.folder / "stages" / f"{name}.json", json.dumps({"inputs": inputs, "outputs": outputs}, indent=1))
-
-
-def _outdated(study: Study, stage: Stage) -> list[str]:
-    return _differs(study, stage.name, inputs(study, stage))
-
-
-def _outdated_page(study: Study, stages: dict[str, Stage]) -> list[str]:
-    return _differs(study, "page", _page_inputs(study, stages))
-
-
-def _differs(study: Study, name: str, inputs: dict[str, str]) -> list[str]:
-    """Why the record of `name` holds no more, a phrase each: changed inputs, outputs missing or changed by hand."""
-    before = record(study, name)
-    if not before:
-        return ["it has not run"]
-    found = sources.changes(before["inputs"], inputs)
-    for path, digest in before["outputs"].items():
-        file = study.folder / path
-        if not file.exists():
-            found.append(f"{path} is missing")
-        elif sha256(file) != digest:
-            found.append(f"{path} was changed by hand")
-    return found
-
-
 def inputs(study: Study, stage: Stage) -> dict[str, str]:
     """What the notebook's result rests on, by name in words: of files and code a digest, of packages the version, of
     configuration the text. The stage is current while its record holds the same.
     """
-    setting, folders = study.experiment, study.every_folder()
-    found = sources.notebook(Path("notebooks") / f"{stage.notebook}.ipynb")
-    found["data"] = study.checksum
-    model_files = {"01_data": list(setting.models), "04_attention": [stage.parameters.get("model", "")]}
-    for model in model_files.get(stage.notebook, ()):
-        found |= sources.parts(models.find(setting.run(model).model).__module__)
+    setting, reads, model = study.experiment, stage.declaration.reads, stage.parameters.get("model")
+    rests_on = sources.notebook(stage.path) | {"data": study.checksum}
+    for name in ([model] if model else setting.models) if "model code" in reads else ():
+        rests_on |= sources.parts(models.find(setting.run(name).model).__module__)
     shown: dict[str, Any] = {"title": setting.title, "notes": setting.notes, "parameters": stage.parameters}
-    if "model" not in stage.parameters:  # a table of all models has them by these names, in this order
+    if not model:  # a table of all models has them by these names, in this order
         shown["models"] = tuple(setting.models)
-    axes = {"03_ablation": [tuple(stage.parameters.values())]}
-    axes["05_tables"] = [(model, axis) for model in setting.ablation for axis in setting.axes(model)]
-    shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes.get(stage.notebook, ())}
-    if stage.notebook == "04_attention":
-        shown["attention"] = {"images": setting.attention.images, "scored": setting.attention.scored}
-        shown["attention"]["tried"] = setting.attention.tried
-    if stage.notebook == "07_tuning":
+    if "variants" in reads:
+        axes = [(one, axis) for one in ([model] if model else setting.ablation) for axis in setting.axes(one)]
+        shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes}
+    if "attention" in reads:
+        shown["attention"] = {**dataclasses.asdict(setting.attention), "models": ""}
+    if "trials" in reads:
         shown["tuning"] = setting.tuning.ranges
-    found |= dict(_flat(shown))
-    for name in stage.runs:
-        folder = folders[name]
-        for file in ("manifest.json", store.ACCEPTED):
-            if (folder / file).exists():
-                found[f"run {name}, {file}"] = sha256(folder / file)
-    if stage.notebook in ("05_tables", "06_protocols"):
-        for path in sorted((study.folder / "external").glob("*")):
-            found[f"external/{path.name}"] = sha256(path)
-        for name, (run,) in study.scored_checkpoints().items():
-            found[name] = sha256(run.folder / "manifest.json")
-    return found
+    rests_on |= dict(_flat(shown))
+    for run in stage.runs:
+        for file in (run.folder / "manifest.json", run.folder / store.ACCEPTED):
+            if file.exists():
+                rests_on[f"run {run.name}, {file.name}"] = sha256(file)
+    if "external" in reads:
+        from mlclib.runs import train
+
+        outside = sorted((study.folder / "external").glob("*"))
+        rests_on |= {f"external/{path.name}": sha256(path) for path in outside}
+        scored = train.scored_checkpoints(study).items()
+        rests_on |= {name: sha256(run.folder / "manifest.json") for name, (run,) in scored}
+    return rests_on
 
 
-def _page_inputs(study: Study, stages: dict[str, Stage]) -> dict[str, str]:
-    """The same of the experiment's page: all that the stages wrote, by their records."""
-    written = {path: digest for name in stages for path, digest in record(study, name).get("outputs", {}).items()}
+def _over(study: Study, declaration: Declaration) -> list[dict[str, str]]:
+    """The parameters of a notebook's jobs, one mapping per job; none where the experiment lacks what it reads."""
+    setting = study.experiment
+    absent = {"runs", "variants"} if setting.tuning else {"trials"}  # a tuning has trials in place of runs
+    if absent.intersection(declaration.reads):
+        return []
+    if declaration.over == "axis":
+        return [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
+    if declaration.over == "experiment":
+        return [{}]
+    return [{"model": model} for model in (setting.models if declaration.over == "model" else setting.attended)]
+
+
+def _stage(study: Study, path: Path, declaration: Declaration, parameters: dict[str, str]) -> Stage:
+    """A stage with the runs that its declaration says it reads."""
+    setting, reads = study.experiment, declaration.reads
+    models_read = [parameters["model"]] if "model" in parameters else list(setting.models)
+    configurations = [setting.run(model) for model in models_read] if "runs" in reads else []
+    if "variants" in reads:
+        for model in [model for model in models_read if model in setting.ablation]:
+            for axis in setting.axes(model, parameters.get("axis", "")):
+                configurations += setting.variants(model, axis).values()
+    runs = study.runs.values() if "trials" in reads else study.runs_of(configurations)
+    return Stage(path, declaration, parameters, tuple(runs))
+
+
+def _groups(runs: Iterable[Run], together: bool) -> list[list[Run]]:
+    """The runs that one job trains: the seeds of one configuration, or each run alone."""
+    groups: dict[Path, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.folder.parent if together else run.folder, []).append(run)
+    return list(groups.values())
+
+
+def _named(runs: list[Run]) -> str:
+    """ "msrn layers 4 seeds 0, 1" for runs of one configuration."""
+    if len(runs) == 1:
+        return runs[0].name
+    return f"{runs[0].name.rpartition(' seed ')[0]} seeds {', '.join(str(run.seed) for run in runs)}"
+
+
+def _page_inputs(study: Study, every: list[Stage]) -> dict[str, str]:
+    """What the experiment's page rests on: all that the stages wrote, by their records."""
+    written = {path: digest for stage in every for path, digest in record(study, stage.name).get("outputs", {}).items()}
     shown = {"title": study.experiment.title, "notes": study.experiment.notes}
     return {**sources.parts("mlclib.results.report"), **dict(_flat(shown)), **written}
 
 
+def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
+    """Why the record of `name` holds no more, a phrase each: changed inputs, outputs missing or changed by hand."""
+    before = record(study, name)
+    if not before:
+        return ["it has not run"]
+    reasons = sources.changes(before["inputs"], now)
+    for path, digest in before["outputs"].items():
+        file = study.folder / path
+        if not file.exists():
+            reasons.append(f"{path} is missing")
+        elif sha256(file) != digest:
+            reasons.append(f"{path} was changed by hand")
+    return reasons
+
+
 def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
-    """The jobs `prepared`, "maps <split>", with a reason where the split's cache of layer maps is not whole."""
-    found = {}
+    """The jobs "maps <split>", with a reason where the split's cache of layer maps is not whole."""
+    from mlclib.training import features
+
+    plan = {}
     for name in prepared:
         part = name.removeprefix("maps ")
-        run = study.experiment.run(next(iter(study.experiment.models)))
-        there = verified(study.maps_folder(run, part))
-        reasons = () if there else (f"the layer maps of {part} are not cached",)
-        found[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
-    return found
+        whole = features.verified(study.maps_folder(part))
+        reasons = () if whole else (f"the layer maps of {part} are not cached",)
+        plan[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
+    return plan
 
 
-def _with_waiting(found: dict[str, Job]) -> dict[str, Job]:
-    """The jobs again, where one that is current but comes after one that must run has that as its reason.
-
-    Layer maps are no such reason: cached anew they are the same.
-    """
-    result: dict[str, Job] = {}
-    for name, job in found.items():
-        before = [need for need in job.needs if need in result and result[need].reasons and not need.startswith("maps")]
-        waits = () if job.reasons or not before else (f"it rests on {_few(before)}",)
-        result[name] = Job(job.name, job.command, job.needs, job.threads, (*job.reasons, *waits))
+def _with_downstream(every: Iterable[Job]) -> list[Job]:
+    """Mark every job downstream of a stale job as stale. Layer maps make nothing stale: cached anew they are equal."""
+    stale: dict[str, Job] = {}
+    result = []
+    for job in every:
+        before = [need for need in job.needs if need in stale and stale[need].kind != "maps"]
+        if before and not job.reasons:
+            more = f" and {len(before) - 3} more" if len(before) > 3 else ""
+            job = dataclasses.replace(job, reasons=(f"it rests on {', '.join(before[:3])}{more}",))
+        if job.reasons:
+            stale[job.name] = job
+        result.append(job)
     return result
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _remove(study: Study, paths: set[str], stage: str) -> None:
+    """Remove these files of the experiment's folder, but for those that the record of another stage names too."""
+    others = {path.stem for path in (study.folder / "stages").glob("*.json")} - {stage}
+    for path in paths.difference(*(record(study, name).get("outputs", ()) for name in others)):
+        (study.folder / path).unlink(missing_ok=True)
+
+
+def _write(study: Study, name: str, rests_on: dict[str, str], outputs: dict[str, str]) -> None:
+    text = json.dumps({"inputs": rests_on, "outputs": outputs}, indent=1)
+    write_text(study.folder / "stages" / f"{name}.json", text)
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -320,11 +336,3 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, ", ".join(map(str, value))
     else:
         yield name, str(value)
-
-
-def run_named(study: Study, name: str) -> tuple[Any, int]:
-    """The configuration and seed of the run that `Study.every_run` calls `name`."""
-    every = study.every_run()
-    if name not in every:
-        raise unknown("run", name, every, where=f"experiment {study.experiment.name!r}")
-    return every[name]

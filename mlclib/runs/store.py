@@ -6,6 +6,7 @@ manifest verifies; until then checkpoints in the same folder let it go on where 
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +30,8 @@ FILES = ("run.yaml", "history.csv", "weights.safetensors", "predictions.npz", "v
 class FinishedRun:
     """A finished run, read back.
 
-    logits float32 [N, C] by selection: "last" and, where kept, "chosen" (the epoch with the best validation mAP),
-    "best" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
+    logits float32 [N, C] by selection: "last" and, where kept, "best_val" (the epoch with the best validation mAP),
+    "best_test" (with the best test mAP) and "ema" (averaged weights); targets int8 [N, C].
     about is run.yaml: configuration, seed, labels, provenance.
     """
 
@@ -65,34 +66,28 @@ class FinishedRun:
 
 def finished(folder: Path) -> bool:
     """Whether the run's manifest is there and the checksum of each of its files holds."""
-    manifest = folder / "manifest.json"
-    try:
-        names = json.loads(manifest.read_text(encoding="utf-8"))
-        stats = [(folder / name).stat() for name in ("manifest.json", *names)]
-    except (OSError, ValueError):
-        return False
-    return _verified(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
+    return not damaged(folder)
 
 
 def damaged(folder: Path) -> list[str]:
-    """The files of a run's manifest, or it itself, that are missing or of another checksum; none where there is no
-    manifest.
+    """The files of a run that are missing or do not have the checksum of its manifest; the manifest where it is not
+    there. Each state of a folder is hashed once per process.
     """
     manifest = folder / "manifest.json"
-    if not manifest.exists():
-        return []
     try:
-        sums = json.loads(manifest.read_text(encoding="utf-8")).items()
-    except (ValueError, AttributeError):
-        return [manifest.name]
-    return [name for name, digest in sums if not (folder / name).is_file() or sha256(folder / name) != digest]
+        sums = json.loads(manifest.read_text(encoding="utf-8"))
+        stats = [(folder / name).stat() for name in (manifest.name, *sums)]
+    except (OSError, ValueError):
+        lost = [name for name in FILES if not (folder / name).exists()] if manifest.exists() else []
+        return lost or [manifest.name]
+    return _wrong(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
 
 
 @lru_cache(maxsize=4096)
-def _verified(folder: Path, stats: tuple) -> bool:
-    """`finished`, each state of a run folder hashed once a process however many tables read it."""
+def _wrong(folder: Path, stats: tuple) -> list[str]:
+    """The files whose checksum is not that of the manifest; stats: of the files, as a key of the cache."""
     sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return bool(sums) and all(sha256(folder / name) == digest for name, digest in sums.items())
+    return [name for name, digest in sums.items() if sha256(folder / name) != digest] if sums else ["manifest.json"]
 
 
 def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
@@ -112,10 +107,10 @@ def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
 
 def about(folder: Path) -> dict[str, Any]:
     """What a finished run says of itself (run.yaml), and as which code's it was accepted since."""
-    told = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
+    record = yaml.load((folder / "run.yaml").read_text(encoding="utf-8"), _Loader)
     if (folder / ACCEPTED).exists():
-        told["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
-    return told
+        record["accepted"] = json.loads((folder / ACCEPTED).read_text(encoding="utf-8"))
+    return record
 
 
 def provenance(run: FinishedRun) -> dict[str, Any]:
@@ -141,6 +136,37 @@ def device(about: dict[str, Any]) -> str:
     """What a run (its run.yaml) was made on: its GPUs, else the processor."""
     hardware = about["hardware"]
     return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
+
+
+def beside(folder: Path, what: str) -> Path:
+    """Where a run's folder stands while it is trained anew ("new"), or replaced ("old")."""
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def begin(folder: Path, code: dict[str, str]) -> None:
+    """Make the folder of a run that is to be trained; checkpoints that other code left there do not count."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / CODE
+    if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != code:
+        for checkpoint in folder.glob("checkpoint-*"):
+            checkpoint.unlink()
+        write_text(note, json.dumps(code))
+
+
+def replace(folder: Path) -> None:
+    """Put the run trained beside `folder` in its place. Where a kill comes in between, `recover` ends it."""
+    folder.rename(beside(folder, "old"))
+    beside(folder, "new").rename(folder)
+    shutil.rmtree(beside(folder, "old"))
+
+
+def recover(folder: Path) -> None:
+    """End a `replace` that was cut short: the new run stands in its place where it is whole, else the old one."""
+    old, new = beside(folder, "old"), beside(folder, "new")
+    if old.exists() and not folder.exists():
+        (new if finished(new) else old).rename(folder)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:

@@ -35,16 +35,15 @@ def trials(experiment: Experiment, model: str) -> list[RunConfig]:
 
     ranges, seed = experiment.ranges(model), experiment.tuning.seed
     points = qmc.Sobol(len(ranges), rng=np.random.default_rng([seed, *model.encode()]))
-    found = [experiment.run(model)]
-    known = [found[0].written_out()]
-    while len(found) < experiment.tuning.trials:
+    trials, identities = [experiment.run(model)], [experiment.run(model).identity()]
+    while len(trials) < experiment.tuning.trials:
         point = points.random(1)[0]
-        settings = {key: _at(values, share) for (key, values), share in zip(ranges.items(), point, strict=True)}
-        run = experiment.changed(model, settings)
-        if (whole := run.written_out()) not in known:
-            found.append(run)
-            known.append(whole)
-    return found
+        drawn = {key: _at(values, share) for (key, values), share in zip(ranges.items(), point, strict=True)}
+        run = experiment.changed(model, drawn)
+        if (identity := run.identity()) not in identities:
+            trials.append(run)
+            identities.append(identity)
+    return trials
 
 
 def score(runs: list[FinishedRun]) -> float:
@@ -52,9 +51,9 @@ def score(runs: list[FinishedRun]) -> float:
     return float(np.mean([100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]))
 
 
-def scores(found: Trials) -> dict[str, np.ndarray]:
+def scores(trials: Trials) -> dict[str, np.ndarray]:
     """`score` of every trial, by model."""
-    return {model: np.array([score(runs) for runs in each]) for model, each in found.items()}
+    return {model: np.array([score(runs) for runs in each]) for model, each in trials.items()}
 
 
 def expected_best(scores: np.ndarray) -> np.ndarray:
@@ -71,12 +70,12 @@ def expected_best(scores: np.ndarray) -> np.ndarray:
 
 def settings(experiment: Experiment, model: str, trial: int) -> dict[str, Any]:
     """What a trial of the model sets of all that is tuned: "training.learning_rate" -> value, ..."""
-    whole = trials(experiment, model)[trial].written_out()
-    named = {name: name.partition(".") for name in experiment.ranges(model)}
-    return {name: whole[part][key] for name, (part, _, key) in named.items()}
+    identity = trials(experiment, model)[trial].identity()
+    parts = {name: name.partition(".") for name in experiment.ranges(model)}
+    return {name: identity[part][key] for name, (part, _, key) in parts.items()}
 
 
-def overlay(experiment: Experiment, found: Trials) -> str:
+def overlay(experiment: Experiment, trials: Trials) -> str:
     """The settings of each model's best trial as YAML that an experiment includes.
 
     The first of equals is the best. A comment says what made it, and each model's validation mAP.
@@ -87,7 +86,7 @@ def overlay(experiment: Experiment, found: Trials) -> str:
         "# the one with the highest mAP on the validation images of the data set.",
         "models:",
     ]
-    for model, values in scores(found).items():
+    for model, values in scores(trials).items():
         best = int(values.argmax())
         own: dict[str, dict[str, Any]] = {}
         for name, value in settings(experiment, model, best).items():
@@ -99,10 +98,10 @@ def overlay(experiment: Experiment, found: Trials) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(experiment: Experiment, found: Trials, name: str) -> Path:
+def write(experiment: Experiment, trials: Trials, name: str) -> Path:
     """Write `overlay` beside the YAML file of the experiment, `name` as `config.load` was given it; where that is."""
     path = config.file_of(name).with_name(f"{config.TUNED}{experiment.name}.yaml")
-    write_text(path, overlay(experiment, found))
+    write_text(path, overlay(experiment, trials))
     return path
 
 

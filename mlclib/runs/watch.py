@@ -10,9 +10,9 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
-# Of a job that failed its own words are shown, not these.
-SAID_ALREADY = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
-KILLED = "it was killed, or ended without a word"
+# The job that failed has said why itself.
+REPEATED = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
+KILLED = "it was killed, or ended without a message"
 
 
 class Watch(logging.Handler):
@@ -38,52 +38,45 @@ class Watch(logging.Handler):
         elif event == LogEvent.JOB_FINISHED:
             for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
                 self.ended[job] = time.monotonic() - self.running.pop(job)
-                self.tell(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
+                self.report(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
         elif event == LogEvent.JOB_ERROR and record.log:
             job = Path(record.log[0]).name.removesuffix(".log")
             if self.running.pop(job, None) is not None:
                 self.failed.add(job)
-                sentence = said(self.folder, self.jobs[job])
-                if sentence == KILLED and record.rule_msg:  # what the cluster says of it
-                    sentence = " ".join(record.rule_msg.split())
-                self.tell(f"{self.jobs[job]['name']}: failed: {sentence}")
-        elif record.levelno >= logging.ERROR and event in (None, LogEvent.ERROR):
-            self._pass_on(record.getMessage())
+                reason = sentence(self.folder, self.jobs[job])
+                if reason == KILLED and record.rule_msg:  # what the cluster says of it
+                    reason = " ".join(record.rule_msg.split())
+                self.report(f"{self.jobs[job]['name']}: failed: {reason}")
+        elif (
+            record.levelno >= logging.ERROR
+            and event in (None, LogEvent.ERROR)
+            and not record.getMessage().startswith(REPEATED)
+        ):
+            print(record.getMessage(), flush=True)
 
-    def _pass_on(self, text: str) -> None:
-        if not text.startswith(SAID_ALREADY):
-            print(text, flush=True)
-
-    def tell(self, what: str) -> None:
+    def report(self, what: str) -> None:
         left = len(self.jobs) - len(self.ended) - len(self.failed) - len(self.running)
         seconds = self.seconds_left()
-        time_left = "" if seconds is None else f", {words(seconds)} to go" if left or self.running else ""
+        time_left = f", {words(seconds)} to go" if seconds is not None and (left or self.running) else ""
         counts = f"{len(self.running)} running, {len(self.failed)} failed, {left} left"
         print(f"[{len(self.ended)}/{len(self.jobs)}] {what} ({counts}{time_left})", flush=True)
 
     def seconds_left(self) -> float | None:
-        """Until the last job ends, from the times of the jobs before it; None where nothing tells one of these times.
-
-        How many run side by side is what it was so far.
-        """
-        now = time.monotonic()
-        work = 0.0
+        """Until the last job ends, if as many run side by side as so far; None where the time of a job is not known."""
+        now, work = time.monotonic(), 0.0
         for name, job in self.jobs.items():
-            if name in self.ended or name in self.failed:
-                continue
-            takes = self._takes(job)
-            if takes is None:
-                return None
-            work += max(0.0, takes - (now - self.running[name])) if name in self.running else takes
-        done = sum(self.ended.values()) + sum(now - since for since in self.running.values())
-        return work / max(1.0, done / max(now - self.started, 1e-9))
+            if name not in self.ended and name not in self.failed:
+                seconds = job["seconds"] or self._mean("like", job) or self._mean("kind", job)
+                if seconds is None:
+                    return None
+                work += max(0.0, seconds - (now - self.running[name])) if name in self.running else seconds
+        busy = sum(self.ended.values()) + sum(now - since for since in self.running.values())
+        return work / max(1.0, busy / max(now - self.started, 1e-9))
 
-    def _takes(self, job: dict[str, Any]) -> float | None:
-        own = [seconds for name, seconds in self.ended.items() if self.jobs[name]["like"] == job["like"]]
-        if job["seconds"] is not None or own:
-            return job["seconds"] if job["seconds"] is not None else sum(own) / len(own)
-        kind = [seconds for name, seconds in self.ended.items() if self.jobs[name]["kind"] == job["kind"]]
-        return sum(kind) / len(kind) if kind else None
+    def _mean(self, key: str, job: dict[str, Any]) -> float | None:
+        """Mean seconds of the jobs that ended and are of the same kind, or like it."""
+        times = [seconds for name, seconds in self.ended.items() if self.jobs[name][key] == job[key]]
+        return sum(times) / len(times) if times else None
 
 
 def done(folder: Path, job: dict[str, Any]) -> Path:
@@ -96,7 +89,7 @@ def log(folder: Path, job: dict[str, Any]) -> Path:
     return folder / "logs" / f"{job['file']}.log"
 
 
-def said(folder: Path, job: dict[str, Any]) -> str:
+def sentence(folder: Path, job: dict[str, Any]) -> str:
     """The sentence with which a job failed: its error, or else the last line that it wrote."""
     try:
         lines = log(folder, job).read_text(encoding="utf-8", errors="replace").split("\n")

@@ -1,90 +1,73 @@
-"""The papers' ledger: what MSRN and DSDL report, as far as its figures are known, and what rebuilds each here.
+"""The papers' ledger: what papers and independent reproductions state, and what rebuilds each figure here.
 
-What is known of the papers' results stands in mlclib/published/*.csv, with its source; besides are listed the
-data sets and ablations of the papers' experiments, for which no source at hand states a figure. Ours stand in
-results/<experiment>/tables, where the experiment has run.
+The published figures stand in mlclib/published/*.csv with their sources; ours in results/<experiment>/tables.
 """
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mlclib import config, datasets, published
-from mlclib.common.sources import ROOT
+from mlclib import config, published
 
-FOLDER = ROOT / "experiments"
-PAPERS = {"MSRN": "arXiv 2106.11596", "DSDL": "arXiv 2012.12509"}
-# The data sets that each paper reports on, as far as its text and repository are known here; an experiment each.
-OWN = {"MSRN": ("voc2007", "coco2014", "nuswide", "apparel"), "DSDL": ("voc2007", "voc2012", "coco2014")}
-UNKNOWN = "no source at hand states the figure"
+PAPERS = {"MSRN": ("voc2007", "coco2014", "nuswide", "apparel"), "DSDL": ("voc2007", "voc2012", "coco2014")}
+RIVALS = ("ML-GCN", "ADD-GCN", "SSGRL", "CSRA", "Query2Label", "ML-Decoder")
+SCORES = {"summary": "mAP", "coco2014": "mAP, precision, recall and F1"}  # by table; else the AP of each label
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One result of a paper. theirs, ours: mAP in percent, NaN where it is not known; lacking: what ours needs."""
+def entries(results: Path) -> list[dict[str, Any]]:
+    """Of each method that is rebuilt here every published row, then the parts of its paper without a known figure.
 
-    paper: str
-    what: str
-    source: str
-    experiment: str
-    notebook: str
-    theirs: float
-    ours: float
-    lacking: str
-    command: str
-
-
-def entries(results: Path) -> list[Entry]:
-    """Every published row of MSRN and DSDL, then what else their experiments rebuild: data sets and ablations."""
-    found = []
-    for paper in PAPERS:
-        rows = [(name, row) for name in published.TABLES for row in published.load(name).to_dict("records")]
-        for name, row in rows:
-            if row["method"] == paper:
-                data = row["dataset"] if name == "summary" else name
-                what = f"mAP on {data}" if name == "summary" else f"{_columns(name)} on {data}"
-                start = row.get("pretraining")
-                experiment = "voc2007-coco" if (data, start) == ("voc2007", "MS-COCO") else data
-                what += "" if pd.isna(start) else f", from {start}"
-                found.append(_entry(results, paper, what, row["source"], experiment, "05_tables", row["mAP"]))
-        stated = {entry.experiment for entry in found if entry.paper == paper}
-        for name in OWN[paper]:
-            experiment = config.load(FOLDER / f"{name}.yaml")
-            axes = experiment.ablation.get(paper.lower(), {})
-            parts = [] if name in stated else [("all scores", "05_tables")]
-            parts += [(f"ablation of {axis}", f"03_ablation, {axis}") for axis in axes]
-            for what, notebook in parts:
-                found.append(_entry(results, paper, f"{what} on {name}", UNKNOWN, name, notebook, float("nan")))
-    return found
+    method, what, by ("authors" or "independent", who measured it), source; theirs, ours: mAP in percent, NaN where it
+    is not known; experiment: what rebuilds it, "" where nothing does; needs: what that takes, "" where it has run.
+    """
+    rows = []
+    for table in published.TABLES:
+        for row in published.load(table).to_dict("records"):
+            method, _, variant = re.sub("[,()]", "", row["method"]).partition(" ")
+            if method not in (*PAPERS, *RIVALS):
+                continue
+            data = row.get("dataset", table)
+            size = "" if pd.isna(row["input_size"]) else f"{row['input_size']:.0f} px"
+            stated = [row[key] for key in ("backbone", "pretraining") if not pd.isna(row.get(key))]
+            what = f"{SCORES.get(table, 'AP of each label')} on {data}"
+            rows.append({
+                "method": method,
+                "what": ", ".join(filter(None, [what, *stated, size, variant])),
+                "by": "independent" if "independent" in row["source"] else "authors",
+                "source": row["source"],
+                "theirs": row["mAP"],
+                "experiment": _experiment(method, variant, data, row["pretraining"]),
+            })  # fmt: skip
+    for method, names in PAPERS.items():
+        for name in names:
+            axes = config.load(config.FOLDER / f"{name}.yaml").ablation.get(method.lower(), {})
+            known = any((row["method"], row["experiment"]) == (method, name) for row in rows)
+            for what in [f"all scores on {name}"] * (not known) + [f"ablation of {axis} on {name}" for axis in axes]:
+                unknown = {"by": "", "source": "no source at hand", "theirs": float("nan")}
+                rows.append({"method": method, "what": what, "experiment": name, **unknown})
+    order = (*PAPERS, *RIVALS)
+    return sorted((row | _ours(results, row) for row in rows), key=lambda row: order.index(row["method"]))
 
 
-def _hours(experiment: str) -> str:
-    """The GPU-hours of a whole experiment, from the first table of docs/scaling.md."""
-    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    return re.search(rf"^\| {experiment} \| \S+ \| (\S+) \|", text, re.M)[1]
+def _experiment(method: str, variant: str, data: str, pretraining: object) -> str:
+    """The experiment that rebuilds a published row, "" where none does."""
+    name = data if data in PAPERS.get(method, ()) else f"peers-own-{data}"
+    if (method, data, pretraining) == ("MSRN", "voc2007", "MS-COCO"):
+        name = "voc2007-coco"
+    same = variant in ("", "reproduced")  # any other is another model
+    return name if same and (config.FOLDER / f"{name}.yaml").exists() else ""
 
 
-def _columns(name: str) -> str:
-    return "mAP, precision, recall and F1" if name == "coco2014" else "AP of each label"
-
-
-def _entry(results: Path, paper: str, what: str, source: str, experiment: str, notebook: str, theirs: float) -> Entry:
-    settings = config.load(FOLDER / f"{experiment}.yaml")
-    data = settings.dataset["name"]
-    path = results / experiment / "tables" / "scores.csv"
-    ours, lacking = float("nan"), ""
-    if path.is_file():
-        ours = pd.read_csv(path).set_index("model")["mAP"].get(paper.lower(), ours)
-    else:
-        brought = "a download of" if datasets.archives(data) else "by hand:"
-        lacking = (
-            f"{brought} {data} (`python -m mlclib data {data} --root data/{data}`) and a GPU for about "
-            f"{_hours(experiment)} hours (an A100 80 GB, as docs/scaling.md reckons; "
-            f"`python -m mlclib check {experiment} --data data/{data}` reckons for your machine)"
-        )
-        if start := re.search(r"runs/([^/]+)/", str(settings.training.init)):
-            lacking = f"a finished run of the experiment {start[1]}; {lacking}"
-    command = f"make reproduce EXPERIMENT={experiment} DATA=data/{data}"
-    return Entry(paper, what, source, experiment, notebook, theirs, ours, lacking, command)
+def _ours(results: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """Our mAP beside a row, or what it takes to have one."""
+    name, model = row["experiment"], row["method"].lower().replace("-", "_")
+    path = results / name / "tables" / "scores.csv"
+    if not name or path.is_file():
+        scores = pd.read_csv(path).set_index("model")["mAP"] if name else {}
+        return {"ours": scores.get(model, float("nan")), "needs": ""}
+    settings = config.load(config.FOLDER / f"{name}.yaml")
+    data, start = settings.dataset["name"], re.search(r"runs/([^/]+)/", str(settings.training.init))
+    needs = f"`python -m mlclib data {data} --root data/{data}` and a GPU"
+    return {"ours": float("nan"), "needs": f"a finished run of {start[1]}, {needs}" if start else needs}

@@ -17,19 +17,22 @@ from mlclib.datasets.base import Split
 from mlclib.models import backbones
 from mlclib.training.inputs import Images, Maps, as_is, batches
 
-LAYERS = (2, 3, 4)
+LAYERS = tuple(backbones.STRIDES)
 
 
-def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: int) -> Maps:
-    """The layer maps of a split, from the cache `folder`, or computed and cached there now.
+def cached_maps(
+    split: Split, folder: Path, config: BackboneConfig, input_size: int, layers: tuple[int, ...] = LAYERS
+) -> Maps:
+    """The maps of `layers` of a split, from the cache `folder`, or computed and cached there now.
 
     Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold is computed again.
+    Folders of other layers must have other names.
     """
     if not verified(folder):
         with file_lock(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
             if not verified(folder):
-                _compute(split, config, input_size, folder)
-    return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in LAYERS}, split.targets)
+                _compute(split, config, input_size, folder, layers)
+    return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in layers}, split.targets)
 
 
 def verified(folder: Path) -> bool:
@@ -41,12 +44,11 @@ def verified(folder: Path) -> bool:
         return False
 
 
-def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path) -> None:
+def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path, layers: tuple[int, ...]) -> None:
     """Run the backbone over the split into a folder beside `folder`, which it replaces when whole."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = (
-        backbones.Backbone(config.name, config.weights, LAYERS).eval().to(device, memory_format=torch.channels_last)
-    )
+    backbone = backbones.Backbone(config.name, config.weights, layers).eval()
+    backbone.to(device, memory_format=torch.channels_last)
     transform = transforms.evaluation(input_size, *backbones.preprocessing(config.name))
     loader = DataLoader(
         Images(split, transform),

@@ -41,17 +41,35 @@ class Images(torch.utils.data.Dataset):
 
 
 class Maps(torch.utils.data.Dataset):
-    """Cached layer maps as batches: `(dict layer -> float32 [B, C_l, h, w], targets int8 [B, C])`."""
+    """Cached layer maps as batches: `(dict layer -> float32 [B, C_l, h, w], targets int8 [B, C])`.
 
-    def __init__(self, maps: dict[int, np.ndarray], targets: np.ndarray):
+    maps: layer -> float16 [N, C_l, h, w], in files, or after `placed` on a GPU.
+    """
+
+    def __init__(self, maps: "Mapping[int, np.ndarray | torch.Tensor]", targets: np.ndarray):
         self.maps, self.targets = maps, targets
+        self.on_gpu = any(isinstance(map, torch.Tensor) for map in maps.values())
+
+    def placed(self, device: torch.device) -> "Maps":
+        """The same on a GPU, where they take less than half of its free memory: a step on cached maps takes less time
+        than reading them from files does. On another device, or where they are too large, they stay where they are.
+        """
+        size = sum(map.nbytes for map in self.maps.values())
+        if device.type != "cuda" or self.on_gpu or 2 * size >= torch.cuda.mem_get_info(device)[0]:
+            return self
+        moved = {layer: torch.empty(map.shape, dtype=torch.float16, device=device) for layer, map in self.maps.items()}
+        for layer, map in self.maps.items():
+            for start in range(0, len(map), 256):  # in parts, as memory need not hold a whole file
+                part = slice(start, start + 256)
+                moved[layer][part] = torch.from_numpy(np.array(map[part])).to(device)
+        return Maps(moved, self.targets)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
         rows = [row for _, row in keys]
-        maps = {layer: torch.from_numpy(array[rows]).float() for layer, array in self.maps.items()}
+        maps = {layer: torch.as_tensor(map[rows]).float() for layer, map in self.maps.items()}
         return maps, torch.from_numpy(self.targets[rows])
 
 

@@ -1,5 +1,6 @@
-"""The optimizer of a recipe, and the moving average of weights."""
+"""The optimizer of a recipe, its learning rate, and the moving average of weights."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -24,16 +25,34 @@ def optimizer_of(groups: list[dict[str, Any]], config: Training) -> torch.optim.
     return (torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW)(groups, **shared)
 
 
+def rate_factor(config: Training, step: int, steps: int) -> float:
+    """What the learning rate is multiplied by at optimizer step `step`, counted over all epochs of `steps` steps.
+
+    It is a function of the step alone, so resuming needs no scheduler's state.
+    """
+    warming = steps * config.warmup_epochs
+    if step < warming:
+        return (step + 1) / (warming + 1)
+    done = step / (steps * config.epochs)
+    if config.schedule == "step":
+        return config.step_factor ** sum(step // steps >= epoch for epoch in config.step_epochs)
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * done))
+    if config.schedule == "one-cycle":  # linear to the top over the first fifth, then a cosine down
+        return 0.04 + 0.96 * done / 0.2 if done < 0.2 else 0.5 * (1 + math.cos(math.pi * (done - 0.2) / 0.8))
+    return 1.0
+
+
 def warmed_up(decay: float) -> Callable[[list[torch.Tensor], list[torch.Tensor], torch.Tensor], None]:
     """An average of weights that forgets its start: after n updates it decays by min(decay, (1 + n) / (10 + n)), as in
     TensorFlow's ExponentialMovingAverage with num_updates. Counters (integers) are taken as they are.
     """
 
     def average(averaged: list[torch.Tensor], current: list[torch.Tensor], updates: torch.Tensor) -> None:
-        kept = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        retained = min(decay, (1 + int(updates)) / (10 + int(updates)))
         for mean, value in zip(averaged, current, strict=True):
             if mean.is_floating_point():
-                mean.lerp_(value, 1 - kept)
+                mean.lerp_(value, 1 - retained)
             else:
                 mean.copy_(value)
 

@@ -32,6 +32,12 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """A context that computes in `precision` on the device; off for float32."""
+    half = precision != "float32"
+    return torch.autocast(device.type, PRECISION[precision] if half else None, enabled=half)
+
+
 @contextmanager
 def torch_settings(config: Training) -> Iterator[None]:
     """The settings of this process that a run's bits hang on: threads, and deterministic kernels; restored after it.

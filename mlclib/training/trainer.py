@@ -11,8 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,44 +23,20 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.common.files import written_whole
 from mlclib.common.progress import Progress
 from mlclib.config import Training
 from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
-from mlclib.training.batch_norm import synchronised_batch_norm
-from mlclib.training.inputs import as_is, batches, seed_of
-from mlclib.training.optimisation import optimizer_of, warmed_up
+from mlclib.training import checkpoints
+from mlclib.training.checkpoints import State, load_trained_state, trained_state
+from mlclib.training.inputs import Maps, as_is, batches, seed_of
+from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
 from mlclib.training.settings import PRECISION, check_precision, processes
-from mlclib.training.weights import load_trained_state, trained_state
 
 
 class Interrupted(Exception):
     """The run was asked to stop (SIGTERM); its state is saved and the same command goes on from there."""
-
-
-@dataclass
-class State:
-    """Where a run stands: `step` optimizer steps of `epoch` are done; what it has seen.
-
-    Logits are float32 [N, C], by what they are of: "last", the last epoch; "ema", the averaged weights then; "chosen",
-    the epoch with the best mAP on the validation images, whose weights are kept until the run ends; "best", the epoch
-    with the best mAP on the test images, where those are scored after every epoch. logits: of the test images; val: of
-    the validation images.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    images: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_mAP: float = -1.0
-    chosen_epoch: int = 0
-    chosen_mAP: float = -1.0
-    chosen_weights: dict[str, torch.Tensor] | None = None
-    logits: dict[str, torch.Tensor] = field(default_factory=dict)
-    val: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Trainer:
@@ -82,9 +57,11 @@ class Trainer:
         val: torch.utils.data.Dataset | None = None,
     ):
         self.config, self.seed, self.folder, self.progress = config, seed, Path(folder), progress
-        self.train_data, self.test_data, self.val_data = train, test, val
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
+        self.train_data, self.test_data, self.val_data = (
+            data.placed(self.device) if isinstance(data, Maps) else data for data in (train, test, val)
+        )
         for precision in (config.precision, config.evaluation_precision):
             check_precision(precision, self.device)
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -100,11 +77,8 @@ class Trainer:
         self.steps = math.ceil(len(train) / config.batch_size)
         self.state = State()
         self._check_sizes()
-        if model.sums_over_batch and self.world * config.accumulate > 1 and self.accelerator.is_main_process:
-            print(
-                f"{type(model).__name__}'s loss holds sums or norms over a batch: over {self.world} processes and "
-                f"{config.accumulate} accumulated parts they run over each part alone, which is not the same loss"
-            )
+        if self.accelerator.is_main_process:
+            self._warn_of_parts()
 
     def run(self) -> State:
         """Train to the last epoch, from the newest whole checkpoint if there is one; the state at its end.
@@ -112,6 +86,7 @@ class Trainer:
         Raises UserError when the loss is no longer finite, memory or disk do not suffice, or the sizes do not fit;
         Interrupted after SIGTERM and KeyboardInterrupt after Ctrl-C, both with the state saved.
         """
+        self.saved_at = time.monotonic()
         try:
             if not self._resume():
                 self._rehearse()
@@ -124,8 +99,7 @@ class Trainer:
         except torch.OutOfMemoryError:
             raise UserError(
                 f"the device's memory does not hold a batch of {self.config.batch_size} images: lower "
-                "training.batch_size, raise training.accumulate, or set training.precision: bfloat16; "
-                f"earlier epochs are kept in {self.folder}"
+                "training.batch_size, raise training.accumulate, or set training.precision: bfloat16"
             ) from None
         except RuntimeError as error:
             if self.world > 1 and re.search("closed by peer|reset by peer|timed out|NCCL", str(error), re.IGNORECASE):
@@ -150,12 +124,12 @@ class Trainer:
         return gathered.transpose(0, 1).reshape(-1, own.shape[1])[: len(data)].cpu()
 
     def _epoch(self, asked: list[int]) -> None:
-        """The rest of the current epoch, its scores, and its checkpoint."""
+        """The rest of the current epoch, and its scores."""
         state, config = self.state, self.config
         order = np.random.default_rng([self.seed, state.epoch]).permutation(len(self.train_data))
         whole = list(batches(order, config.batch_size, state.epoch))[state.step :]
-        # An accumulated part takes every n-th image of a batch, each process every world-th of those: so batch norm is
-        # over the same images however many processes there are.
+        # An accumulated part takes every n-th image of a batch, each process every world-th of those: so synchronised
+        # batch norm is over the same images however many processes there are.
         parts = [
             [batch[n :: config.accumulate][self.rank :: self.world] for n in range(config.accumulate)]
             for batch in whole
@@ -171,27 +145,28 @@ class Trainer:
             state.step += 1
             if self.progress:
                 self.progress.step()
-            if self._stop_agreed(asked):
+            stop, due = self._agreed(asked)
+            if stop or due:
                 self._save()
+            if stop:
                 raise (KeyboardInterrupt if signal.SIGINT in asked else Interrupted)(
                     f"stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
                 )
         seconds = time.perf_counter() - started
         self._close_epoch((state.images - seen_before) / max(seconds, 1e-9), seconds)
-        if state.epoch % config.checkpoint_epochs == 0 or state.epoch == config.epochs:
-            self._save()
 
     def _step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
         """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
         state = self.state
         torch.manual_seed(seed_of(self.seed, state.epoch, state.step, self.rank))
+        factor = rate_factor(self.config, state.epoch * self.steps + state.step, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * self._factor(state.epoch * self.steps + state.step)
+            group["lr"] = group["initial_lr"] * factor
         total = torch.zeros((), device=self.device)
         for number, (inputs, targets) in enumerate(parts):
             last = number == len(parts) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
-                with self._autocast(self.config.precision), self._one_batch_norm():
+                with self._autocast(self.config.precision):
                     output = self.wrapped(self._to_device(inputs))
                     loss = self.model.loss(output, self._to_device(targets))
                 # gradients are averaged over the processes
@@ -200,7 +175,7 @@ class Trainer:
                 total += loss.detach().float() * share
         value = float(self.accelerator.reduce(total, "mean")) if self.world > 1 else float(total)
         if not math.isfinite(value):
-            saved = self._checkpoints()
+            saved = checkpoints.listed(self.folder)
             raise UserError(
                 f"the loss became {value} at epoch {state.epoch + 1}, step {state.step + 1}, learning rate "
                 f"{self.optimizer.param_groups[-1]['lr']:.3g}: lower training.learning_rate or set training.clip_norm; "
@@ -227,13 +202,14 @@ class Trainer:
         }
         if self.val_data is not None:
             row |= self._scored(self.val_data, state.val)
-            if not row["mAP"] <= state.chosen_mAP:
-                state.chosen_epoch, state.chosen_mAP, state.val["chosen"] = epoch, row["mAP"], state.val["last"]
-                state.chosen_weights = {key: value.cpu().clone() for key, value in trained_state(self.model).items()}
+            if not row["mAP"] <= state.best_val_mAP:
+                state.best_val_epoch, state.best_val_mAP, state.val["best_val"] = epoch, row["mAP"], state.val["last"]
+                state.best_val_weights = {key: value.cpu().clone() for key, value in trained_state(self.model).items()}
         if self.val_data is None or self.config.eval_test_each_epoch:
             scored = self._scored(self.test_data, state.logits)
-            if not scored["mAP"] <= state.best_mAP:
-                state.best_epoch, state.best_mAP, state.logits["best"] = epoch, scored["mAP"], state.logits["last"]
+            if not scored["mAP"] <= state.best_test_mAP:
+                state.best_test_epoch, state.best_test_mAP = epoch, scored["mAP"]
+                state.logits["best_test"] = state.logits["last"]
             row |= scored if self.val_data is None else {f"test_{key}": value for key, value in scored.items()}
         state.history.append(row)
         state.epoch, state.step, state.loss_sum, state.images = epoch, 0, 0.0, 0
@@ -258,43 +234,28 @@ class Trainer:
         state = self.state
         if "last" not in state.logits:
             self._scored(self.test_data, state.logits)
-        if state.chosen_weights is not None:
+        if state.best_val_weights is not None:
             last = {key: value.clone() for key, value in trained_state(self.model).items()}
-            load_trained_state(self.model, state.chosen_weights)
-            state.logits["chosen"] = self.evaluate(self.test_data)
+            load_trained_state(self.model, state.best_val_weights)
+            state.logits["best_val"] = self.evaluate(self.test_data)
             load_trained_state(self.model, last)
 
-    def _factor(self, step: int) -> float:
-        """The learning rate's factor at an optimizer step: a function of the step alone, so resuming needs no state."""
-        config = self.config
-        warming = self.steps * config.warmup_epochs
-        if step < warming:
-            return (step + 1) / (warming + 1)
-        done = step / (self.steps * config.epochs)
-        if config.schedule == "step":
-            return config.step_factor ** sum(step // self.steps >= epoch for epoch in config.step_epochs)
-        if config.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
-        if config.schedule == "one-cycle":  # linear to the top over the first fifth, then a cosine down
-            return 0.04 + 0.96 * done / 0.2 if done < 0.2 else 0.5 * (1 + math.cos(math.pi * (done - 0.2) / 0.8))
-        return 1.0
-
-    def _stop_agreed(self, asked: list[int]) -> bool:
-        """Whether any process was asked to stop, the same answer in all of them."""
+    def _agreed(self, asked: list[int]) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether a checkpoint is due, the same answers in all of them."""
+        due = time.monotonic() - self.saved_at >= 60 * self.config.checkpoint_minutes
         if self.world == 1:
-            return bool(asked)
-        return bool(self.accelerator.reduce(torch.tensor(len(asked), device=self.device)))
+            return bool(asked), due
+        own = torch.tensor([len(asked), due and self.accelerator.is_main_process], device=self.device)
+        stop, due = self.accelerator.reduce(own).tolist()
+        return bool(stop), bool(due)
 
     def _autocast(self, precision: str) -> torch.autocast:
         wide = precision == "float32"
         return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
 
-    def _one_batch_norm(self) -> AbstractContextManager:
-        """Within, batch norm is over the whole batch also where processes share it (on CUDA SyncBatchNorm's affair)."""
-        return synchronised_batch_norm() if self.world > 1 and self.device.type != "cuda" else nullcontext()
-
     def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
-        return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
+        workers = 0 if getattr(data, "on_gpu", False) else self.config.workers  # no process shares a GPU's memory
+        return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=workers)
 
     def _to_device(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -311,71 +272,76 @@ class Trainer:
                 f"{self.world} processes times training.accumulate {self.config.accumulate}: choose another batch_size"
             )
 
+    def _warn_of_parts(self) -> None:
+        """Say what is not the same over the parts of a batch as over the whole."""
+        name, parts = type(self.model).__name__, self.world * self.config.accumulate
+        if self.model.sums_over_batch and parts > 1:
+            print(
+                f"{name}'s loss holds sums or norms over a batch: over {self.world} processes and "
+                f"{self.config.accumulate} accumulated parts they run over each part alone, which is not the same loss"
+            )
+        self.model.train()  # after which a frozen norm still does not train
+        norms = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) and m.training for m in self.model.modules())
+        if norms and self.world > 1 and self.device.type == "cpu":
+            print(
+                f"{name} has batch norm, which each of {self.world} processes on a CPU takes over its own part of a "
+                "batch: train by one process, on GPUs, or with training.frozen_norms to get the same result"
+            )
+
     def _rehearse(self) -> None:
-        """Before the first epoch: one batch forward and backward, one checkpoint written and read back."""
+        """Before the first epoch: one batch forward and backward, and a look at the room for two checkpoints."""
         keys = list(batches(np.arange(len(self.train_data)), self.config.batch_size))[0][self.rank :: self.world]
         inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         self.wrapped.train()
-        with self._autocast(self.config.precision), self._one_batch_norm():
+        with self._autocast(self.config.precision):
             loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
         loss.backward()
         self.optimizer.zero_grad()
-        for name, value in self.model.named_buffers():
+        for name, value in self.model.named_buffers():  # batch norm has taken note of the batch
             value.copy_(buffers[name])
-        self._save()
-        if not self._resume():
-            raise UserError(f"a checkpoint written to {self.folder} could not be read back: check that disk")
-        need, free = 2 * self._checkpoints()[-1].stat().st_size, shutil.disk_usage(self.folder).free
+        self.folder.mkdir(parents=True, exist_ok=True)
+        need, free = 2 * self._checkpoint_size(), shutil.disk_usage(self.folder).free
         if free < need:
             raise UserError(
                 f"{self.folder} has {free >> 20} MiB free and two checkpoints need {need >> 20} MiB: free some"
             )
 
-    # Checkpoints: checkpoint-<epoch>-<step>.pt counts when the .sha256 beside it holds; the last two stay.
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+    def _checkpoint_size(self) -> int:
+        """Bytes of a checkpoint: weights, those of the best epoch, averaged weights, and the optimizer's state."""
+        weights = sum(value.nbytes for value in trained_state(self.model).values())
+        learnt = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+        slots = int(self.config.momentum > 0) if self.config.optimizer == "sgd" else 2
+        averaged = sum(value.nbytes for value in self.model.state_dict().values()) if self.ema else 0
+        return weights * (2 if self.val_data is not None else 1) + averaged + slots * learnt
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            plain = {
-                "state": vars(self.state),
+            parts = {
                 "model": trained_state(self.model),
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "ema": self.ema.state_dict() if self.ema else None,
             }
-            path = self.folder / f"checkpoint-{self.state.epoch:05d}-{self.state.step:07d}.pt"
-            with written_whole(path) as part:
-                with open(part, "wb") as file:
-                    torch.save(plain, file)
-                checksum = sha256(part)
-            write_text(path.with_suffix(".sha256"), checksum)
-            for old in self._checkpoints()[:-2]:
-                old.with_suffix(".sha256").unlink(missing_ok=True)
-                old.unlink()
+            checkpoints.write(self.folder, self.state, parts)
         self.accelerator.wait_for_everyone()
+        self.saved_at = time.monotonic()
 
     def _resume(self) -> bool:
-        """Take up the newest checkpoint that is whole; name each damaged one that is passed over."""
+        """Take up the newest whole checkpoint; false where there is none."""
         if self.accelerator.is_main_process:
             for part in self.folder.glob(".checkpoint-*.part"):  # what a process killed while writing left
                 part.unlink()
-        for path in reversed(self._checkpoints()):
-            seal = path.with_suffix(".sha256")
-            if not seal.exists() or sha256(path) != seal.read_text(encoding="utf-8"):
-                print(f"the checkpoint {path} is damaged or unfinished; the one before it is used")
-                continue
-            plain = torch.load(path, weights_only=True, map_location="cpu")
-            load_trained_state(self.model, plain["model"])
-            self.optimizer.load_state_dict(plain["optimizer"])
-            self.scaler.load_state_dict(plain["scaler"])
-            if self.ema:
-                self.ema.load_state_dict(plain["ema"])
-            self.state = State(**plain["state"])
-            return True
-        return False
+        plain = checkpoints.newest(self.folder)
+        if plain is None:
+            return False
+        load_trained_state(self.model, plain["model"])
+        self.optimizer.load_state_dict(plain["optimizer"])
+        self.scaler.load_state_dict(plain["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(plain["ema"])
+        self.state = State(**plain["state"])
+        return True
 
 
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:

@@ -1,1 +1,1 @@
-"""Whether results can be believed: tables recomputed, runs trained anew, sentences held to tables, all on record."""
+"""Whether results can be believed: tables computed again, runs trained again, all of it on record."""

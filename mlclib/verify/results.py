@@ -1,43 +1,40 @@
-"""Is what stands in results/<experiment> what its runs give? Every file of it is held against something.
+"""Does results/<experiment> hold what its runs give? Every file there is compared with something.
 
-- runs: each file against the SHA-256 in the run's manifest;
-- tables of scores, ablations, protocols and tuning (05_tables, 06_protocols, 07_tuning): computed anew from the runs'
-  predictions, and the csv compared byte for byte;
-- tables of 04_attention, which rest on passes of pictures through the models and not on predictions, figures, the other
-  formats of all tables, and the page: against the SHA-256 in the record that the notebook left, and the record
-  against the runs and the data that stand now;
-- claims.yaml: the sentences that rest on the experiment's tables;
-- with a share to retrain: runs trained anew, and their scores compared.
+- runs: each file with the SHA-256 in the manifest of its run;
+- tables that rest on predictions alone: their notebooks are executed again, and each csv is compared byte for byte;
+- all other files (attention, figures, other formats of a table, the page): with the SHA-256 in the record that their
+  notebook left, and that record with the runs and the data that stand now;
+- with a share to retrain: runs are trained again, and their scores compared (retrain.py).
 """
 
+import json
+import os
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
 
+from mlclib import config
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
-from mlclib.runs import plan, store
+from mlclib.runs import plan, store, train
 from mlclib.runs.study import Study
-from mlclib.verify import claims, record, retrain, tables
+from mlclib.verify import record, retrain
 
-COMPUTED = ("05_tables", "06_protocols", "07_tuning")  # their tables are made of predictions alone
+RESULTS = ("data ", "run ", "external/")  # what an input of a notebook begins with that is no code
 
 
 @dataclass
 class Report:
-    """What `verify` found; str() shows it. problems: what is contradicted, missing or damaged; unsure: what nobody can
-    tell.
-    """
+    """What `verify` says. problems: what is contradicted, missing or damaged. unsure: what cannot be decided."""
 
     experiment: str
     facts: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
     def __str__(self) -> str:
         lines = [
@@ -45,133 +42,117 @@ class Report:
             *(f"cannot tell: {one}" for one in self.unsure),
             *(f"wrong: {one}" for one in self.problems),
         ]
-        count = len(self.problems)
-        end = "verified" if self.ok else f"{count} {'thing is' if count == 1 else 'things are'} wrong"
-        return "\n".join([*lines, f"{self.experiment}: {end}"])
+        return "\n".join([*lines, f"{self.experiment}: {'NOT ' if self.problems else ''}verified"])
 
 
-def verify(study: Study, cores: int, share: float | None = None, seed: int = 0) -> Report:
-    """Check an experiment's results, and write their record (record.py) where nothing is wrong.
+def verify(study: Study, experiment: str, share: float | None = None, seed: int = 0) -> Report:
+    """Check the results of an experiment. Write their record (record.py) where nothing is wrong.
 
-    share: of the runs, to be trained anew; seed: which ones are drawn.
+    experiment: its name or YAML file, as the notebooks take it. share: of the runs, to be trained again. seed: which
+    runs are drawn. Raises UserError for a share outside 0 to 1.
     """
     report = Report(study.experiment.name)
     whole = _runs(study, report)
-    made = _tables(study, report, cores) if not report.problems else set()
-    _records(study, report, made)
-    if claims.FILE.is_file():
-        rules = claims.read()
-        wrong = claims.broken(rules, sources.ROOT, study.results, study.experiment.name)
-        report.problems += wrong
-        report.facts.append(f"claims: {len(wrong)} of those that rest on these tables do not hold")
+    compared = set() if report.problems else _tables(study, experiment, report)
+    _records(study, report, compared)
     if share is not None and whole:
-        _retrain(study, report, retrain.drawn(whole, share, seed))
-    if report.ok:
+        names = retrain.drawn(whole, share, seed)
+        sentences = retrain.retrained(study, names)
+        counts = ", ".join(f"{len(each)} {verdict}" for verdict, each in sentences.items() if each)
+        report.facts += [f"trained anew: {', '.join(names)}; scores: {counts}", *sentences[retrain.NOISE]]
+        report.problems += sentences[retrain.CONTRADICTED]
+        report.unsure += sentences[retrain.UNKNOWN]
+    if not report.problems:
         report.facts.append(f"record: {record.write(study)}")
     return report
 
 
 def _runs(study: Study, report: Report) -> list[str]:
-    """The names of the runs that are whole; what is wrong with the others."""
-    every, whole, outdated = study.every_run(), [], Counter()
-    for name, (run, seed) in every.items():
-        folder, reasons = study.run_folder(run, seed), study.outdated(run, seed)
-        if reasons is not None:
-            whole.append(name)
-            outdated.update(reasons)
-        elif bad := store.damaged(folder):
-            report.problems.append(f"run {name}: {', '.join(bad)} of {folder} is damaged or missing; train it again")
+    """The names of the runs that are whole. What is wrong with the others goes into the report."""
+    whole, outdated = [], Counter()
+    for name, run in study.runs.items():
+        if run.state == "missing":
+            bad = ", ".join(store.damaged(run.folder)) or "manifest.json"
+            report.problems.append(f"run {name}: {bad} of {run.folder} is damaged or missing; train it again")
         else:
-            report.problems.append(f"run {name} is missing: {folder} holds no finished run")
-    report.facts.append(f"runs: {len(whole)} of {len(every)} are whole, each file by its checksum")
-    if outdated:
-        reasons = "; ".join(f"{reason} ({count} runs)" for reason, count in outdated.items())
-        report.facts.append(f"runs made by other code than stands here now: {reasons}")
+            whole.append(name)
+            outdated.update(run.changes)
+    report.facts.append(f"runs: {len(whole)} of {len(study.runs)} are whole, each file by its checksum")
+    report.facts += [f"code: {reason} since {count} of the runs were made" for reason, count in outdated.items()]
     return whole
 
 
-def _tables(study: Study, report: Report, cores: int) -> set[str]:
-    """The tables that were computed anew, by their path in the experiment's folder."""
-    folder, same = study.folder / "tables", []
-    try:
-        made = tables.recomputed(study, cores)
-    except UserError as error:
-        report.problems.append(str(error))
-        return set()
-    for table in made:
-        path = folder / f"{table.name}.csv"
-        if not path.is_file():
-            report.problems.append(f"{path} is missing; its runs' predictions give it")
-        elif apart := tables.difference(path, table):
-            report.problems.append(f"{path} is contradicted: {apart}")
-        else:
-            same.append(table.name)
-    report.facts.append(
-        f"tables: {len(same)} of {len(made)} come out of the predictions to the same bytes ({', '.join(same)})"
-    )
-    return {f"tables/{table.name}.csv" for table in made}
+def _tables(study: Study, experiment: str, report: Report) -> set[str]:
+    """Execute again, in another folder, the notebooks whose csv files rest on predictions, and compare these files.
+
+    Returns the csv files compared, by their path in the experiment's folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlclib-verify-") as folder:
+        fresh, settings = _linked(study, experiment, Path(folder))
+        for stage in [one for one in plan.stages(study) if one.declaration.from_predictions]:
+            if any(path.endswith(".csv") for path in plan.record(study, stage.name).get("outputs", ())):
+                try:
+                    plan.execute(fresh, str(settings), stage.name)
+                except UserError as error:
+                    report.problems.append(str(error))
+        again = {path.name: path.read_bytes() for path in sorted(fresh.folder.glob("tables/*.csv"))}
+    stands = {path.name: path.read_bytes() for path in study.folder.glob("tables/*.csv")}
+    same = [name for name in again if again[name] == stands.get(name)]
+    for name in sorted(again.keys() - same):
+        difference = _difference(stands[name], again[name]) if name in stands else "it is missing"
+        report.problems.append(f"{study.folder / 'tables' / name} is contradicted: {difference}")
+    count, names = f"{len(same)} of {len(again)}", ", ".join(name.removesuffix(".csv") for name in same)
+    report.facts.append(f"tables: {count} come out of the predictions to the same bytes ({names})")
+    return {f"tables/{name}" for name in again}
 
 
-def _records(study: Study, report: Report, made: set[str]) -> None:
-    """Files against the records of the notebooks that wrote them, the records against the runs and the data."""
-    held, recorded = set(), set()
-    for stage in (*plan.every_stage(study), None):
-        name = stage.name if stage else "page"
+def _linked(study: Study, experiment: str, folder: Path) -> tuple[Study, Path]:
+    """The study with its results in `folder`, where its runs are links, and the YAML file of its experiment there.
+
+    Nothing that a notebook writes there changes the runs, or the settings that a tuning wrote beside its own YAML file.
+    Runs made by other code are accepted there, since a notebook would otherwise train them again.
+    """
+    fresh = Study(study.experiment, study.root, folder)
+    runs = (study.results / "runs").resolve()
+    shutil.copytree(runs / study.dataset.name, folder / "runs" / study.dataset.name, copy_function=os.symlink)
+    fresh.folder.mkdir()
+    (folder / "verified").symlink_to((study.results / "verified").resolve())
+    (fresh.folder / "external").symlink_to((study.folder / "external").resolve())
+    for run in fresh.runs.values():
+        train.accept(run)
+    settings = folder / f"{study.experiment.name}.yaml"
+    settings.write_text(json.dumps({"include": str(config.file_of(experiment).resolve())}), encoding="utf-8")
+    return fresh, settings
+
+
+def _difference(stands: bytes, again: bytes) -> str:
+    """The first line that differs, in words."""
+    lines = enumerate(zip_longest(stands.split(b"\n"), again.split(b"\n"), fillvalue=b"no line"), start=1)
+    number, both = next((number, both) for number, both in lines if both[0] != both[1])
+    old, new = (line.decode(errors="replace")[:100] for line in both)
+    return f"line {number} is {old!r}, and its runs' predictions give {new!r}"
+
+
+def _records(study: Study, report: Report, compared: set[str]) -> None:
+    """Compare each file with the record of the notebook that wrote it, and each record with the runs and the data."""
+    stages, unchanged, recorded = {stage.name: stage for stage in plan.stages(study)}, set(), set()
+    for name in (*stages, "page"):
         left = plan.record(study, name)
         if not left:
-            report.problems.append(
-                f"the record of {name} is missing: run `make reproduce EXPERIMENT={report.experiment}`"
-            )
+            report.problems.append(f"the record of {name} is missing: `make reproduce` makes it")
             continue
-        for path, digest in left["outputs"].items():
-            recorded.add(path)
-            file = study.folder / path
-            if not file.is_file():
-                report.problems.append(f"{file} is missing; {name} wrote it")
-            elif sha256(file) == digest:
-                held.add(path)
-            elif path not in made:  # else its numbers are compared, which says more
-                report.problems.append(f"{file} is not what {name} wrote")
-        if stage:
-            _rests_on(study, report, stage, left["inputs"])
-    by_passes = sorted(path for path in held - made if path.startswith("tables/") and path.endswith(".csv"))
-    report.facts.append(
-        f"tables: {len(by_passes)} are what their notebook wrote, by checksum; they rest on passes through the models, "
-        f"which are not made again ({', '.join(path[7:-4] for path in by_passes)})"
-    )
-    report.facts.append(
-        f"files: {len(held)} of {len(recorded)} figures, tables and pages are what their notebook wrote"
-    )
-    stray = {f"tables/{path.name}" for path in (study.folder / "tables").glob("*.csv")} - recorded - made
+        recorded |= left["outputs"].keys()
+        files = {path: study.folder / path for path in left["outputs"]}
+        same = {path for path, file in files.items() if file.is_file() and sha256(file) == left["outputs"][path]}
+        unchanged |= same
+        wrong = files.keys() - same - compared  # where lines are compared, that says more
+        report.problems += [f"{files[path]} is missing or not what {name} wrote" for path in sorted(wrong)]
+        changed = sources.changes(left["inputs"], plan.inputs(study, stages[name])) if name in stages else []
+        others = [reason for reason in changed if reason.startswith(RESULTS)]
+        report.problems += [f"{name} was made of other runs or data: {reason}" for reason in others]
+        if len(changed) > len(others) and not stages[name].declaration.from_predictions:
+            report.unsure.append(f"whether {name} would come out the same: its code changed (`status` says where)")
+    count = f"{len(unchanged)} of {len(recorded)}"
+    report.facts.append(f"files: {count} tables, figures and pages are what their notebook wrote, by checksum")
+    stray = {f"tables/{path.name}" for path in study.folder.glob("tables/*.csv")} - recorded - compared
     report.unsure += [f"nothing says what made {study.folder / path}" for path in sorted(stray)]
-
-
-def _rests_on(study: Study, report: Report, stage: plan.Stage, before: dict[str, str]) -> None:
-    """Whether the notebook's runs and data are those that stand now; other code may or may not matter."""
-    now = plan.inputs(study, stage)
-    results = {key for key in {*before, *now} if key == "data" or key.startswith(("run ", "external/"))}
-    changed = sources.changes(*({key: one[key] for key in one if key in results} for one in (before, now)))
-    report.problems += [f"{stage.name} was made of other runs or data: {reason}" for reason in changed]
-    changed = sources.changes(*({key: one[key] for key in one if key not in results} for one in (before, now)))
-    if changed and stage.notebook not in COMPUTED:
-        report.unsure.append(f"whether {stage.name} would come out the same: {_few(changed)}")
-
-
-def _retrain(study: Study, report: Report, names: list[str]) -> None:
-    numbers, broken = retrain.retrained(study, names)
-    counts = Counter(number.verdict for number in numbers)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in retrain.VERDICTS if counts[verdict])
-    report.facts.append(
-        f"trained anew: {', '.join(names)}; of {len(numbers)} scores {told} (tolerance {retrain.TOLERANCE:g} of a "
-        f"score; noise: equivalent within {retrain.MARGIN:g} standard deviations of the seeds)"
-    )
-    for number in numbers:
-        if number.verdict not in (retrain.SAME, retrain.CLOSE):
-            report.facts.append(f"  {number}")
-    report.problems += [str(number) for number in numbers if number.verdict == retrain.CONTRADICTED] + broken
-    report.unsure += [str(number) for number in numbers if number.verdict == retrain.UNKNOWN]
-
-
-def _few(reasons: Iterable[str]) -> str:
-    reasons = list(reasons)
-    return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")

@@ -1,22 +1,17 @@
-"""A share of an experiment's runs trained anew, from the images on, and each of their scores compared with what stands.
+"""A share of an experiment's runs, trained again from the images on, and each of their scores compared with the old.
 
-On the same machine, with the same code, versions and number of threads, a CPU must give the same bits: anything else
-contradicts. Elsewhere sums round otherwise, training carries the difference on, and a score ends where another seed
-might have ended. Then the question is whether the new score may come from the distribution of the old seeds', and it is
-asked twice, since not to find a difference is no proof that there is none:
+On the same machine, with the same code, versions and number of threads, a CPU must give the same bits. Elsewhere sums
+are rounded in another order, and a score ends where another seed might have ended. So two questions are asked of the
+seeds of its configuration; where neither is answered, as often with three seeds, the verdict is "cannot tell":
 
-- equivalence: is the new score's mean less than MARGIN standard deviations of the seeds away from the old ones'? The
-  t-test of equivalence with a margin in standard deviations that are estimated too (Wellek, Testing Statistical
-  Hypotheses of Equivalence and Noninferiority, 2nd ed. 2010, chapter 6.1), at level LEVEL;
-- difference: Student's t of one new score against the old ones, two-sided, at level LEVEL over the number of scores.
-
-Where neither test decides, as often with three seeds, nobody can tell. Each test takes its own configuration's seeds.
+- equivalence: does the new score's mean lie within MARGIN standard deviations of the old seeds' mean? (Wellek, Testing
+  Statistical Hypotheses of Equivalence and Noninferiority, 2nd ed. 2010, chapter 6.1; a t-test at LEVEL)
+- difference: Student's t of one new score against the old ones, two-sided, at LEVEL over the number of scores.
 """
 
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,65 +19,50 @@ from scipy import stats
 
 from mlclib.common.errors import UserError
 from mlclib.results.comparison import all_scores
-from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
-SAME, CLOSE, NOISE, CONTRADICTED, UNKNOWN = VERDICTS = (
-    "same bits",
-    "same to float tolerance",
-    "within seed noise",
-    "contradicted",
-    "cannot tell",
-)
-TOLERANCE = 1e-4  # relative: what golden arrays of the authors are held to
+TOLERANCE = 1e-4  # relative: the tolerance of the golden arrays of the authors
 MARGIN = 3.0  # standard deviations of the seeds
 LEVEL = 0.05
 GROUND = ("code", "versions", "lock", "hardware")  # where these are the same, so are the bits
-
-
-@dataclass(frozen=True)
-class Number:
-    """One score of one run, in percent: as it stands and as it came out anew."""
-
-    run: str
-    score: str
-    before: float
-    after: float
-    verdict: str
-
-    def __str__(self) -> str:
-        return f"{self.run}: {self.score} {self.before:.4f}, trained anew {self.after:.4f}: {self.verdict}"
+SAME, CLOSE, NOISE, CONTRADICTED, UNKNOWN = VERDICTS = (
+    "same bits",
+    "same to float tolerance",
+    f"within seed noise ({MARGIN:g} standard deviations)",
+    "contradicted",
+    "cannot tell",
+)
 
 
 def drawn(names: Sequence[str], share: float, seed: int) -> list[str]:
-    """The runs to train anew: at random, at least one. Raises UserError for a share that is not in 0 to 1."""
+    """A random share of the runs, at least one. Raises UserError for a share that is not above 0 and up to 1."""
     if not 0 < share <= 1:
         raise UserError(f"--retrain takes the share of the runs to train anew, above 0 and up to 1, not {share:g}")
     count = max(1, round(share * len(names)))
     return [names[i] for i in sorted(np.random.default_rng(seed).choice(len(names), count, replace=False))]
 
 
-def retrained(study: Study, names: Sequence[str]) -> tuple[list[Number], list[str]]:
-    """Train these runs of `Study.every_run` in a folder that is dropped again: their scores, and what contradicts.
+def retrained(study: Study, names: Sequence[str]) -> dict[str, list[str]]:
+    """Train these runs of `Study.runs` in a temporary folder (TMPDIR): verdict -> a sentence for each score.
 
-    Layer maps of a frozen backbone are computed anew too. The folder lies where temporary files do (TMPDIR).
+    The layer maps of a frozen backbone are computed again too.
     """
-    every, numbers, broken = study.every_run(), [], []
+    sentences = {verdict: [] for verdict in VERDICTS}
     with tempfile.TemporaryDirectory(prefix="mlclib-verify-") as folder:
         fresh = Study(study.experiment, study.root, Path(folder))
         for name in names:
-            run, seed = every[name]
-            others = study.read(run)
-            before = next(one for one in others if one.seed == seed)
-            (after,) = fresh.train(run, (seed,), name.rpartition(" seed ")[0])
-            found = _compared(name, before, after, others, len(names))
-            numbers += found
-            if _same_ground(before, after) and any(number.verdict != SAME for number in found):
-                broken.append(
-                    f"{name}: trained anew on the same machine with the same code and versions it gave other bits, "
-                    "where a CPU promises the same"
-                )
-    return numbers, broken
+            seed = study.runs[name].seed
+            seeds = {one.seed: one for one in study.read_all(study.runs[name].configuration)}
+            (again,) = fresh.train_all([fresh.runs[name]])
+            old, new = {k: all_scores(one, "last") for k, one in seeds.items()}, all_scores(again, "last")
+            for key, after in new.items():
+                before, each = old[seed][key], [scores[key] for scores in old.values()]
+                outcome = verdict(before, after, each, len(names) * len(new))
+                sentences[outcome].append(f"{name}: {key} {before:.4f}, trained anew {after:.4f}: {outcome}")
+            same_ground = all(seeds[seed].about.get(key) == again.about.get(key) for key in GROUND)
+            if same_ground and not again.about["hardware"]["gpus"] and old[seed] != new:
+                sentences[CONTRADICTED].append(f"{name}: trained anew on the same machine it gave other bits")
+    return sentences
 
 
 def verdict(before: float, after: float, seeds: Sequence[float], comparisons: int = 1) -> str:
@@ -99,16 +79,3 @@ def verdict(before: float, after: float, seeds: Sequence[float], comparisons: in
     if distance**2 < stats.ncf.ppf(LEVEL, 1, count - 1, (MARGIN / reach) ** 2):
         return NOISE
     return CONTRADICTED if 2 * stats.t.sf(distance, count - 1) < LEVEL / comparisons else UNKNOWN
-
-
-def _compared(name: str, before: FinishedRun, after: FinishedRun, seeds: list[FinishedRun], runs: int) -> list[Number]:
-    """Every score of the score table, by the logits of the last epoch; runs: how many are compared in all."""
-    old, new, each = all_scores(before, "last"), all_scores(after, "last"), [all_scores(run, "last") for run in seeds]
-    said = {key: verdict(old[key], new[key], [one[key] for one in each], runs * len(old)) for key in old}
-    return [Number(name, key, old[key], new[key], said[key]) for key in old]
-
-
-def _same_ground(before: FinishedRun, after: FinishedRun) -> bool:
-    """Whether both were made where a CPU promises the same bits."""
-    same = all(before.about.get(key) == after.about.get(key) for key in GROUND)
-    return same and not after.about["hardware"]["gpus"]

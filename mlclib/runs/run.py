@@ -1,0 +1,121 @@
+"""One run of an experiment: one training of one configuration with one seed, resolved once.
+
+`Study.runs` makes these objects; plan, check, tuning and verify read them. Nothing else derives a folder or a state.
+"""
+
+import dataclasses
+import fnmatch
+import glob
+import inspect
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from mlclib import config, models
+from mlclib.common import sources
+from mlclib.common.errors import UserError
+from mlclib.common.files import sha256
+from mlclib.config import RunConfig
+from mlclib.runs import store
+
+RUN_CODE = ("mlclib.training.trainer", "mlclib.training.inputs", "mlclib.transforms")  # with its model's own file
+MAPS_CODE = ("mlclib.training.features", "mlclib.transforms")  # what cached layer maps rest on
+# No part of a run's result: scores are computed anew from its predictions, the configuration names its folder.
+SCORED_LATER = ("mlclib.metrics.scores", "mlclib.config", "mlclib.config.schema", *sources.NO_RESULT)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that an experiment asks for.
+
+    name: "msrn layers 4 seed 0". model: the experiment's name for its model. identity: all that its result rests on
+    but the seed and the code; its digest is in the folder's name. State and reasons are read from the disk once, when
+    first asked for; `renewed` reads them again.
+    """
+
+    name: str
+    model: str
+    configuration: RunConfig
+    seed: int
+    folder: Path
+    identity: dict[str, Any]
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """The code and the versions of packages that the result rests on: {file or package: digest or version}."""
+        return run_code(self.configuration.model, self.configuration.backbone.frozen)
+
+    @cached_property
+    def state(self) -> str:
+        """ "current", "outdated" (finished, by other code) or "missing"."""
+        store.recover(self.folder)
+        if not store.finished(self.folder):
+            return "missing"
+        return "outdated" if self.changes else "current"
+
+    @cached_property
+    def changes(self) -> list[str]:
+        """What of the code changed since the run was trained or accepted; none where it is not finished."""
+        store.recover(self.folder)
+        if not store.finished(self.folder):
+            return []
+        about = store.about(self.folder)
+        if any(accepted["code"] == self.code for accepted in about.get("accepted", ())):
+            return []
+        return sources.changes(about["code"], self.code)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the run is to be trained; none where it is current."""
+        return ["it is not trained"] if self.state == "missing" else self.changes
+
+    def renewed(self) -> "Run":
+        """The same run, its state as it is now on the disk."""
+        return dataclasses.replace(self)
+
+
+@cache
+def run_code(model: str, frozen: bool) -> dict[str, str]:
+    """What the result of a run of this model rests on: {file or package: digest or version}.
+
+    How scores are computed is not among it: they are computed anew from the predictions.
+    """
+    module = models.find(model).__module__
+    code = sources.parts(*RUN_CODE, module, *(MAPS_CODE if frozen else ()), without=SCORED_LATER)
+    if not module.startswith("mlclib."):  # a class of the user's own
+        file = Path(inspect.getsourcefile(models.find(model)))
+        code[file.name] = sources.digest(file.read_text(encoding="utf-8"))
+    return code
+
+
+def starts(pattern: str) -> list[Path]:
+    """The finished runs that `training.init` names, as a folder or a pattern."""
+    return [Path(path) for path in sorted(glob.glob(pattern)) if store.finished(Path(path))]
+
+
+def start_of(pattern: str) -> Path:
+    """The one finished run that `training.init` names. Raises UserError where there is none, or several."""
+    folders = starts(pattern)
+    if len(folders) == 1:
+        return folders[0]
+    if folders:
+        listed = "; ".join(f"{folder} of experiment {store.about(folder)['experiment']}" for folder in folders)
+        raise UserError(f"training.init {pattern!r} matches {len(folders)} finished runs, name one of them: {listed}")
+    data, _, model = "/".join(Path(pattern).parts[-3:-1]).partition("/")
+    experiments = (config.load(path) for path in sorted(config.FOLDER.glob("[!_]*.yaml")))
+    names = [
+        one.name
+        for one in experiments
+        if fnmatch.fnmatch(one.dataset["name"], data)
+        and fnmatch.filter((one.run(key).model for key in one.models), model.rpartition("-")[0] or "*")
+    ]
+    raise UserError(
+        f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME); "
+        f"experiments with such runs: {', '.join(names) or 'none that is there'}"
+    )
+
+
+def content(weights: str | None) -> str | None:
+    """A file of weights by its content, a named source by its name."""
+    return sha256(weights) if weights and Path(weights).is_file() else weights

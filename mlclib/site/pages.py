@@ -1,0 +1,105 @@
+"""What the page of an experiment shows: its tables and figures, executed notebooks, jobs, runs and configuration."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import nbformat
+import pandas as pd
+import yaml
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+from nbconvert.preprocessors import ExtractOutputPreprocessor
+
+from mlclib import models
+from mlclib.results import report as reports
+from mlclib.runs import plan, store, times
+
+KINDS = ("csv", "md", "tex")
+
+
+def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
+    """What the page of the experiment whose results lie in `folder` shows. runs: all runs on this disk (`trained`).
+
+    about: Markdown. finding: its first finding. scores: the rows of scores.csv. images: how many test images, 0 where
+    no table says it. jobs, costs by `Job.file`, configuration: what `reproduce` left. runs: those that it trained.
+    door: why its numbers cannot be opened, "" where they can.
+    """
+    settings, jobs = plan.read_jobs(folder) or ({"title": folder.name, "notes": []}, [])
+    title, about = settings["title"], "\n".join(f"- {note}" for note in settings["notes"])
+    if (readme := folder / "README.md").exists():
+        title, _, rest = readme.read_text(encoding="utf-8").removeprefix("# ").partition("\n")
+        about = re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0]
+    findings = re.findall(r"^- (.*)", reports.findings(folder), re.M)
+    paths = sorted(folder.glob("notebooks/*.ipynb"))
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+    scores, made, caption = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json", "md"))
+    count = re.search(r"([\d,]+) test\b", caption.read_text(encoding="utf-8")) if caption.is_file() else None
+    names = json.loads(made.read_text(encoding="utf-8"))["made of"].values() if made.is_file() else []
+    return SimpleNamespace(
+        folder=folder,
+        name=folder.name,
+        title=title,
+        about=about,
+        finding=findings[0] if findings else "",
+        notebooks=notebooks,
+        tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
+        figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
+        scores=pd.read_csv(scores).dropna(subset="mAP").to_dict("records") if scores.is_file() else [],
+        images=int(count[1].replace(",", "")) if count else 0,
+        seeds=max(map(len, names), default=0),
+        jobs=jobs,
+        costs=times.costs(folder),
+        configuration=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=110) if jobs else "",
+        runs=[run for run in runs if run["experiment"] == folder.name],
+        door="",
+    )
+
+
+def trained(results: Path) -> list[dict[str, Any]]:
+    """The finished runs on this disk, as they tell of themselves."""
+    rows = []
+    for folder in (path.parent for path in sorted(results.glob("runs/*/*/seed-*/manifest.json"))):
+        about, scores = store.about(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        row = {key: about[key] for key in ("experiment", "ended", "commit")}
+        rows.append({"folder": folder, "mAP": 100 * scores["last"]["mAP"], "device": store.device(about), **row})
+    return rows
+
+
+def title(model: str) -> str:
+    """The name by which people know a model of the registry; any other name as it is."""
+    key, *more = model.split(" ", 1)
+    return " ".join([getattr(models.MODELS.get(key), "title", key), *more])
+
+
+def markdown(text: str) -> jinja2.filters.Markup:
+    """Markdown as HTML that a template takes as it is."""
+    return jinja2.filters.Markup(markdown2html(text))
+
+
+def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str, bytes]]:
+    """An executed notebook as HTML, and its figures by their path from its page."""
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter.register_preprocessor(ExtractOutputPreprocessor(), enabled=True)
+    body, resources = exporter.from_notebook_node(notebook, {"output_files_dir": "cells", "unique_key": name})
+    body = body.replace("No description has been provided for this image", "Figure of this cell")
+    return jinja2.filters.Markup(body), resources.get("outputs", {})
+
+
+def _table(path: Path, notebooks: dict[str, Any]) -> dict[str, Any]:
+    """A table from its md file. The cell of a notebook that showed it has an output with the same heading."""
+    text = path.read_text(encoding="utf-8")
+    heading = text.partition("\n")[0] + "\n"
+    cells = [(f"{name}.html#cell-id={cell.id}", cell) for name, each in notebooks.items() for cell in each.cells]
+    links = [
+        link
+        for link, cell in cells
+        for output in cell.get("outputs", ())
+        if output.get("data", {}).get("text/markdown", "").startswith(heading)
+    ]
+    kinds = [kind for kind in KINDS if path.with_suffix(f".{kind}").exists()]
+    long = bool(reports.LONG.match(path.name))
+    return {"name": path.stem, "text": text, "kinds": kinds, "long": long, "cell": links[0] if links else ""}
