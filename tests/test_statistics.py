@@ -30,7 +30,7 @@ def test_in_short_intervals_hold_the_truth_and_equal_models_are_not_told_apart(n
 def test_equal_models_are_told_apart_in_one_contest_of_twenty_at_most(name, contests, seeds):
     equal = statistics.of_equals(statistics.WORLDS[name], seeds, contests * 3 // seeds)
     assert equal.coverage >= {"rare labels": 0.90}.get(name, 0.93) - 0.02
-    assert equal.differences >= (0.93 if name != "seeds dominate" else 0.8) - 0.02
+    assert equal.differences >= (0.93 if name != "seeds dominate" else 0.85) - 0.02
     deviation = np.sqrt(0.05 * 0.95 / (contests * 3 // seeds))
     assert equal.family_wise <= 0.05 + 2 * deviation
     if name == "seeds dominate":  # what the t test is for
@@ -51,5 +51,6 @@ def test_the_page_shows_what_the_simulation_wrote():
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     assert [(row[0], int(row[1]), int(row[2])) for row in rows] == list(statistics.ROWS)
     for row in rows:
-        coverage, error, power = float(row[4]), float(row[7]), float(row[10])
-        assert error <= 5.0 and coverage >= 90 and 70 <= power <= 90
+        contests, coverage, error, power = (float(row[at]) for at in (2, 4, 7, 10))
+        assert error <= 5 + 2 * np.sqrt(5 * 95 / contests)
+        assert coverage >= 90 and 65 <= power <= 95
