@@ -25,11 +25,11 @@ WORLDS = {
 # The kind of test set, the seeds of each model, and how many contests of equal models; half as many for power.
 ROWS = (
     ("scenes-like", 3, 100),
-    ("scenes-like", 5, 60),
+    ("scenes-like", 5, 100),
     ("rare labels", 3, 60),
     ("rare labels", 5, 40),
     ("seeds dominate", 3, 80),
-    ("seeds dominate", 5, 50),
+    ("seeds dominate", 5, 100),
 )
 
 

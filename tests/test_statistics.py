@@ -42,7 +42,7 @@ def test_equal_models_are_told_apart_in_one_contest_of_twenty_at_most(name, cont
 @pytest.mark.parametrize("name, gap", [("scenes-like", 0.033), ("rare labels", 0.06)])
 def test_the_smallest_gap_is_shown_with_80_percent_power(name, gap, seeds):
     _, power = statistics.power(statistics.WORLDS[name], seeds, 180 // seeds, gap)
-    assert 0.65 <= power <= 0.92
+    assert 0.6 <= power <= 0.95
 
 
 def test_the_page_shows_what_the_simulation_wrote():
