@@ -41,7 +41,7 @@ def by_metadata(path, image):
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
 def test_an_exported_run_gives_the_same_logits_for_any_batch(tiny_study, tmp_path, model):
-    folder = tiny_study.run_folder(tiny_study.experiment.run(model), 0)
+    folder = tiny_study.runs[f"{model} seed 0"].folder
     assert export.export(folder, tmp_path / "model.onnx") <= 1e-4
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(7))
@@ -60,7 +60,7 @@ def test_the_file_s_metadata_are_the_whole_preprocessing(tiny_study, tmp_path, m
     shown = transforms.evaluation(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), interpolation, recipe)
     for module in (export, predict):
         monkeypatch.setattr(module, "transform_of", lambda _: shown)
-    folder = tiny_study.run_folder(tiny_study.experiment.run("gmp"), 0)
+    folder = tiny_study.runs["gmp seed 0"].folder
     export.export(folder, tmp_path / "model.onnx")
     path = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 140, 3), np.uint8)).save(path)
@@ -84,7 +84,7 @@ def test_dsdls_learnt_coefficients_keep_their_bias():
 
 def test_a_model_that_differs_is_not_written(tiny_study, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "difference", lambda *_: 0.5)
-    folder = tiny_study.run_folder(tiny_study.experiment.run("gmp"), 0)
+    folder = tiny_study.runs["gmp seed 0"].folder
     with pytest.raises(UserError, match="differs from PyTorch by up to 0.5"):
         export.export(folder, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

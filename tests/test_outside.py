@@ -64,7 +64,7 @@ def test_a_model_of_one_s_own_goes_the_whole_way(named, tiny_yaml, tmp_path, mon
     from mlclib.runs.study import Study
 
     study = Study(config.load(path), results=tmp_path / "results")
-    (run,) = study.train(study.experiment.run("norms"))
+    (run,) = study.train("norms")
     assert run.folder.parent.name.startswith("norms-") and "test_outside.py" in run.about["code"]
     assert np.isfinite(performance.scores_table({"norms": [run]}).frame["mAP"]).all()
     subject = predict.model_on_split(study, "norms")

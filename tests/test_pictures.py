@@ -208,5 +208,5 @@ def test_bars_show_the_highest_scores_and_what_is_present(tiny_study, model):
     figure = pictures.bars(predict.model_on_split(tiny_study, model), [0, 1])
     lengths = [patch.get_width() for patch in figure.axes[2].patches]
     assert lengths == sorted(lengths) and len(lengths) == 8
-    run = tiny_study.train(tiny_study.experiment.run(model))[0]
+    run = tiny_study.train(model)[0]
     assert lengths[-1] == pytest.approx(run.logits["last"][0].max(), abs=1e-5)

@@ -16,12 +16,12 @@ from mlclib.training.inputs import batches
 
 
 def folder_of(study, model):
-    return study.run_folder(study.experiment.run(model), 0)
+    return study.runs[f"{model} seed 0"].folder
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
 def test_a_model_from_its_folder_gives_the_runs_own_logits(tiny_study, model):
-    run = tiny_study.train(tiny_study.experiment.run(model))[0]
+    run = tiny_study.train(model)[0]
     loaded = predict.load_model(run.folder)
     inputs = tiny_study.inputs(tiny_study.experiment.run(model), "test")
     keys = list(batches(np.arange(len(inputs)), tiny_study.experiment.training.batch_size))  # as the run was scored
@@ -66,7 +66,7 @@ def test_a_map_s_file_is_named_after_its_label_whatever_its_characters():
 
 def test_probabilities_are_those_of_the_run_up_to_the_caches_half_precision(tiny_study):
     """The run saw maps that were kept in float16; a new image is seen in float32."""
-    run, test = tiny_study.train(tiny_study.experiment.run("msrn"))[0], tiny_study.dataset.splits["test"]
+    run, test = tiny_study.train("msrn")[0], tiny_study.dataset.splits["test"]
     found = predict.predict(run.folder, test.paths).probabilities.to_numpy()
     np.testing.assert_allclose(found, torch.tensor(run.logits["last"]).sigmoid(), atol=2e-3)
 
