@@ -4,7 +4,7 @@
     python -m benchmarks.contest_gpu pack EXPERIMENT... --data FOLDER --out FOLDER
 
 The runs of small heads on cached maps keep one processor core busy and a GPU hardly at all, so many of them share it.
-Each is an ordinary run folder without weights: a finished one is not trained again, and the same command goes on where
+Each is an ordinary run folder: a finished one is not trained again, and the same command goes on where
 the time ended. Where all trials of a tuning are finished its settings are written, which the experiments after it read.
 Of a trial only what tuning reads is packed: the predictions of its last epoch on validation images.
 `tar xf FILE -C results` lays packed runs where they belong.
@@ -61,7 +61,7 @@ def train(names: list[str], data: str, results: str, workers: int, minutes: floa
 
 
 def _study(name: str, data: str, results: str) -> Study:
-    return Study(config.load(name, {"training.keep_weights": False}), data, results)
+    return Study(config.load(name), data, results)
 
 
 def _unfinished(study: Study) -> list[Run]:

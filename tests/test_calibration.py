@@ -51,6 +51,38 @@ def test_error_and_loss_are_those_of_a_plain_loop(temperature):
     np.testing.assert_allclose(by_label, wanted, atol=1e-12)
 
 
+def test_the_brier_score_is_the_mean_squared_distance():
+    logits, marks = drawn(2.0, images=60)
+    counted = marks != 0
+    wanted = ((1 / (1 + np.exp(-logits[counted] / 2.0)) - (marks[counted] == 1)) ** 2).mean()
+    assert calibration.brier_score(logits, marks, 2.0) == pytest.approx(wanted, abs=1e-7)
+    assert np.isnan(calibration.brier_score(logits, np.zeros_like(marks)))
+
+
+def test_a_calibrated_model_lies_at_the_floor_and_another_above_it():
+    above = 0
+    for seed in range(40):
+        logits, marks = drawn(1.0, images=150, seed=seed)
+        floor = calibration.error_floor(logits, marks)
+        observed = calibration.expected_error_by_label(logits, marks).mean()
+        assert 0.6 * floor.mean < observed < 1.6 * floor.mean
+        above += observed > floor.high
+        assert (
+            calibration.expected_error_by_label(3 * logits, marks).mean()
+            > calibration.error_floor(3 * logits, marks).high
+        )
+    assert above <= 6  # one in twenty
+
+
+def test_the_floor_falls_with_more_images_and_needs_a_known_cell():
+    few, many = (calibration.error_floor(*drawn(1.0, images=images)) for images in (100, 6400))
+    assert 4 < few.mean / many.mean < 12  # the root of 64, but for bins that are empty
+    logits, marks = drawn(1.0, images=50)
+    marks[:, 0] = 0
+    rest = calibration.error_floor(logits[:, 1:], marks[:, 1:])
+    assert calibration.error_floor(logits, marks).mean == pytest.approx(rest.mean, rel=0.05)
+
+
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
 def test_a_known_temperature_is_found_and_calibrates(temperature):
     logits, marks = drawn(temperature)

@@ -13,7 +13,7 @@ from parity import recipe
 from sklearn import metrics as sk
 
 from mlclib.common.errors import UserError
-from mlclib.metrics import calibration, pairwise, resampling, scores
+from mlclib.metrics import calibration, labels_with, pairwise, resampling, scores, variance
 from mlclib.metrics.scores import APS, RATES, THRESHOLDS, best_threshold, evaluate, examples, ranking
 
 GOLDEN = Path(__file__).parent / "parity" / "metrics_500x20.npz"
@@ -195,7 +195,7 @@ def test_the_sweep_is_the_best_of_its_thresholds_one_by_one(top):
         sums.append(one["CF1"] + one["OF1"])
     best = THRESHOLDS[int(np.argmax(sums))]
     swept = evaluate(logits, targets, threshold="sweep", top=top)
-    assert swept["threshold"] == best == best_threshold(logits, targets, top=top)
+    assert swept["threshold"] == best == best_threshold(logits, targets, top=top, thresholds=THRESHOLDS)
     assert swept["CF1"] + swept["OF1"] == max(sums)
 
 
@@ -204,7 +204,18 @@ def test_the_sweep_tries_twenty_thresholds_that_tenths_hit_exactly():
 
 
 def test_of_equal_thresholds_the_lowest_is_taken():
-    assert best_threshold(column(3.0, -3.0), column(1, -1)) == -1.0
+    assert best_threshold(column(3.0, -3.0), column(1, -1), thresholds=THRESHOLDS) == -1.0
+
+
+def test_a_threshold_chosen_on_validation_images_may_lie_far_from_0():
+    logits, targets = drawn(200, 6, seed=6)
+    near = best_threshold(logits, targets)
+    for shift in (-30.0, -5.0, 3.0, 40.0):
+        far = best_threshold(logits.astype(float) + shift, targets)
+        one, other = (evaluate(logits, targets, threshold=threshold) for threshold in (near, far - shift))
+        assert other["CF1"] + other["OF1"] == pytest.approx(one["CF1"] + one["OF1"], abs=0.02)
+    swept = evaluate(logits + 2, targets, threshold="sweep")
+    assert swept["threshold"] == THRESHOLDS[-1]  # the published sweep ends there
 
 
 def test_image_scores_are_scikit_learns():
@@ -329,6 +340,21 @@ def test_the_arrays_given_stay_as_they_were():
     np.testing.assert_array_equal((logits, targets), before)
 
 
+def test_the_labels_that_count_score_as_their_columns_alone():
+    logits, targets = drawn(60, 5, seed=12)
+    some, columns = evaluate(logits, targets, labels=[1, 3]), evaluate(logits[:, [1, 3]], targets[:, [1, 3]])
+    assert {name: some[name] for name in ("mAP", *RATES)} == {name: columns[name] for name in ("mAP", *RATES)}
+    assert len(some["AP"]) == 5
+    ranked = evaluate(logits, targets, labels=[0], top=1)  # the other labels still compete for the places
+    assert ranked["OR"] <= evaluate(logits[:, :1], targets[:, :1], top=1)["OR"]
+
+
+def test_frequent_labels_are_those_with_so_many_positives():
+    targets = np.full((40, 3), -1)
+    targets[:20, 0], targets[:19, 1], targets[:, 2] = 1, 1, 0
+    assert labels_with(targets) == [0] and labels_with(targets, 19) == [0, 1] and labels_with(targets, 0) == [0, 1, 2]
+
+
 # What must hold for any predictions.
 
 levels = st.integers(-6, 6)
@@ -446,7 +472,7 @@ def test_a_sweep_needs_a_present_label():
         best_threshold(np.zeros((2, 2)), np.full((2, 2), -1))
 
 
-@pytest.mark.parametrize("module", [scores, resampling, pairwise, calibration])
+@pytest.mark.parametrize("module", [scores, resampling, variance, pairwise, calibration])
 def test_the_examples_of_the_docstrings_give_what_they_show(module):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed

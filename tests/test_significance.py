@@ -23,7 +23,7 @@ def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.
 def counts(monkeypatch) -> list[np.ndarray]:
     """The resamples drawn during the test, as how often each image stands in them."""
     seen, counts = [], significance._counts
-    significance._drawn.cache_clear()
+    significance.clear_cache()
 
     def watched(*args):
         for piece in counts(*args):
@@ -73,13 +73,22 @@ def test_a_large_set_is_drawn_in_pieces_that_all_differ():
     assert all((a != b).any() for a, b in combinations(resamples, 2))
 
 
-def test_the_interval_is_the_bias_corrected_percentile_interval(counts):
+def test_the_interval_of_a_score_is_the_score_less_its_bias_and_its_standard_errors_on_either_side(counts):
     logits, targets = drawn(80, 4, seed=4)
     low, high = bootstrap(logits, targets, draws=300, level=0.9)
     plain, *values = rescored(logits, targets, counts, "mAP")
+    center = plain - (np.mean(values) - plain)
+    np.testing.assert_allclose((low, high), center + np.std(values, ddof=1) * norm.ppf([0.05, 0.95]), atol=1e-12)
+
+
+def test_the_interval_of_a_difference_is_the_bias_corrected_percentile_interval(counts):
+    logits, targets = drawn(80, 4, seed=4)
+    difference = paired(logits, -logits, targets, draws=300, level=0.9)
+    resamples = counts[: len(counts) // 2]  # of one model; the other's are the same
+    plain, *values = rescored(logits, targets, resamples, "mAP") - rescored(-logits, targets, resamples, "mAP")
     bias = norm.ppf((np.sum(np.array(values) < plain) + 0.5) / 301)
     expected = np.quantile(values, norm.cdf(2 * bias + norm.ppf([0.05, 0.95])))
-    np.testing.assert_allclose((low, high), expected, atol=1e-12)
+    np.testing.assert_allclose((difference.low, difference.high), expected, atol=1e-12)
 
 
 def test_the_interval_holds_the_true_score_as_often_as_it_says():
@@ -232,6 +241,16 @@ def test_small_sets_have_draws_enough_for_q_below_a_hundredth_and_large_ones_end
     assert significance.draws_for(400, 22) == significance.draws_for(4952, 20) == 10_000
     assert 48 * significance.least_p(10_000) < 0.01
     assert 1000 < significance.draws_for(40_137, 80) < 10_000
+
+
+def test_some_labels_alone_are_drawn_as_their_columns():
+    logits, targets = drawn(60, 4, seed=32)
+    some, chosen = [0, 2], {"draws": 60, "seed": 3}
+    for score in ("mAP", "CF1"):
+        alone = significance.of_seeds(logits[:, some], targets[:, some], score, **chosen)
+        assert np.array_equal(
+            significance.of_seeds(logits, targets, score, labels=some, **chosen), alone, equal_nan=True
+        )
 
 
 def test_the_ap_of_a_class_is_drawn_as_that_of_its_column_alone():

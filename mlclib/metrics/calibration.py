@@ -4,12 +4,15 @@ Every cell of an image and a label is one prediction of its own, the sigmoid of 
 Logits, targets and their shapes are those of metrics/scores.py.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from mlclib.common.errors import UserError
-from mlclib.metrics.scores import checked
+from mlclib.metrics.scores import checked, mean_defined
 
 BINS = 15  # as in Guo et al.
 HIGHEST = 100.0  # temperatures from its inverse to itself are tried
@@ -26,7 +29,7 @@ def reliability(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.
     logits, targets = checked(logits, targets, "ignore")
     counted = targets != 0
     probability = np.exp(-np.logaddexp(0, -logits[counted].astype(np.float64) / temperature))
-    bins = np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = _bins(probability)
     count, sums, hits = (np.bincount(bins, weights, BINS) for weights in (None, probability, targets[counted] == 1))
     filled = np.where(count > 0, count, np.nan)
     return pd.DataFrame({"count": count, "probability": sums / filled, "present": hits / filled})
@@ -63,6 +66,51 @@ def log_loss(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) 
     return float(np.logaddexp(0, -margins / temperature).mean()) if margins.size else float("nan")
 
 
+def brier_score(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> float:
+    """Mean over the cells of the squared distance from the probability to 1 where the label is present, to 0 where it
+    is absent (Brier, Monthly Weather Review 78, 1950); NaN where no cell is known.
+
+    Example:
+        >>> brier_score(np.zeros((2, 1)), np.array([[1], [-1]]))
+        0.25
+    """
+    margins = _margins(logits, targets)
+    return float((expit(-margins / temperature) ** 2).mean()) if margins.size else float("nan")
+
+
+class Floor(NamedTuple):
+    """The mean over labels of `expected_error` that a calibrated model would have by chance alone: its mean, and the
+    value that only one of 20 test sets would exceed.
+    """
+
+    mean: float
+    high: float
+
+
+def error_floor(
+    logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0, *, draws: int = 200, seed: int = 0
+) -> Floor:
+    """What `expected_error_by_label` would be, in the mean over the labels, if the probabilities were right.
+
+    Labels are drawn `draws` times from the model's own probabilities. Few cells in a bin are never just as often
+    present as said: an observed error is a fault of the model only as far as it lies above `high`.
+
+    Example:
+        >>> error_floor(np.zeros((400, 2)), np.ones((400, 2), int)).high < 0.05
+        True
+    """
+    logits, targets = checked(logits, targets, "ignore")
+    rng, errors = np.random.default_rng(seed), []
+    for column, target in zip(logits.T, targets.T, strict=True):
+        probability = expit(column[target != 0].astype(np.float64) / temperature)
+        bins = _bins(probability)
+        members = (bins == np.arange(BINS)[:, None]).astype(np.float64)
+        surplus = members @ ((rng.random((probability.size, draws)) < probability[:, None]) - probability[:, None])
+        errors.append(np.abs(surplus).sum(axis=0) / (probability.size or np.nan))
+    means = mean_defined(np.transpose(errors))
+    return Floor(float(means.mean()), float(np.quantile(means, 0.95)))
+
+
 def fitted_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """The temperature T that minimises `log_loss` of logits / T (temperature scaling, Guo et al., section 4.2).
 
@@ -86,6 +134,11 @@ def fitted_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
         options={"xatol": 1e-6},
     )
     return float(np.exp(best.x))
+
+
+def _bins(probability: np.ndarray) -> np.ndarray:
+    """The number of the bin of each probability, from 0."""
+    return np.clip(np.ceil(probability * BINS).astype(int) - 1, 0, BINS - 1)
 
 
 def _margins(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ seed is taken as it is: nothing is known of what another seed would have scored.
 
 import itertools
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import networkx as nx
@@ -18,78 +18,44 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 from mlclib.common.errors import UserError
 from mlclib.metrics import resampling
 from mlclib.metrics.resampling import Difference
+from mlclib.metrics.variance import ALPHA, POWER, Parts, parts
 
-ALPHA, POWER = 0.05, 0.80
 REACH = ndtri(1 - ALPHA / 2) + ndtri(POWER)  # a gap of so many standard errors is found with that power
+LEAST_SETS = 5  # independent data sets from which average ranks are tested
+SEEDS_SHARE = 0.4  # of the variance: above it a verdict rests on few seeds
 BETTER, WORSE, EQUIVALENT, UNKNOWN = "better", "worse", "equivalent", "cannot tell"
 
 
-class Parts(NamedTuple):
-    """The variance of a difference between two models' means over seeds, by what would lessen it; of scores that are
-    fractions.
-
-    images: what more images lessen, whatever the seeds; both: what more images lessen and more seeds too (seeds differ
-    most on some images); seeds: what only more seeds lessen, NaN where both models have one. one_seed: what `both` and
-    `seeds` would be with one seed of each model; NaN where one of them has no more than one.
-    """
-
-    images: float
-    both: float
-    seeds: float
-    one_seed: float
-
-    @property
-    def error(self) -> float:
-        """The standard error of the difference."""
-        return float(np.sqrt(self.images + self.both + np.nan_to_num(self.seeds)))
-
-    @property
-    def smallest_gap(self) -> float:
-        """The difference that is found at the 5 % level with 80 % power."""
-        return float(REACH * self.error)
-
-    def images_needed(self, gap: float, images: int) -> float:
-        """The images at which `gap` is found with 80 % power, with the seeds as they are; `images` are there now.
-
-        inf where no number of them is enough.
-        """
-        left = (gap / REACH) ** 2 - np.nan_to_num(self.seeds)
-        return float(np.ceil(images * (self.images + self.both) / left)) if left > 0 else np.inf
-
-    def seeds_needed(self, gap: float) -> float:
-        """The seeds of each model at which `gap` is found with 80 % power on these images; inf where no number is
-        enough, NaN where a model has one seed, which does not tell how much seeds differ.
-        """
-        left = (gap / REACH) ** 2 - self.images
-        if np.isnan(self.one_seed):
-            return np.nan
-        return max(1.0, float(np.ceil(self.one_seed / left))) if left > 0 else np.inf
-
-
 class Pair(NamedTuple):
-    """Model number `a` of a comparison against number `b`.
+    """Model number `a` of a comparison against number `b`; scores are fractions.
 
-    difference: a's score minus b's, a fraction; low, high: its 90 % interval; p_equivalence: of a difference of the
-    margin or more. The corrected p are Holm's over all pairs of the comparison, each kind for itself; the verdict is
-    on a.
+    difference: a's score minus b's. p: of no difference, by the bootstrap and by a t test on the means over seeds,
+    the larger of the two, so that it is small where both agree; p_equivalence alike, of a difference of the margin
+    or more. The corrected p are Holm's over all pairs of the comparison, each kind for itself. equivalent_within: the
+    smallest margin within which the pair is shown to be equivalent, if all pairs are asked the same.
     """
 
     a: int
     b: int
     difference: Difference
-    low: float
-    high: float
+    p: float
     p_equivalence: float
+    equivalent_within: float
     parts: Parts
     p_corrected: float = np.nan
     p_equivalence_corrected: float = np.nan
 
     @property
     def verdict(self) -> str:
-        """BETTER or WORSE where a difference is shown, EQUIVALENT where it is shown to be within the margin only."""
+        """On a: BETTER or WORSE where a difference is shown, EQUIVALENT where only one within the margin is."""
         if self.p_corrected < ALPHA:
             return BETTER if self.difference.delta > 0 else WORSE
         return EQUIVALENT if self.p_equivalence_corrected < ALPHA else UNKNOWN
+
+    @property
+    def hangs_on_seeds(self) -> bool:
+        """Whether seeds carry so much of the variance that more of them should be trained before it is believed."""
+        return bool(self.parts.seeds_share > SEEDS_SHARE)
 
 
 def compare(
@@ -107,7 +73,8 @@ def compare(
 
     margin: how large a difference is still no difference, as a share; two models are equivalent where both one-sided
     tests, of a difference of -margin or less and of margin or more, reject (TOST: Schuirmann, J. Pharmacokinet.
-    Biopharm. 15, 1987), which is where the 90 % interval lies within the margin.
+    Biopharm. 15, 1987). Each pair's `parts.level` is the level that it meets in Holm's procedure: ALPHA over the
+    number of pairs that are not shown to differ, itself among them.
 
     Example:
         >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
@@ -116,24 +83,39 @@ def compare(
         ['better']
     """
     scores = [resampling.of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
-    pairs = [_pair(scores, a, b, margin, seed) for a, b in itertools.combinations(range(len(scores)), 2)]
-    corrected = holm([pair.difference.p for pair in pairs]), holm([pair.p_equivalence for pair in pairs])
+    numbers = list(itertools.combinations(range(len(scores)), 2))
+    pairs = [_pair(scores, a, b, margin, seed, len(numbers)) for a, b in numbers]
+    corrected = holm([pair.p for pair in pairs]), holm([pair.p_equivalence for pair in pairs])
+    shown = int((corrected[0] < ALPHA).sum())
     return [
-        pair._replace(p_corrected=float(p), p_equivalence_corrected=float(q))
+        pair._replace(
+            p_corrected=float(p),
+            p_equivalence_corrected=float(q),
+            parts=pair.parts._replace(level=ALPHA / (len(pairs) - shown + (p < ALPHA))),
+        )
         for pair, p, q in zip(pairs, *corrected, strict=True)
     ]
 
 
-def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int) -> Pair:
+def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int, pairs: int) -> Pair:
     # Seeds are drawn under the numbers that `paired` gives to a model and the highest: both tables state the same p.
     values = resampling.over_seeds(scores[a], 1, seed) - resampling.over_seeds(scores[b], 0, seed)
+    difference, variance = resampling.of_draws(values), parts(scores[a], scores[b])
+    if not values[1:].size or np.isnan(variance.error):
+        return Pair(a, b, difference, np.nan, np.nan, np.nan, variance)
+    delta, level = difference.delta, 1 - 2 * ALPHA / pairs
     return Pair(
         a,
         b,
-        resampling.of_draws(values),
-        *resampling.interval(values, 1 - 2 * ALPHA),
-        max(resampling.one_sided(values, -margin), resampling.one_sided(-values, -margin)),
-        parts(scores[a], scores[b]),
+        difference,
+        max(difference.p, 2 * variance.p_above(abs(delta))),
+        max(
+            resampling.one_sided(values, -margin),
+            resampling.one_sided(-values, -margin),
+            variance.p_above(margin - abs(delta)),
+        ),
+        max(*np.abs(resampling.interval(values, level)), abs(delta) + variance.margin(level)),
+        variance,
     )
 
 
@@ -149,34 +131,6 @@ def holm(p: Sequence[float]) -> np.ndarray:
     corrected = np.full_like(p, np.nan)
     corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
     return corrected
-
-
-def parts(a: np.ndarray, b: np.ndarray) -> Parts:
-    """The variance of the difference between the means of two models' scores [S, 1 + draws], taken apart.
-
-    Images and seeds are crossed random effects. How far a seed leaves its model's mean changes from resample to
-    resample by the variance of both together, and on the images as they are it holds that of the seeds too. Intervals
-    and p resample images and seeds at once, which counts `both` more than once and of `seeds` (S - 1) / S (Owen,
-    Annals of Applied Statistics 1, 2007): where seeds differ most by image they err to the safe side.
-    """
-    defined = np.isfinite(a).all(axis=0) & np.isfinite(b).all(axis=0)
-    if not defined[0] or defined.sum() < 3:
-        return Parts(*[np.nan] * 4)
-    a, b = a[:, defined], b[:, defined]
-    of_a, of_b = _of_one_seed(a), _of_one_seed(b)
-    both, seeds = np.nansum([of_a / len(a), of_b / len(b)], axis=0)
-    images = (a.mean(axis=0) - b.mean(axis=0))[1:].var(ddof=1) - both
-    seeds = np.nan if len(a) == len(b) == 1 else max(0.0, float(seeds))  # an estimate, which may fall below 0
-    return Parts(max(0.0, float(images)), float(both), seeds, float(np.maximum(0, (of_a + of_b).sum())))
-
-
-def _of_one_seed(scores: np.ndarray) -> np.ndarray:
-    """The variance of one seed's score by images and seeds together, and by seeds alone; NaN of a single seed."""
-    if len(scores) == 1:
-        return np.full(2, np.nan)
-    residuals, freedom = scores - scores.mean(axis=0), len(scores) - 1
-    both = residuals[:, 1:].var(axis=1, ddof=1).sum() / freedom
-    return np.array([both, (residuals[:, 0] ** 2).sum() / freedom - both])
 
 
 def shown_better(pairs: Sequence[Pair], count: int) -> np.ndarray:
@@ -222,7 +176,7 @@ def letters(better: np.ndarray) -> list[str]:
 
 class Across(NamedTuple):
     """Models over several data sets: average ranks [M], Friedman's test, and how far two average ranks must be apart
-    to differ.
+    to differ; the last three NaN where there are too few data sets for a test.
     """
 
     average: np.ndarray
@@ -231,11 +185,13 @@ class Across(NamedTuple):
     critical: float
 
 
-def ranks_across(scores: np.ndarray) -> Across:
+def ranks_across(scores: np.ndarray, images: Mapping[str, Collection[str]] | None = None) -> Across:
     """Average ranks of models from their scores [data sets, M], 1 the highest, ties sharing theirs; Friedman's test of
     no difference (NaN for two models, where there is none), and Nemenyi's critical difference at the 5 % level.
 
-    After Demsar, JMLR 7, 2006. Raises UserError where a score is missing, or there are not two data sets and models.
+    After Demsar, JMLR 7, 2006. images: each data set's name and its test images, in the order of `scores`; then below
+    LEAST_SETS data sets there are ranks alone. Raises UserError where a score is missing, where there are not two data
+    sets and models, and where two data sets share a test image: they are not independent.
 
     Example:
         >>> ranks_across(np.array([[0.9, 0.8, 0.7], [0.6, 0.7, 0.5]])).average.tolist()
@@ -244,8 +200,16 @@ def ranks_across(scores: np.ndarray) -> Across:
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or min(scores.shape) < 2 or np.isnan(scores).any():
         raise UserError("ranks over data sets need a score of two models or more on each of two data sets or more")
+    for (one, of_one), (two, of_two) in itertools.combinations((images or {}).items(), 2):
+        if shared := len(set(of_one) & set(of_two)):
+            raise UserError(
+                f"{one} and {two} share {shared:,} test images, so their ranks are no two findings; drop one"
+            )
     sets, models = scores.shape
+    average = rankdata(-scores, axis=1).mean(axis=0)
+    if images is not None and sets < LEAST_SETS:
+        return Across(average, np.nan, np.nan, np.nan)
     statistic, p = friedmanchisquare(*scores.T) if models > 2 else (np.nan, np.nan)
     reach = studentized_range.ppf(1 - ALPHA, models, np.inf) / np.sqrt(2)
     critical = reach * np.sqrt(models * (models + 1) / (6 * sets))
-    return Across(rankdata(-scores, axis=1).mean(axis=0), float(statistic), float(p), float(critical))
+    return Across(average, float(statistic), float(p), float(critical))

@@ -5,9 +5,13 @@ Two kinds of chance: which images the test set holds (bootstrap over images) and
 score is the mean of the S scores. With several seeds each draw resamples the seeds too, which for few seeds still
 understates their part of the variance, by (S - 1) / S.
 
-Intervals are bias-corrected percentile intervals (Efron, Canadian Journal of Statistics 9, 1981): a positive
-drawn twice counts twice at its own rank, so that resampled APs lie above the plain one, the more so the rarer a class
-is, and plain percentiles would lie too high. A permutation test is left out on purpose: exchanging two models' logits
+A positive drawn twice counts twice at its own rank. Resampled APs therefore lie above the plain one, the more so the
+rarer a class is, and a sample's AP lies above the population's in much the same way. The interval of a score is
+shifted down by that bias and as wide as the standard error says (`bootstrap`). The interval of a difference, whose
+biases mostly cancel, is the bias-corrected percentile interval (Efron, Canadian Journal of Statistics 9, 1981).
+docs/statistics.md shows how often both hold the truth.
+
+A permutation test is left out on purpose: exchanging two models' logits
 image by image mixes their scales, and so tests more than whether their scores agree.
 """
 
@@ -19,7 +23,18 @@ from typing import NamedTuple
 import numpy as np
 
 from mlclib.common.errors import UserError
-from mlclib.metrics.scores import APS, RATES, check_name, checked, decide, mean_defined, precision_mean, rates
+from mlclib.metrics.scores import (
+    APS,
+    RATES,
+    check_name,
+    checked,
+    columns,
+    decide,
+    mean_defined,
+    precision_mean,
+    rates,
+)
+from mlclib.metrics.variance import parts
 
 
 class Difference(NamedTuple):
@@ -81,18 +96,27 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval (low, high) of `score` at confidence `level`, from `draws` resamples of the test images.
 
-    score: "mAP", "AP" of the class `label`, or one of RATES; protocol: label, and ap, difficult, threshold (a number)
-    and top of `evaluate`. A class without a positive in a resample is left out of that resample's means, as `evaluate`
-    does, and a resample without any positive is left out. The same seed draws the same images for any model and score;
-    what was drawn for a run is cached, so that further scores and pairs of it cost little. Raises UserError as
-    `evaluate` does, and for a threshold that is not a number: `best_threshold` gives one.
+    It is the score, less the bias by which the resamples lie above it, and on either side the standard error by images
+    and seeds (`variance.parts`) times Student's t; it ends at 0 and 1.
+
+    score: "mAP", "AP" of the class `label`, or one of RATES; protocol: label, and labels, ap, difficult, threshold (a
+    number) and top of `evaluate`. A class without a positive in a resample is left out of that resample's means, as
+    `evaluate` does, and a resample without any positive is left out. The same seed draws the same images for any model
+    and score; what was drawn for a run is cached, so that further scores and pairs of it cost little. Raises UserError
+    as `evaluate` does, and for a threshold that is not a number: `best_threshold` gives one.
 
     Example:
         >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
         >>> bootstrap(3.0 * targets, targets, draws=100)
         (1.0, 1.0)
     """
-    return interval(over_seeds(of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol), 0, seed), level)
+    check_level(level)
+    scores = of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol)
+    plain, drawn = _split(scores.mean(axis=0))
+    if not drawn.size:
+        return np.nan, np.nan
+    center, reach = 2 * plain - drawn.mean(), parts(scores).margin(level)
+    return float(np.clip(center - reach, 0, 1)), float(np.clip(center + reach, 0, 1))
 
 
 def paired(
@@ -176,7 +200,7 @@ def of_seeds(
     if draws < 1:
         raise UserError(f"draws must be 1 or more, not {draws}")
     check_name("score", score, ("mAP", "AP", *RATES))
-    label = protocol.pop("label", None)
+    label, labels = protocol.pop("label", None), protocol.pop("labels", None)
     logits = np.asarray(logits)
     runs = logits if logits.ndim == 3 else logits[None]
     if not len(runs):
@@ -184,9 +208,11 @@ def of_seeds(
     of_rates = score in RATES
     used = ("difficult", "threshold", "top") if of_rates else ("difficult", "ap")
     options = {name: value for name, value in protocol.items() if name in used}
+    if of_rates and labels is not None:
+        options["labels"] = tuple(labels)
     drawn = [_drawn(_frozen(run), _frozen(targets), of_rates, draws, seed, **options) for run in runs]
     if score == "mAP":
-        return mean_defined(np.stack(drawn))
+        return mean_defined(np.stack(drawn)[..., columns(labels)])
     return np.stack([values[:, RATES.index(score) if of_rates else label] for values in drawn])
 
 
@@ -228,14 +254,20 @@ def _drawn(
     difficult: str = "ignore",
     threshold: float = 0.0,
     top: int | None = None,
+    labels: tuple[int, ...] | None = None,
 ) -> np.ndarray:
     """Of one run, plain and in each resample: all RATES [1 + draws, 6], or the AP of every class [1 + draws, C]."""
     if isinstance(threshold, str):
         raise UserError(f"threshold must be a number for a resample, not {threshold!r}; see metrics.best_threshold")
     check_name("average precision", ap, APS)
     logits, targets = checked(_thawed(*logits), _thawed(*targets), difficult)
-    scorer = _rate_scorer(logits, targets, threshold, top) if of_rates else _ap_scorer(logits, targets, ap)
+    scorer = _rate_scorer(logits, targets, threshold, top, labels) if of_rates else _ap_scorer(logits, targets, ap)
     return np.concatenate([scorer(counts) for counts in _counts(len(targets), draws, np.random.default_rng(seed))])
+
+
+def clear_cache() -> None:
+    """Forget what was drawn for runs."""
+    _drawn.cache_clear()
 
 
 def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -249,10 +281,12 @@ def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.nd
         yield np.ascontiguousarray(counts.T, dtype=np.int32)
 
 
-def _rate_scorer(logits: np.ndarray, targets: np.ndarray, threshold: float, top: int | None) -> Scorer:
+def _rate_scorer(
+    logits: np.ndarray, targets: np.ndarray, threshold: float, top: int | None, labels: tuple[int, ...] | None
+) -> Scorer:
     """All RATES in resamples."""
     present, predicted = targets == 1, decide(logits, threshold, top) & (targets != 0)
-    cells = [cell.astype(np.float64) for cell in (predicted & present, predicted, present)]
+    cells = [cell[:, columns(labels)].astype(np.float64) for cell in (predicted & present, predicted, present)]
     return lambda counts: np.stack([*rates(*(counts.T.astype(np.float64) @ cell for cell in cells)).values()], axis=1)
 
 
@@ -295,11 +329,15 @@ def _standing(drawn: np.ndarray, value: float) -> float:
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The bias-corrected percentile interval of a score: values [1 + draws], the plain one first; NaN where none is."""
-    if not 0 < level < 1:
-        raise UserError(f"level must lie between 0 and 1, not {level}")
+    check_level(level)
     plain, drawn = _split(values)
     if not drawn.size:
         return np.nan, np.nan
     bias, reach = 2 * _standing(drawn, plain), _NORMAL.inv_cdf((1 + level) / 2)
     low, high = np.quantile(drawn, [_NORMAL.cdf(bias - reach), _NORMAL.cdf(bias + reach)])
     return float(low), float(high)
+
+
+def check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise UserError(f"level must lie between 0 and 1, not {level}")

@@ -6,7 +6,7 @@ together, as in scikit-learn. `difficult` says what becomes of a 0: "ignore" lea
 (it is no true positive, not predicted, not present; it takes no rank), "absent" counts it as -1.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ from mlclib.common.errors import UserError, unknown
 
 APS = ("ranks", "envelope", "11-point")
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
-THRESHOLDS = np.arange(-10, 10) / 10  # the sweep of MSRN's meter
+THRESHOLDS = np.arange(-10, 10) / 10  # the published sweep, of MSRN's meter
+FREQUENT = 20  # positives of a label in the test set from which its AP is told from chance
 
 
 class Score(NamedTuple):
@@ -48,6 +49,7 @@ def evaluate(
     difficult: str = "ignore",
     threshold: float | str = 0.0,
     top: int | None = None,
+    labels: Sequence[int] | None = None,
 ) -> dict:
     """Average precision and precision, recall, F1 of `logits` [N, C] against `targets` [N, C].
 
@@ -60,9 +62,12 @@ def evaluate(
     - CP, CR: mean over classes of true positives / predicted and / present; OP, OR: the same over all decisions
       summed; CF1 = 2 CP CR / (CP + CR), OF1 alike (Wang et al., CNN-RNN, CVPR 2016, section 4; not the mean of the
       classes' F1). A class that nothing was predicted for has precision 0, as in the authors' meters.
-    - threshold: a label is predicted where its logit >= the threshold. "sweep" takes `best_threshold` of this very
-      set, which is how MSRN's figures were made: an optimistic figure, to be labelled so.
+    - threshold: a label is predicted where its logit >= the threshold. "sweep" takes the best of the published
+      THRESHOLDS on this very set, which is how MSRN's figures were made: optimistic, to be labelled so.
     - undefined: indices of the classes with no positive. They have no AP (NaN), and enter neither CP nor CR.
+
+    labels: numbers of the classes that mAP and the six rates are taken over, all of them where None; AP is of every
+    class. `labels_with` gives those that are frequent enough.
 
     With `top`, a label must also be among the `top` highest logits of its image, difficult ones competing (a model
     does not see the mark); of equal logits the earlier column goes first. threshold=-inf then gives exactly `top`.
@@ -80,29 +85,53 @@ def evaluate(
     precisions = np.array([_average_precision(*columns, ap) for columns in _by_class(logits, targets)])
     threshold, predicted = _decided(logits, targets, threshold, top)
     present = targets == 1
-    scores = rates((predicted & present).sum(axis=0), (predicted & (targets != 0)).sum(axis=0), present.sum(axis=0))
+    counts = [cells.sum(axis=0) for cells in (predicted & present, predicted & (targets != 0), present)]
+    scores = rates(*(count[columns(labels)] for count in counts))
     return {
         "AP": precisions,
-        "mAP": float(mean_defined(precisions)),
+        "mAP": float(mean_defined(precisions[columns(labels)])),
         **{name: float(value) for name, value in scores.items()},
         "threshold": threshold,
         "undefined": np.flatnonzero(np.isnan(precisions)).tolist(),
     }
 
 
-def best_threshold(
-    logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore", top: int | None = None
-) -> float:
-    """The logit threshold of -1.0, -0.9, ..., 0.9 with the highest CF1 + OF1 on this set, the lowest of equals.
+def labels_with(targets: np.ndarray, least: int = FREQUENT) -> list[int]:
+    """The numbers of the labels with at least so many positives among `targets` [N, C]; for `labels` of `evaluate`.
 
-    On a validation split its result is a fair `threshold` for `evaluate` on the test split. Raises UserError as
-    `evaluate` does, and where no label is present.
+    The AP of a label with few positives lies above that of the population and hangs on each of them: over all labels
+    of a small test set mAP is too high by points.
+
+    Example:
+        >>> labels_with(np.array([[1, -1], [1, 1]]), 2)
+        [0]
+    """
+    return np.flatnonzero((np.asarray(targets) == 1).sum(axis=0) >= least).tolist()
+
+
+def best_threshold(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    difficult: str = "ignore",
+    top: int | None = None,
+    thresholds: np.ndarray | None = None,
+) -> float:
+    """The logit threshold with the highest CF1 + OF1 on this set, of `thresholds` (rising), the lowest of equals.
+
+    Where none are given: every tenth from the lowest logit to the highest, so that the best lies at no edge (steps are
+    larger where there would be more than 1,000). On a validation split its result is a fair `threshold` for `evaluate`
+    on the test split. Raises UserError as `evaluate` does, and where no label is present.
 
     Example:
         >>> best_threshold(np.array([[0.5], [0.2], [-0.5]]), np.array([[1], [-1], [-1]]))
         0.3
     """
-    return _best_threshold(*checked(logits, targets, difficult), top)
+    logits, targets = checked(logits, targets, difficult)
+    if thresholds is None:
+        low, high = int(np.floor(10 * logits.min())), int(np.ceil(10 * logits.max()))
+        thresholds = np.arange(low, high + 1, max(1, (high - low) // 1000)) / 10
+    return _best_threshold(logits, targets, top, thresholds)
 
 
 def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore") -> dict:
@@ -212,6 +241,11 @@ def checked(logits: np.ndarray, targets: np.ndarray, difficult: str) -> tuple[np
     return logits, targets
 
 
+def columns(labels: Sequence[int] | None) -> slice | list[int]:
+    """The index of the columns that count; all of them where None."""
+    return slice(None) if labels is None else list(labels)
+
+
 def decide(logits: np.ndarray, threshold: float, top: int | None) -> np.ndarray:
     """Which labels are predicted, bool [N, C]: logit >= threshold and, with `top`, among the image's `top` highest."""
     # float64, so that a threshold is not rounded to the logits' own precision
@@ -295,21 +329,21 @@ def _decided(
 ) -> tuple[float, np.ndarray]:
     if isinstance(threshold, str):
         check_name("threshold", threshold, ("sweep",))
-        threshold = _best_threshold(logits, targets, top)
+        threshold = _best_threshold(logits, targets, top, THRESHOLDS)
     if np.isnan(threshold):
         raise UserError("threshold must be a number or 'sweep', not NaN")
     return float(threshold), decide(logits, threshold, top)
 
 
-def _best_threshold(logits: np.ndarray, targets: np.ndarray, top: int | None) -> float:
+def _best_threshold(logits: np.ndarray, targets: np.ndarray, top: int | None, thresholds: np.ndarray) -> float:
     present = targets == 1
     if not present.any():
         raise UserError("no label is present in any image, so no threshold is best; give a number as threshold")
     # how many of the thresholds a cell passes, then one histogram a class instead of a pass a threshold
-    passed = np.searchsorted(THRESHOLDS, logits, side="right")
+    passed = np.searchsorted(thresholds, logits, side="right")
     if top is not None:
         passed[~_among_top(logits, top)] = 0
-    classes, bins = logits.shape[1], len(THRESHOLDS) + 1
+    classes, bins = logits.shape[1], len(thresholds) + 1
     cell = passed + bins * np.arange(classes)
 
     def at_each_threshold(which: np.ndarray) -> np.ndarray:
@@ -317,7 +351,7 @@ def _best_threshold(logits: np.ndarray, targets: np.ndarray, top: int | None) ->
         return histogram[:, :0:-1].cumsum(axis=1)[:, ::-1].T
 
     scores = rates(at_each_threshold(present), at_each_threshold(targets != 0), present.sum(axis=0))
-    return float(THRESHOLDS[np.argmax(scores["CF1"] + scores["OF1"])])
+    return float(thresholds[np.argmax(scores["CF1"] + scores["OF1"])])
 
 
 def annotation(logits: np.ndarray, targets: np.ndarray, top: int = 5) -> dict[str, float]:
