@@ -3,7 +3,6 @@
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,7 +29,10 @@ def reproduce(arguments: argparse.Namespace) -> None:
 def _reproduce(arguments: argparse.Namespace, study) -> None:
     from mlclib.runs import batch, plan
 
-    _check_first(study, arguments)
+    if not study.experiment.backbone.frozen:
+        from mlclib.runs import check  # imports the trainer
+
+        check.first(study, _named(arguments), arguments.force)
     plan.clear(study)
     every = _jobs(study, arguments, arguments.force)
     todo = [job for job in every if job.reasons]
@@ -282,19 +284,6 @@ def _train(study, runs: list, force: bool = False) -> None:
         print(f"finished: {finished.folder}", flush=True)
 
 
-def _check_first(study, arguments: argparse.Namespace) -> None:
-    """`check`, where a backbone is to be trained; in a process of its own, which gives a GPU's memory back."""
-    if study.experiment.backbone.frozen:
-        return
-    try:
-        stale = [run for run in study.runs.values() if run.reasons or arguments.force]
-    except UserError:  # `check` says what is missing, all at once
-        stale = [None]
-    force = ("--force",) if arguments.force else ()
-    if stale and subprocess.run([sys.executable, "-m", "mlclib", "check", *_named(arguments), *force]).returncode:
-        raise UserError(f"{study.experiment.name} is not ready to train: mend what is named above as missing")
-
-
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -329,53 +318,40 @@ def parser() -> argparse.ArgumentParser:
     cores(sub)
     force(sub)
     sub.add_argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster")
-
     sub = studied(check, "before a long run: what is missing, and what it will take")
     sets(sub)
     force(sub)
-
     cores(studied(status, "list what reproduce would run, and why"))
-
     studied(accept, "take finished runs as current although the code changed")
-
     sub = studied(verify, "check what stands against the runs, and train some of them anew")
     share = "train this share of the runs anew, 0.1 for a tenth, and compare their scores"
     sub.add_argument("--retrain", type=float, metavar="SHARE", help=share)
     sub.add_argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)")
-
     sub = studied(run, "one job of reproduce: train runs")
     sub.add_argument("--name", required=True, action="append", help="a run, as `msrn seed 0`; repeatable")
     force(sub)
-
     sub = studied(maps, "one job of reproduce: cache the layer maps of a split")
     sub.add_argument("--part", required=True, help="train, val or test")
-
     sub = studied(stage, "one job of reproduce: execute a notebook")
     sub.add_argument("--name", required=True, help="the notebook with its parameters, as status names it")
-
     sub = command(execute, "run one notebook headless, with parameters")
     sub.add_argument("notebook", type=Path, help="the notebook")
     sub.add_argument("copy", type=Path, help="where its executed copy goes")
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, repeatable")
-
     sub = studied(train, "train one model of an experiment")
     sub.add_argument("--model", required=True, help="one of the experiment's models")
     sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
     sets(sub)
-
     studied(report, "one job of reproduce: write an experiment's page")
-
     sub = command(site, "write all results as pages to read in a browser")
     sub.add_argument("--results", default="results", help="where runs, tables and figures are (default: results)")
     sub.add_argument("--out", default="", help="the folder of the pages (default: site, beside the results)")
-
     sub = command(data, "get a data set, or verify it")
     sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")
     sub.add_argument("--root", type=Path, required=True, help="the folder that holds it, or will")
     sub.add_argument(
         "--verify", action="store_true", help="open every image and report what is wrong; nothing is fetched"
     )
-
     sub = command(predict, "labels for your own images")
     sub.add_argument("run", type=Path, help="a finished run's folder")
     sub.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
@@ -384,16 +360,13 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
     sub.add_argument("--maps", type=Path, help="a folder for attention maps as PNG")
     sub.set_defaults(form="table")
-
     sub = command(doctor, "what is wrong with your own images and their labels")
     sub.add_argument("images", type=Path, help="the folder of images and their table, or of a folder for each label")
     sub.add_argument("--table", default="", help="the table of labels in that folder, where it holds several")
     sub.add_argument("--results", default="results", help="the page goes to doctor/ below this (default: results)")
-
     sub = command(export, "write a run's model as ONNX")
     sub.add_argument("run", type=Path, help="a finished run's folder")
     sub.add_argument("path", type=Path, help="the .onnx file to write")
-
     sub = command(submit, "pack VOC 2012 test predictions for the evaluation server")
     sub.add_argument("run", type=Path, help="a finished run's folder")
     sub.add_argument("path", type=Path, help="the .zip file to write")

@@ -250,7 +250,7 @@ def test_reproduce_checks_first_where_a_backbone_learns_and_has_something_to_tra
         return subprocess.CompletedProcess(command, 1)
 
     real = subprocess.run
-    monkeypatch.setattr(line.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(batch, "_wait_for", lambda command: commands.append(command[2]))
     results = str(yaml.parent / "results")
     assert line.main(["reproduce", str(yaml), "--results", results]) == 1

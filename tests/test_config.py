@@ -88,7 +88,7 @@ def written(tmp_path, text=PLAIN):
         (of("{foo: {}}"), ["models.foo of", "own.yaml", "unknown model 'foo'", "msrn"]),
         (of("{wide: {model: mrsn}}"), ["models.wide", "unknown model 'mrsn'", "did you mean 'msrn'"]),
         (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
-        (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "'width'", "'8'"]),
+        (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "width of model msrn", "'8'"]),
         (of("{msrn: {label_vectors: onehot}}"), ["models.msrn", "'onehot'", "did you mean 'one-hot'"]),
         (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "equal to 1"]),
         (of("{gmp: {training: [1]}}"), ["models.gmp.training", "mapping"]),
@@ -156,10 +156,10 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
-        (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "'group_ratio'", "finite"]),
-        (of("{msrn: {options: {graph_threshold: 3.0}}}"), ["models.msrn", "graph_threshold is 3.0", "0 to 1"]),
-        (axes("{graph_threshold: [0.4, -0.1]}"), ["ablation.msrn.graph_threshold", "value -0.1", "0 to 1"]),
-        (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold is 3.0"]),
+        (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
+        (of("{msrn: {options: {graph_threshold: 3.0}}}"), ["models.msrn", "graph_threshold", "less than or equal to 1, not 3.0"]),
+        (axes("{graph_threshold: [0.4, -0.1]}"), ["ablation.msrn.graph_threshold", "value -0.1", "or equal to 0"]),
+        (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold", "not 3.0"]),
         (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),
         # What a frozen backbone would ignore.
         (FROZEN + PLAIN + "training: {init: a}\n", ["training.init", "own.yaml", "frozen"]),

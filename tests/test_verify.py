@@ -77,7 +77,7 @@ def test_a_whole_workbook_is_verified_its_runs_untouched_and_its_record_a_ro_cra
 
 
 def test_every_table_names_the_runs_of_each_row_with_commit_lock_data_device_and_seed(study):
-    runs = {"/".join(study.run_folder(run, seed).parts[-3:]): seed for run, seed in study.every_run().values()}
+    runs = {"/".join(run.folder.parts[-3:]): run.seed for run in study.runs.values()}
     for path in study.folder.glob("tables/*.csv"):
         beside = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         frame = pd.read_csv(path, dtype=str)
@@ -143,7 +143,7 @@ def test_other_predictions_under_a_manifest_that_fits_contradict_the_tables_and_
     sums = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))
     sums["predictions.npz"] = sha256(run.folder / "predictions.npz")
     (run.folder / "manifest.json").write_text(json.dumps(sums), encoding="utf-8")
-    every = list(study.every_run())
+    every = list(study.runs)
     seed = next(seed for seed in range(100) if retrain.drawn(every, 0.2, seed) == ["gmp seed 1"])
     report = checked(Study(study.experiment, study.root, study.results), share=0.2, seed=seed)
     for said in (
@@ -155,7 +155,7 @@ def test_other_predictions_under_a_manifest_that_fits_contradict_the_tables_and_
 
 
 def test_runs_trained_again_give_the_same_bits_and_leave_the_originals_alone(study):
-    before, names = files(study.results / "runs"), list(study.every_run())
+    before, names = files(study.results / "runs"), list(study.runs)
     drawn = retrain.drawn(names, 0.3, 1)
     sentences = retrain.retrained(study, drawn)
     assert len(drawn) == 2 and {verdict for verdict, each in sentences.items() if each} == {retrain.SAME}

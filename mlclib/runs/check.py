@@ -8,6 +8,8 @@ import dataclasses
 import math
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -128,6 +130,19 @@ def check(study: Study, force: bool = False) -> Report:
     return Report(
         setting.name, tuple(facts), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(warnings)), tuple(estimates)
     )
+
+
+def first(study: Study, arguments: Iterable[str], force: bool) -> None:
+    """`check` in a process of its own, which gives a GPU's memory back, where runs are to be trained.
+
+    arguments: those by which the command line finds the study. Raises UserError where something is missing.
+    """
+    missing = _Sentences()
+    if not to_train(study, missing, force) and not missing:
+        return
+    command = [sys.executable, "-m", "mlclib", "check", *arguments, *(["--force"] if force else [])]
+    if subprocess.run(command).returncode:
+        raise UserError(f"{study.experiment.name} is not ready to train: mend what is named above as missing")
 
 
 def to_train(study: Study, missing: _Sentences | None = None, force: bool = False) -> list[Run]:
