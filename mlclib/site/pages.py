@@ -48,7 +48,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         notebooks=notebooks,
         tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
         figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
-        scores=pd.read_csv(scores).dropna(subset="mAP").to_dict("records") if scores.is_file() else [],
+        scores=_headlines(scores) if scores.is_file() else [],
         images=int(count[1].replace(",", "")) if count else 0,
         seeds=max(map(len, names), default=0),
         jobs=jobs,
