@@ -40,7 +40,8 @@ def calibration_table(models: Models) -> Table:
         spread=pd.DataFrame(numbers[:, 1], columns=list(COLUMNS)),
         formats=COLUMNS,
         caption=f"{captions.average(models, 'Errors in percent')} ECE: expected calibration error of the probability "
-        "that a label is present. Floor: the error by label of a calibrated model by chance. Temperature: the number that all logits are divided by, "
+        "that a label is present. Floor: the error by label of a calibrated model, by chance. "
+        "Temperature: the number that all logits are divided by, "
         + ("fitted on the validation part." if fitted else "not fitted: there is no validation part."),
         protocol=[
             f"ECE (Guo et al., ICML 2017): in {metrics.BINS} bins of equal width, over all image-label pairs; by "

@@ -213,8 +213,9 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
     if compared.selection != "last" or not compared.pairs:
         return ""
     names = compared.names
-    frame = _without_default(audit(compared.models, RANKING)).query("score == 'mAP'")
-    scores = frame.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
+    frame = audit(compared.models)
+    tried = frame[frame["choice"].isin([choice.name for choice in RANKING])].query("score == 'mAP'")
+    scores = tried.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():
         values = row.to_numpy()
@@ -225,11 +226,20 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")
-    text = f"No choice of protocol ({kinds}) turns a pair that is told apart"
+    text = f"By mAP no choice of protocol ({kinds}) turns a pair that is told apart"
     if turned:
-        text = f"Turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
+        text = f"By mAP turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
     others = listed(f"{model} ({'; '.join(choices)})" for model, choices in first.items())
-    return f"{text}; another model comes first by some: {others}." if others else f"{text}."
+    text += f"; another model comes first by some: {others}." if others else "."
+    wide = reversals(frame).query("score in @F1S and margin > 1")
+    if wide.empty:
+        return f"{text} By CF1 and OF1 none turns two models by more than a point."
+    most = wide.groupby(["kind", "choice", "score"], sort=False).size()
+    kind, choice, score = most.idxmax()
+    return (
+        f"{text} By CF1 and OF1 a choice turns two models by more than a point {len(wide)} times, most often {kind}: "
+        f"{choice}, {most.max()} times by {score}."
+    )
 
 
 def _without_default(frame: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from nbconvert.preprocessors import ExtractOutputPreprocessor
 
 from mlclib import models
 from mlclib.results import report as reports
+from mlclib.results.captions import MAP, MAP_FREQUENT
 from mlclib.runs import plan, store, times
 
 KINDS = ("csv", "md", "tex")
@@ -87,6 +88,13 @@ def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str,
     body, resources = exporter.from_notebook_node(notebook, {"output_files_dir": "cells", "unique_key": name})
     body = body.replace("No description has been provided for this image", "Figure of this cell")
     return jinja2.filters.Markup(body), resources.get("outputs", {})
+
+
+def _headlines(path: Path) -> list[dict[str, Any]]:
+    """The rows of scores.csv that have a mAP; the headline one is named mAP, over whatever labels it is."""
+    frame = pd.read_csv(path)
+    headline = next(name for name in (MAP_FREQUENT, MAP) if name in frame)
+    return frame.rename(columns=lambda name: name.replace(headline, MAP)).dropna(subset=MAP).to_dict("records")
 
 
 def _table(path: Path, notebooks: dict[str, Any]) -> dict[str, Any]:
