@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 
 from mlclib import config
-from mlclib.common.errors import UserError
 from mlclib.metrics import pairwise
 from mlclib.metrics.pairwise import ALPHA, BETTER, LEAST_SETS
 from mlclib.results.captions import MAP, MAP_FREQUENT
@@ -21,21 +20,19 @@ _SOURCES = {"voc2007+2012": {"voc2007", "voc2012"}, "coco18": {"coco2014"}}
 def rank_tables(results: Path) -> list[Table]:
     """A table for each protocol that has a leaderboard on two independent data sets or more: average rank and mAPs.
 
-    A protocol is a set of models on one backbone, frozen or trained along, at one input size. Of experiments whose data sets share test
-    images the first counts; results without a YAML file in experiments/ do not count.
+    A protocol is a set of models on one backbone, frozen or trained along, at one input size. Of experiments whose data
+    sets share test images one counts, the one with the fewest ablations; results without a YAML file do not count.
     """
     protocols: dict[tuple, dict[str, tuple[set[str], pd.Series]]] = {}
     for models, boards in _leaderboards(results).items():
-        for name, frame in boards.items():
-            try:
-                experiment = config.load(name)
-            except UserError:
-                continue
-            data, backbone = experiment.dataset["name"], experiment.backbone
+        experiments = [config.load(name) for name in boards if (config.FOLDER / f"{name}.yaml").is_file()]
+        for experiment in sorted(experiments, key=lambda experiment: len(experiment.ablation)):
+            data, backbone, frame = experiment.dataset["name"], experiment.backbone, boards[experiment.name]
             sources = _SOURCES.get(data, {data})
-            chosen = protocols.setdefault((models, backbone.name, backbone.frozen, experiment.input_size), {})
+            key = models, backbone.name, backbone.frozen, experiment.input_size
+            chosen = protocols.setdefault(key, {})
             if not any(sources & others for others, _ in chosen.values()):
-                chosen[name] = sources, frame[_headline(frame)].loc[list(models)]
+                chosen[experiment.name] = sources, frame[_headline(frame)].loc[list(models)]
     every = [pd.DataFrame({name: mAP for name, (_, mAP) in chosen.items()}) for chosen in protocols.values()]
     return [_rank_table(scores, number) for number, scores in enumerate((s for s in every if s.shape[1] > 1), 1)]
 

@@ -67,19 +67,19 @@ ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOI
 RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "threshold" not in choice.protocol)
 
 
-def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[int] | None = None) -> pd.DataFrame:
     """Each of `choices` for every run, long: model, seed, kind, choice, score, value and change, both in points.
 
-    change is against the default protocol. value and change are NaN where the score does not depend on the choice,
+    labels: numbers of those that mAP is over. change is against the default protocol. value and change are NaN where the score does not depend on the choice,
     and where there is nothing to make it from: no validation split, no averaged weights, hidden test labels.
     A validation split's predictions are those in the run folder's validation.npz, in the format of predictions.npz.
     """
     captions.checked(models, "last")
     rows = []
     for model, run in ((model, run) for model, runs in models.items() for run in runs):
-        default = _scores(run, DEFAULT)
+        default = _scores(run, DEFAULT, labels)
         for choice in (DEFAULT, *choices):
-            values = default if choice is DEFAULT else _scores(run, choice)
+            values = default if choice is DEFAULT else _scores(run, choice, labels)
             for score in SCORES:
                 value = values[score] if score in choice.moves else np.nan
                 rows.append((model, run.seed, choice.kind, choice.name, score, value, value - default[score]))
@@ -213,7 +213,7 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
     if compared.selection != "last" or not compared.pairs:
         return ""
     names = compared.names
-    frame = audit(compared.models)
+    frame = audit(compared.models, labels=captions.frequent(compared.reference))
     tried = frame[frame["choice"].isin([choice.name for choice in RANKING])].query("score == 'mAP'")
     scores = tried.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
     turned, first = [], {}
@@ -246,7 +246,7 @@ def _without_default(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["kind"] != DEFAULT.kind]
 
 
-def _scores(run: FinishedRun, choice: Choice) -> dict[str, float]:
+def _scores(run: FinishedRun, choice: Choice, labels: Sequence[int] | None) -> dict[str, float]:
     """SCORES of one run in percent; NaN where there is nothing to make the choice from."""
     logits = run.logits.get(choice.selection)
     protocol = dict(choice.protocol)
@@ -260,4 +260,5 @@ def _scores(run: FinishedRun, choice: Choice) -> dict[str, float]:
         logits = torch.from_numpy(logits).to(choice.sigmoid).sigmoid().float().numpy()
         protocol["threshold"] = 0.5
     scores = metrics.evaluate(logits, run.targets, **protocol)
+    scores["mAP"] = float(metrics.mean_defined(scores["AP"][metrics.columns(labels)]))
     return {score: 100 * scores[score] for score in SCORES}

@@ -160,11 +160,11 @@ function standing(drawn, value) {
 
 // The number below which Student's t with `freedom` lies with probability 0.975, by halving over Simpson's rule.
 function student(freedom) {
-  if (freedom > 1e6) return quantile(0.975);
+  if (freedom > 1000) return quantile(0.975);
   // with t = √freedom tan θ the density becomes a power of cos θ, from 0 to a right angle
   const density = angle => Math.cos(angle) ** (freedom - 1);
-  const simpson = end => end / 3000 * sum(range(1001).map(i =>
-    density(i * end / 1000) * (i % 1000 ? i % 2 ? 4 : 2 : 1)));
+  const simpson = end => end / 600 * sum(range(201).map(i =>
+    density(i * end / 200) * (i % 200 ? i % 2 ? 4 : 2 : 1)));
   const wanted = 0.95 * simpson(Math.PI / 2);
   let low = 0, high = Math.PI / 2;
   for (let i = 0; i < 40; i++) if (simpson((low + high) / 2) < wanted) low = (low + high) / 2; else high = (low + high) / 2;
