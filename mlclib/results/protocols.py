@@ -70,7 +70,8 @@ RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "thres
 def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[int] | None = None) -> pd.DataFrame:
     """Each of `choices` for every run, long: model, seed, kind, choice, score, value and change, both in points.
 
-    labels: numbers of those that mAP is over. change is against the default protocol. value and change are NaN where the score does not depend on the choice,
+    labels: numbers of those that mAP is over, all where None.
+    change is against the default protocol. value and change are NaN where the score does not depend on the choice,
     and where there is nothing to make it from: no validation split, no averaged weights, hidden test labels.
     A validation split's predictions are those in the run folder's validation.npz, in the format of predictions.npz.
     """
