@@ -71,7 +71,7 @@ def reproduced(folder):
     jobs = [Job("train gmp seed 0", ("run",)), Job("02_train-gmp", ("stage",), ("train gmp seed 0",)),
             Job("page", ("report",), ("02_train-gmp",), 1, ("it has not run",))]  # fmt: skip
     experiment = Experiment("demo", "Scenes & <things>", ("A note.",), {"epochs": 7})
-    plan.keep(SimpleNamespace(experiment=experiment, folder=folder), jobs)
+    plan.write_jobs(SimpleNamespace(experiment=experiment, folder=folder), jobs)
     png = io.BytesIO()
     Image.new("RGB", (9, 7), "red").save(png, "png")
     outputs = [
