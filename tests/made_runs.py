@@ -12,7 +12,7 @@ IMAGES = 80
 
 def targets(seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    marks = np.where(rng.random((IMAGES, len(LABELS))) < 0.3, 1, -1).astype(np.int8)
+    marks = np.where(rng.random((IMAGES, len(LABELS))) < 0.4, 1, -1).astype(np.int8)
     marks[rng.random(marks.shape) < 0.03] = 0
     return marks
 

@@ -131,6 +131,14 @@ def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_tes
     said = tables.calibration_sentence(table)
     assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in said
     assert "fitted on the validation part" in table.caption
+    floors = [
+        calibration.error_floor(run.logits["last"], run.targets, heat) for run, heat in zip(runs, fitted, strict=True)
+    ]
+    assert after["floor by label"] == pytest.approx(100 * np.mean([floor.mean for floor in floors]))
+    assert after["floor, 95 %"] == pytest.approx(100 * np.mean([floor.high for floor in floors]))
+    brier = [calibration.brier_score(run.logits["last"], run.targets) for run in runs]
+    assert before["Brier score"] == pytest.approx(np.mean(brier))
+    assert ("cannot mend" in said) == (after["ECE by label"] > after["floor, 95 %"])
     figure = tables.reliability_figure("gmp", runs)
     assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {
         "as said", "as trained", "after temperature",

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from made_runs import make
 
+from mlclib import config
+from mlclib.common.files import write_text
 from mlclib.results import ablation, findings, leaderboard
 from mlclib.results import report as reports
 from mlclib.results import scores as performance
@@ -53,14 +55,20 @@ def test_what_no_notebook_claims_is_not_shown(study):
     assert "### Scores on scenes" in text and "### AP per class" not in text and "## Figures" not in text
 
 
-def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path):
+def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path, monkeypatch):
     """Those of most models first, whose leaderboard is its one figure; over two data sets of one model each's rank."""
+    monkeypatch.setattr(config, "FOLDER", tmp_path / "experiments")
     for name, data, gains in (
         ("few", "scenes", (1.5, 0.8)),
         ("two", "voc2007", (0.7, 1.4)),
         ("many", "scenes", (1, 2, 3)),
     ):
-        models = {f"m{n}": [make(tmp_path / name, f"m{n}", 0, gain, data=data)] for n, gain in enumerate(gains)}
+        names = ("gmp", "msrn", "dsdl")[: len(gains)]
+        experiment = f"title: x\ndataset: {{name: {data}}}\nmodels: {{{', '.join(f'{model}: ' for model in names)}}}\n"
+        write_text(config.FOLDER / f"{name}.yaml", experiment)
+        models = {
+            model: [make(tmp_path / name, model, 0, gain, data=data)] for model, gain in zip(names, gains, strict=True)
+        }
         contest = leaderboard.compare_all(models)
         for table in leaderboard.tables(contest):
             table.write(tmp_path / name / "tables")
@@ -71,7 +79,7 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     text = reports.summary(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r"^## \[(.*)\]", text, re.MULTILINE) == ["Of many", "Of few", "Of two"]
     assert re.findall(r"!\[.*\]\((.*)\)", text) == ["many/figures/leaderboard.png"]
-    assert "m2 has the highest mAP" in text and "m0 has the highest mAP on scenes" in text
+    assert "dsdl has the highest mAP" in text and "gmp has the highest mAP on scenes" in text
     last = text.split("## Over several experiments")[1]
-    assert "Average ranks over 2 data sets" in last and "| m0 | 1.50 |" in last
+    assert "Average ranks over 2 data sets" in last and "| gmp | 1.50 |" in last
     assert "Whether a conclusion turns" in last and "| few | two |" in last

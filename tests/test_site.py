@@ -134,7 +134,7 @@ def test_javascript_intervals_and_p_are_pythons_but_for_the_draws(built):
     console.log(JSON.stringify([drawn.interval(0), drawn.interval(1), drawn.p(0, 1)]));"""
     *intervals, p = asked(script, given)
     for interval, each in zip(intervals, logits.values(), strict=True):
-        np.testing.assert_allclose(interval, resampling.bootstrap(each, marks, draws=4000), atol=0.015)
+        np.testing.assert_allclose(interval, resampling.bootstrap(each, marks, draws=4000), atol=0.005)
     assert p == pytest.approx(resampling.paired(logits["gmp"], logits["msrn"], marks, draws=4000).p, abs=0.01)
 
 

@@ -12,15 +12,13 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from scipy.special import ndtri
 from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from mlclib.common.errors import UserError
 from mlclib.metrics import resampling
 from mlclib.metrics.resampling import Difference
-from mlclib.metrics.variance import ALPHA, POWER, Parts, parts
+from mlclib.metrics.variance import ALPHA, Parts, parts
 
-REACH = ndtri(1 - ALPHA / 2) + ndtri(POWER)  # a gap of so many standard errors is found with that power
 LEAST_SETS = 5  # independent data sets from which average ranks are tested
 SEEDS_SHARE = 0.4  # of the variance: above it a verdict rests on few seeds
 BETTER, WORSE, EQUIVALENT, UNKNOWN = "better", "worse", "equivalent", "cannot tell"

@@ -2,31 +2,39 @@
 one experiment shows is reversed by another (a backbone, frozen or trained along, other images).
 """
 
-import json
 from itertools import combinations, permutations
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import kendalltau
 
+from mlclib import config
 from mlclib.metrics import pairwise
-from mlclib.metrics.pairwise import ALPHA, BETTER
+from mlclib.metrics.pairwise import ALPHA, BETTER, LEAST_SETS
+from mlclib.results.captions import MAP, MAP_FREQUENT
 from mlclib.results.table import Table
+
+# What a data set takes its images from, where that is another one: two sets of one source share test images.
+_SOURCES = {"voc2007+2012": {"voc2007", "voc2012"}, "coco18": {"coco2014"}}
 
 
 def rank_tables(results: Path) -> list[Table]:
-    """A table for each set of models that has a leaderboard on two data sets or more: average rank and mAPs.
+    """A table for each protocol that has a leaderboard on two independent data sets or more: average rank and mAPs.
 
-    Experiments count together where they hold the same models. A data set counts once, however many experiments are on
-    it: by the mean of their mAPs.
+    A protocol is a set of models on one backbone, frozen or trained along, at one input size. Of experiments whose data
+    sets share test images one counts, the one with the fewest ablations; results without a YAML file do not count.
     """
-    tables = []
+    protocols: dict[tuple, dict[str, tuple[set[str], pd.Series]]] = {}
     for models, boards in _leaderboards(results).items():
-        data = {name: _data_set(results / name / "tables" / "leaderboard.json") for name in boards}
-        if len(set(data.values())) > 1:
-            scores = pd.DataFrame({name: frame["mAP"] for name, frame in boards.items()}).loc[list(models)]
-            tables.append(_rank_table(scores, data, number=len(tables) + 1))
-    return tables
+        experiments = [config.load(name) for name in boards if (config.FOLDER / f"{name}.yaml").is_file()]
+        for experiment in sorted(experiments, key=lambda experiment: len(experiment.ablation)):
+            data, backbone, frame = experiment.dataset["name"], experiment.backbone, boards[experiment.name]
+            sources = _SOURCES.get(data, {data})
+            key = models, backbone.name, backbone.frozen, experiment.input_size
+            chosen = protocols.setdefault(key, {})
+            if not any(sources & others for others, _ in chosen.values()):
+                chosen[experiment.name] = sources, frame[_headline(frame)].loc[list(models)]
+    every = [pd.DataFrame({name: mAP for name, (_, mAP) in chosen.items()}) for chosen in protocols.values()]
+    return [_rank_table(scores, number) for number, scores in enumerate((s for s in every if s.shape[1] > 1), 1)]
 
 
 def reversal_tables(results: Path) -> list[Table]:
@@ -38,32 +46,36 @@ def reversal_tables(results: Path) -> list[Table]:
     for models, boards in _leaderboards(results).items():
         better = {name: _better(results / name / "tables" / "pairs.csv", models) for name in boards}
         for one, two in combinations(boards, 2):
-            mAPs = boards[one]["mAP"], boards[two]["mAP"].loc[boards[one].index]
             turned = sorted(pair for pair in better[one] if pair[::-1] in better[two])
             both = len(better[one] & better[two]) + len(turned)
             pairs = ", ".join(f"{high} vs {low}" for high, low in turned) or "none"
-            rows.append((one, two, kendalltau(*mAPs).statistic, both, len(turned), pairs))
+            rows.append((one, two, both, len(turned), pairs))
     if not rows:
         return []
-    columns = ["experiment", "and", "Kendall's τ", "told apart in both", "turned", "pairs turned"]
+    columns = ["experiment", "and", "told apart in both", "turned", "pairs turned"]
     caption = (
-        "Every two experiments of the same models. Kendall's τ: agreement of their orders by mAP, 1 the same order, "
-        "-1 the reverse. Told apart in both: pairs of models of which each experiment shows one to be better "
-        f"({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); turned: those where it is not the "
-        "same one, named with the better of the first experiment before the other."
+        "Every two experiments of the same models. Told apart in both: pairs of models of which each experiment shows "
+        f"one to be better ({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); turned: those "
+        "where it is not the same one, named with the better of the first experiment before the other."
     )
-    title, formats = "Whether a conclusion turns from one experiment to another", {"Kendall's τ": "+.2f"}
-    formats |= {"told apart in both": ".0f", "turned": ".0f"}
+    title = "Whether a conclusion turns from one experiment to another"
+    formats = {"told apart in both": ".0f", "turned": ".0f"}
     return [Table("turned", title, pd.DataFrame(rows, columns=columns), caption, formats=formats)]
 
 
 def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame]]:
     """The leaderboards in results/: models -> experiment -> frame."""
     boards: dict[tuple[str, ...], dict[str, pd.DataFrame]] = {}
-    for note in sorted(results.glob("*/tables/leaderboard.json")):  # the last of its files that is written
-        frame = pd.read_csv(note.with_suffix(".csv")).set_index("model")
-        boards.setdefault(tuple(sorted(frame.index)), {})[note.parts[-3]] = frame
+    for path in sorted(results.glob("*/tables/leaderboard.csv")):
+        frame = pd.read_csv(path).set_index("model")
+        if (path.parent / "pairs.csv").is_file():
+            boards.setdefault(tuple(sorted(frame.index)), {})[path.parts[-3]] = frame
     return boards
+
+
+def _headline(frame: pd.DataFrame) -> str:
+    """The column of a leaderboard that it is ordered by."""
+    return next(name for name in (MAP_FREQUENT, MAP) if name in frame)
 
 
 def _better(path: Path, models: tuple[str, ...]) -> set[tuple[str, str]]:
@@ -72,32 +84,33 @@ def _better(path: Path, models: tuple[str, ...]) -> set[tuple[str, str]]:
     return {(a, b) for a, b in permutations(models, 2) if verdicts.get(f"{a} vs {b}") == BETTER}
 
 
-def _data_set(note: Path) -> str:
-    """The data set of a leaderboard, from the runs that it is made of."""
-    runs = json.loads(note.read_text(encoding="utf-8"))["runs"]
-    return next(name for name in runs if not name.startswith("external/")).partition("/")[0]
-
-
-def _rank_table(scores: pd.DataFrame, data: dict[str, str], number: int) -> Table:
-    """scores: models x experiments; data: experiment -> data set."""
-    sets = scores.T.groupby(data, sort=False).mean().T
-    ranks = pairwise.ranks_across(sets.to_numpy().T)
+def _rank_table(scores: pd.DataFrame, number: int) -> Table:
+    """scores: models x experiments on independent data sets."""
+    sets = scores.shape[1]
+    # the sets are independent already, each is given as the one image of its own
+    ranks = pairwise.ranks_across(scores.to_numpy().T, {name: [name] for name in scores})
     order = ranks.average.argsort(kind="stable")
-    sets, average = sets.iloc[order], ranks.average[order]
-    frame = sets.rename_axis("model").reset_index()
+    average = ranks.average[order]
+    frame = scores.iloc[order].rename_axis("model").reset_index()
     frame.insert(1, "average rank", average)
-    frame["ties"] = pairwise.letters(average[None, :] - average[:, None] > ranks.critical)
-    friedman = f" Friedman's test of no difference: chi-squared {ranks.statistic:.2f}, p {ranks.p:.2g}."
-    several = "; of several experiments on one data set their mean" if len(data) > sets.shape[1] else ""
+    caption = "Models by their average rank over data sets, 1 the highest mAP; mAP in percent, the headline of each."
+    protocol = f"mAPs from the leaderboards of {', '.join(scores)}, which share no test images."
+    if sets < LEAST_SETS:
+        protocol += f" Below {LEAST_SETS} independent data sets ranks stand alone, without a test."
+    else:
+        frame["ties"] = pairwise.letters(average[None, :] - average[:, None] > ranks.critical)
+        caption += (
+            " Ties: models that share a letter have average ranks no further apart than Nemenyi's critical difference."
+        )
+        protocol += f" Critical difference {ranks.critical:.2f} at the {100 * ALPHA:.0f} % level (Demsar, 2006)."
+        if len(scores) > 2:
+            protocol += f" Friedman's test of no difference: chi-squared {ranks.statistic:.2f}, p {ranks.p:.2g}."
     return Table(
         name="across" if number == 1 else f"across-{number}",
-        title=f"Average ranks over {sets.shape[1]} data sets",
+        title=f"Average ranks over {sets} data sets",
         frame=frame,
         formats={"average rank": ".2f"},
-        best=tuple(sets.columns),
-        caption="Models by their average rank over data sets, 1 the highest mAP; mAP in percent. Ties: models that "
-        "share a letter have average ranks no further apart than Nemenyi's critical difference.",
-        protocol=f"mAPs from the leaderboards of {', '.join(scores.columns)}{several}. Critical difference "
-        f"{ranks.critical:.2f} at the {100 * ALPHA:.0f} % level (Demsar, 2006), which {sets.shape[1]} data sets allow."
-        f"{friedman if len(sets) > 2 else ''}",
+        best=tuple(scores.columns),
+        caption=caption,
+        protocol=protocol,
     )

@@ -17,11 +17,15 @@ from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
 STATES = ("as trained", "after temperature")
-COLUMNS = ("temperature", "ECE", "ECE by label", "log loss")
+COLUMNS = {
+    "temperature": ".2f", "ECE": ".2f", "ECE by label": ".2f", "floor by label": ".2f", "floor, 95 %": ".2f",
+    "log loss": ".4f", "Brier score": ".4f",
+}  # fmt: skip
 
 
 def calibration_table(models: Models) -> Table:
-    """Two rows per model, as trained and after its temperature: calibration errors and log loss, over the seeds.
+    """Two rows per model, as trained and after its temperature: calibration errors, their floor, log loss and Brier
+    score, over the seeds.
 
     The second row has no numbers where there is no validation part to fit the temperature on.
     """
@@ -32,16 +36,20 @@ def calibration_table(models: Models) -> Table:
     fitted = any(run.validation is not None for runs in models.values() for run in runs)
     return scored_table(
         "calibration", "How far probabilities can be believed", models,
-        pd.concat([frame, pd.DataFrame(numbers[:, 0], columns=COLUMNS)], axis=1),
-        spread=pd.DataFrame(numbers[:, 1], columns=COLUMNS),
-        formats={"temperature": ".2f", "ECE": ".2f", "ECE by label": ".2f", "log loss": ".4f"},
+        pd.concat([frame, pd.DataFrame(numbers[:, 0], columns=list(COLUMNS))], axis=1),
+        spread=pd.DataFrame(numbers[:, 1], columns=list(COLUMNS)),
+        formats=COLUMNS,
         caption=f"{captions.average(models, 'Errors in percent')} ECE: expected calibration error of the probability "
-        "that a label is present. Temperature: the number that all logits are divided by, "
+        "that a label is present. Floor: the error by label of a calibrated model, by chance. "
+        "Temperature: the number that all logits are divided by, "
         + ("fitted on the validation part." if fitted else "not fitted: there is no validation part."),
         protocol=[
             f"ECE (Guo et al., ICML 2017): in {metrics.BINS} bins of equal width, over all image-label pairs; by "
             "label: the mean over the labels of the ECE of each. Log loss: mean negative log-likelihood of a pair, in "
-            "nats, by which the temperature is fitted. Difficult pairs are left out.",
+            "nats, by which the temperature is fitted. Brier score: mean squared distance of the probability from 1 "
+            "where the label is present, from 0 where it is absent. Difficult pairs are left out.",
+            "Floor by label: the mean error by label where labels are drawn from the model's own probabilities; 95 %: "
+            "the value that one of 20 such test sets exceeds.",
         ],
     )  # fmt: skip
 
@@ -55,10 +63,15 @@ def calibration_sentence(table: Table) -> str:
     if np.isnan(after["ECE"]):
         return f"{text}; no temperature can be fitted: there is no validation part, or nothing in it is wrong."
     sure = "too sure of itself" if after["temperature"] > 1 else "less sure than it may be"
+    above = after["ECE by label"] > after["floor, 95 %"]
+    rest = (
+        ": one temperature cannot mend what differs between labels"
+        if above
+        else f", no more than the {after['floor, 95 %']:.2f} that chance may make of a calibrated model"
+    )
     return (
         f"{text}, {after['ECE']:.2f} after a temperature of {after['temperature']:.2f}: as trained it is {sure}. Label "
-        f"by label they are {before['ECE by label']:.2f} points off, {after['ECE by label']:.2f} after it: one "
-        "temperature cannot mend what differs between labels."
+        f"by label they are {before['ECE by label']:.2f} points off, {after['ECE by label']:.2f} after it{rest}."
     )
 
 
@@ -105,4 +118,5 @@ def _scores(run: FinishedRun, state: str) -> list[float]:
         return [np.nan] * len(COLUMNS)
     given = run.logits["last"], run.targets, temperature
     by_label = float(mean_defined(metrics.expected_error_by_label(*given)))
-    return [temperature, 100 * metrics.expected_error(*given), 100 * by_label, metrics.log_loss(*given)]
+    errors = [metrics.expected_error(*given), by_label, *metrics.error_floor(*given)]
+    return [temperature, *(100 * error for error in errors), metrics.log_loss(*given), metrics.brier_score(*given)]

@@ -12,9 +12,12 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.metrics import resampling
+from mlclib.metrics.scores import FREQUENT, labels_with
 from mlclib.runs.store import FinishedRun
 
 Models = dict[str, list[FinishedRun]]  # name -> its runs, one per seed
+
+MAP, MAP_FREQUENT, MAP_ALL = "mAP", "mAP, frequent labels", "mAP, all labels"  # columns
 
 HIDDEN = "The labels of the test images are not public, so nothing is scored here"
 
@@ -114,9 +117,39 @@ def resolution(reference: FinishedRun, rows: int) -> str:
 def interval(reference: FinishedRun) -> str:
     """The sentence on the interval of a mAP."""
     return (
-        f"mAP 95 %: bias-corrected percentile interval over {draws(reference):,} bootstrap draws of test images and "
-        "seeds."
+        f"mAP 95 %: the mean less the bias of {draws(reference):,} bootstrap draws, ± Student's t times the standard "
+        "error over images and seeds."
     )
+
+
+def threshold(chosen: bool) -> str:
+    """The sentence on the threshold; chosen: on validation images."""
+    at_zero = "A label is predicted where its logit is at least 0 (probability 0.5)"
+    if not chosen:
+        return f"{at_zero}."
+    return f"{at_zero} for at 0 and -3, else the threshold with the best CF1 + OF1 on each run's validation images."
+
+
+def frequent(reference: FinishedRun) -> list[int] | None:
+    """The numbers of the labels that the headline mAP is over; None where it is over all that have an AP: no label is
+    rare in the test set, or every label is.
+    """
+    labels = labels_with(reference.targets)
+    return labels if 0 < len(labels) < (reference.targets == 1).any(axis=0).sum() else None
+
+
+def headline(reference: FinishedRun) -> str:
+    """The column of the headline mAP."""
+    return MAP if frequent(reference) is None else MAP_FREQUENT
+
+
+def rare(reference: FinishedRun) -> str:
+    """The sentence on the labels that the headline mAP leaves out; empty where it leaves out none."""
+    labels = frequent(reference)
+    if labels is None:
+        return ""
+    out = [label for number, label in enumerate(reference.labels) if number not in labels]
+    return f"Frequent labels: the {len(labels)} with at least {FREQUENT} test positives. Left out: {', '.join(out)}."
 
 
 def file_stem(name: str, selection: str) -> str:

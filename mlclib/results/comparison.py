@@ -1,6 +1,7 @@
 """What the tables of models share: scores over seeds, their intervals, paired differences, and the table's frame."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,14 @@ from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
 from mlclib.metrics.resampling import Difference
 from mlclib.results import captions
-from mlclib.results.captions import Models
+from mlclib.results.captions import MAP, MAP_ALL, MAP_FREQUENT, Models
 from mlclib.results.table import Table, written
 from mlclib.runs.store import FinishedRun
 
 # Columns of scores: a rate, over all labels or among the top three of an image.
 RATES = {f"{rate}{end}": (rate, top) for end, top in (("", None), ("-3", 3)) for rate in metrics.RATES}
-COMPARED = ("mAP", "CF1", "OF1", "CF1-3", "OF1-3")
+F1S = ("CF1", "OF1")
+COMPARED = (*F1S, "CF1-3", "OF1-3")
 NOISE = "≈"
 BASELINE = "linear"  # strong and simple, one linear layer: what a new head has to beat
 
@@ -48,9 +50,23 @@ def class_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     return {**dict(zip(run.labels, 100 * values["AP"], strict=True)), "mAP": 100 * values["mAP"]}
 
 
-def seed_mAPs(runs: list[FinishedRun], selection: str) -> list[float]:
-    """The mAP of each run in percent, as dots of a figure; NaN where it has none."""
-    return [class_scores(run, selection)["mAP"] for run in runs]
+def headline_scores(run: FinishedRun, selection: str) -> dict[str, float]:
+    """`all_scores`; where some labels are rare, MAP_FREQUENT and MAP_ALL in the place of mAP."""
+    scores, labels = all_scores(run, selection), captions.frequent(run)
+    if labels is None:
+        return scores
+    there = selection in run.logits
+    value = metrics.evaluate(run.logits[selection], run.targets, labels=labels)["mAP"] if there else np.nan
+    return {MAP_FREQUENT: 100 * value, MAP_ALL: scores.pop(MAP), **scores}
+
+
+def seed_mAPs(runs: list[FinishedRun], selection: str, score: str = MAP) -> list[float]:
+    """The mAP of each run in percent, as dots of a figure; NaN where it has none. score: of `headline_scores`, or mAP
+    over all labels.
+    """
+    if score == MAP:
+        return [class_scores(run, selection)[MAP] for run in runs]
+    return [headline_scores(run, selection).get(score, np.nan) for run in runs]
 
 
 def over_seeds(
@@ -69,20 +85,48 @@ def over_seeds(
 
 
 def score_frames(
-    models: Models, selection: str, columns: Sequence[str], *, interval: bool = False, named: str = "model"
+    models: Models, selection: str, columns: Sequence[str], *, named: str = "model"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """`over_seeds` of some columns of `all_scores` as a table has it: a row per model, whose name stands in a column.
 
-    interval: whether "mAP low" and "mAP high" stand behind "mAP". named: the column of the models' names.
+    named: the column of the models' names.
     """
     mean, spread = over_seeds(models, selection, all_scores)
-    frame = mean[list(columns)].rename_axis(named).reset_index()
-    if interval:
-        bounds = 100 * np.array([bootstrap(runs, selection) for runs in models.values()])
-        at = frame.columns.get_loc("mAP") + 1
-        frame.insert(at, "mAP low", bounds[:, 0])
-        frame.insert(at + 1, "mAP high", bounds[:, 1])
-    return frame, spread[list(columns)].reset_index(drop=True)
+    return mean[list(columns)].rename_axis(named).reset_index(), spread[list(columns)].reset_index(drop=True)
+
+
+def headline_frames(models: Models, selection: str, rates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """As `score_frames`: the headline mAP with its interval (columns "<it> low" and "<it> high"), the mAP over all
+    labels where that is another, and some of RATES. Where thresholds are chosen (`at_chosen_thresholds`) the rates
+    over all labels are at those, and F1 at logit 0 stands beside.
+    """
+    reference = next(iter(models.values()))[0]
+    frames, chosen = over_seeds(models, selection, headline_scores), at_chosen_thresholds(models, selection)
+    if chosen:
+        for frame, at_chosen in zip(frames, over_seeds(chosen, selection, all_scores), strict=True):
+            frame[[f"{name} at 0" for name in F1S]] = frame[list(F1S)]
+            frame[list(metrics.RATES)] = at_chosen[list(metrics.RATES)]
+    first = captions.headline(reference)
+    columns = [first, *([MAP_ALL] if first != MAP else [])]
+    columns += [name for rate in rates for name in (rate, f"{rate} at 0") if name in frames[0]]
+    frame, spread = (frame[columns] for frame in frames)
+    bounds = 100 * np.array([bootstrap(runs, selection) for runs in models.values()])
+    frame = frame.rename_axis("model").reset_index()
+    frame.insert(2, f"{first} low", bounds[:, 0])
+    frame.insert(3, f"{first} high", bounds[:, 1])
+    return frame, spread.reset_index(drop=True)
+
+
+def at_chosen_thresholds(models: Models, selection: str) -> Models | None:
+    """The models with logits less the threshold that is best on each run's validation images, so that 0 is chosen.
+
+    None where some run has no validation part with a label, and for another selection than the last epoch, whose
+    validation logits are not kept.
+    """
+    if selection != "last":
+        return None
+    shifted = {model: [_less_threshold(run) for run in runs] for model, runs in models.items()}
+    return None if any(None in runs for runs in shifted.values()) else shifted
 
 
 def stacked(runs: list[FinishedRun], selection: str) -> np.ndarray | None:
@@ -91,11 +135,13 @@ def stacked(runs: list[FinishedRun], selection: str) -> np.ndarray | None:
 
 
 def bootstrap(runs: list[FinishedRun], selection: str) -> tuple[float, float]:
-    """The 95 % interval of the runs' mean mAP over test images and seeds, as shares; NaN where there is none."""
+    """The 95 % interval of the runs' mean headline mAP over test images and seeds, as shares; NaN without one."""
     logits = stacked(runs, selection)
     if logits is None:
         return np.nan, np.nan
-    return resampling.bootstrap(logits, runs[0].targets, draws=captions.draws(runs[0]))
+    return resampling.bootstrap(
+        logits, runs[0].targets, draws=captions.draws(runs[0]), labels=captions.frequent(runs[0])
+    )
 
 
 def paired_differences(
@@ -103,8 +149,8 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Every other model's score minus that of `base`, where both have one.
 
-    column: "mAP" or one of RATES; or "AP" of the label number `row`, of all of them (mAP) where there is none of that
-    number, as in the last row of a table per class.
+    column: "mAP", MAP_FREQUENT or one of RATES; or "AP" of the label number `row`, of all of them (mAP) where there is
+    none of that number, as in the last row of a table per class.
     """
     scored = {model: logits for model, runs in models.items() if (logits := stacked(runs, selection)) is not None}
     if base not in scored:
@@ -112,8 +158,9 @@ def paired_differences(
     reference = models[base][0]
     score, top = RATES.get(column, (column, None))
     label = row if score == "AP" and row < len(reference.labels) else None
-    score = "mAP" if score == "AP" and label is None else score
-    settings = {"draws": captions.draws(reference), "label": label, "top": top}
+    labels = captions.frequent(reference) if score == MAP_FREQUENT else None
+    score = MAP if score == MAP_FREQUENT or (score == "AP" and label is None) else score
+    settings = {"draws": captions.draws(reference), "label": label, "labels": labels, "top": top}
     return {
         model: resampling.paired(logits, scored[base], reference.targets, score, **settings)
         for model, logits in scored.items()
@@ -173,6 +220,14 @@ def scored_table(
         protocol=" ".join(filter(None, [*protocol, captions.run_details(models, selection)])),
         **{"runs": models, **layout},
     )
+
+
+def _less_threshold(run: FinishedRun) -> FinishedRun | None:
+    validation = run.validation
+    if validation is None or "last" not in run.logits or not (validation[1] == 1).any():
+        return None
+    # in float64, so that just the logits below the threshold become negative
+    return replace(run, logits={"last": run.logits["last"].astype(np.float64) - metrics.best_threshold(*validation)})
 
 
 def _scored(run: FinishedRun, selection: str) -> bool:

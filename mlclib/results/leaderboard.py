@@ -9,22 +9,26 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlclib.metrics import pairwise
-from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, POWER, REACH, UNKNOWN, WORSE, Pair
+from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, SEEDS_SHARE, UNKNOWN, WORSE, Pair
 from mlclib.metrics.resampling import least_p
+from mlclib.metrics.variance import BEYOND, POWER
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
 from mlclib.results.comparison import BASELINE, DELTA, scored_table
 from mlclib.results.cost import HEAD, PARAMETERS, counted_cost
 from mlclib.results.style import COLOURS
 from mlclib.results.table import Table, listed
+from mlclib.runs.store import FinishedRun
 
 MARGIN = 1.0  # points of mAP: two models are equivalent whose difference is shown to be smaller
-GAP, SHARE, IMAGES, SEEDS = "smallest gap", "seeds' share, %", "images needed", "seeds needed"
+WITHIN, GAP, SHARE = "equivalent within", "smallest gap", "seeds' share, %"
+GAPS = {"1 point": 0.01, "2 points": 0.02}  # named beforehand: what it would take to show them
+FEW_SEEDS = "‡"
 
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """The models that have a score, from the highest mAP, and every pair of them, the higher as `a`."""
+    """The models that have a score, from the highest headline mAP, and every pair of them by it, the higher as `a`."""
 
     models: Models
     pairs: list[Pair]
@@ -34,6 +38,11 @@ class PairwiseComparison:
     @property
     def names(self) -> list[str]:
         return list(self.models)
+
+    @property
+    def reference(self) -> FinishedRun:
+        """Any of the runs; all are scored on the same images."""
+        return next(iter(self.models.values()))[0]
 
     @property
     def better(self) -> np.ndarray:
@@ -54,13 +63,14 @@ class PairwiseComparison:
 def compare_all(models: Models, *, selection: str = "last") -> PairwiseComparison:
     """Every model against every other; models without predictions of that selection, or public labels, are left out."""
     reference = captions.checked(models, selection)
-    frame, _ = comparison.score_frames(models, selection, ["mAP"])
-    order = frame.dropna().sort_values("mAP", ascending=False, kind="stable")["model"]
+    mean, _ = comparison.over_seeds(models, selection, comparison.headline_scores)
+    order = mean[captions.headline(reference)].dropna().sort_values(ascending=False, kind="stable").index
     logits = {model: comparison.stacked(models[model], selection) for model in order}
     logits = {model: stack for model, stack in logits.items() if stack is not None}
     # as many draws as the least p, corrected over all pairs, takes to be below the level
     draws = max(captions.draws(reference), math.ceil(math.comb(len(logits), 2) * 2 / ALPHA))
-    pairs = pairwise.compare(list(logits.values()), reference.targets, margin=MARGIN / 100, draws=draws)
+    labels = captions.frequent(reference)
+    pairs = pairwise.compare(list(logits.values()), reference.targets, margin=MARGIN / 100, draws=draws, labels=labels)
     return PairwiseComparison({model: models[model] for model in logits}, pairs, selection, draws)
 
 
@@ -71,9 +81,8 @@ def tables(compared: PairwiseComparison) -> list[Table]:
 
 def leaderboard_table(compared: PairwiseComparison) -> Table:
     """Models x mAP with its interval, F1, cost of the head, the ranks that it may have, and who it is tied with."""
-    models, selection = compared.models, compared.selection
-    reference = next(iter(models.values()))[0]
-    frame, spread = comparison.score_frames(models, selection, ("mAP", "CF1", "OF1"), interval=True)
+    models, selection, reference = compared.models, compared.selection, compared.reference
+    frame, spread = comparison.headline_frames(models, selection, comparison.F1S)
     costs = pd.DataFrame([counted_cost(runs[0]) for runs in models.values()])
     frame[[PARAMETERS, HEAD]] = costs[[PARAMETERS, HEAD]]
     frame["rank"] = [f"{first}–{last}" if first < last else str(first) for first, last in compared.ranks]
@@ -82,14 +91,15 @@ def leaderboard_table(compared: PairwiseComparison) -> Table:
         "leaderboard", "Leaderboard", models, frame, selection=selection,
         spread=spread,
         formats={PARAMETERS: ",.2f", HEAD: ",.2f"},
-        best=("mAP", "CF1", "OF1"),
+        best=tuple(spread),
         caption=f"{captions.average(models, 'mAP and F1 in percent')} Rank: all that the model may have. Ties: two "
-        "models share a letter unless one of them is shown to be better.",
+        f"models share a letter unless one of them is shown to be better. {captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
             captions.interval(reference),
-            "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0. Head: all that "
-            "is not the backbone, its learnt parameters and its multiply-adds for an image.",
+            "CF1, OF1: F1 over labels and over all decisions.",
+            captions.threshold(f"{comparison.F1S[0]} at 0" in frame),
+            "Head: all that is not the backbone, its learnt parameters and its multiply-adds for an image.",
             "Rank: one more than the models that are shown better, to the number of models less those shown worse, by "
             f"the corrected p of the table of pairs (below {ALPHA:g}), so that all ranks hold together at 95 % "
             "(Mogstad et al., 2024).",
@@ -98,18 +108,18 @@ def leaderboard_table(compared: PairwiseComparison) -> Table:
 
 
 def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
-    """`leaderboard_table`: models by test mAP (%), their seeds (dots), mean and 95 % interval (bar); beside it the
+    """`leaderboard_table`: models by headline mAP (%), their seeds (dots), mean and 95 % interval (bar); beside it the
     ranks that each may have, and a line for each set of models that are not told apart.
     """
-    frame, ties = table.frame, pairwise.ties(compared.better)
+    frame, ties, mAP = table.frame, pairwise.ties(compared.better), captions.headline(compared.reference)
     size = (9 + 0.3 * len(ties), 1.6 + 0.42 * len(frame))
     widths = (7, 1.1 + 0.4 * len(ties))
     figure, (scores, ranks) = plt.subplots(1, 2, figsize=size, width_ratios=widths, sharey=True, layout="constrained")
     bar = {"color": "0.82", "lw": 7}
     dot = {"marker": "o", "ls": "", "color": COLOURS[0], "alpha": 0.5, "ms": 5}
     line = {"marker": "|", "ls": "", "color": "0.1", "ms": 15, "mew": 2.5}
-    for row, model, mean, low, high, rank in frame[["model", "mAP", "mAP low", "mAP high", "rank"]].itertuples():
-        seeds = comparison.seed_mAPs(compared.models[model], compared.selection)
+    for row, model, mean, low, high, rank in frame[["model", mAP, f"{mAP} low", f"{mAP} high", "rank"]].itertuples():
+        seeds = comparison.seed_mAPs(compared.models[model], compared.selection, mAP)
         scores.plot([low, high], [row, row], solid_capstyle="butt", zorder=1, **bar)
         scores.plot(seeds, [row] * len(seeds), **dot)
         scores.plot(mean, row, **line)
@@ -121,7 +131,7 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
         scores.plot([], [], label=label, **look)
     figure.legend(loc="outside lower left", ncols=3, fontsize=10, frameon=False)
     scores.set_yticks(range(len(frame)), frame["model"])
-    scores.set(xlabel="test mAP (%)", ylim=(len(frame) - 0.4, -1.2))
+    scores.set(xlabel=f"test {mAP} (%)", ylim=(len(frame) - 0.4, -1.2))
     ranks.set(xlim=(-0.2, 3.2 + len(ties)), xlabel="a line joins models that\nno paired test tells apart", xticks=[])
     ranks.grid(False)
     ranks.tick_params(axis="y", length=0, labelleft=False)
@@ -134,27 +144,33 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
 
 
 def pairs_table(compared: PairwiseComparison) -> Table:
-    """Every pair of models x difference, verdict, the smallest gap that can be told, and what it would take to tell."""
-    models, pairs = compared.models, compared.pairs
-    images = len(next(iter(models.values()))[0].names)
+    """Every pair of models x difference, verdict, the smallest gap that can be told, and what named gaps would take."""
+    models, pairs, reference = compared.models, compared.pairs, compared.reference
+    images = len(reference.names)
+    needed = [f"{what} for {gap}" for what in ("images", "seeds") for gap in GAPS]
+    flagged = {(row, SHARE): FEW_SEEDS for row, pair in enumerate(pairs) if pair.hangs_on_seeds}
+    note = f"Seeds carry more than {100 * SEEDS_SHARE:.0f} % of the variance: train more of them before you believe it."
     return scored_table(
         "pairs", "Pairs of models", models, pd.DataFrame([_pair_row(pair, compared, images) for pair in pairs]),
         selection=compared.selection,
-        formats=dict.fromkeys((SHARE, IMAGES, SEEDS), ",.0f"),
+        formats=dict.fromkeys((SHARE, *needed), ",.0f"),
+        marks=flagged,
+        footnotes={FEW_SEEDS: note} if flagged else {},
         runs={pair_name(pair, compared): [run for at in pair[:2] for run in models[compared.names[at]]]
               for pair in pairs},
-        caption="By how many points of mAP the first of two models scores above the second, and whether this test set "
-        f"tells them apart: better, worse, equivalent within {MARGIN:g} point of mAP, or not to be told.",
+        caption=f"By how many points of {captions.headline(reference)} the first of two models scores above the second "
+        f"and whether this test set tells them apart: better, worse, equivalent within {MARGIN:g} point, or not to be "
+        f"told. {captions.rare(reference)}".strip(),
         protocol=[
             f"{DELTA}: with its 95 % interval, by {compared.draws:,} paired bootstrap draws of test images and seeds; "
-            f"p: of no difference, corrected over all {len(pairs)} pairs (Holm; of one pair alone at least "
-            f"{least_p(compared.draws):.1g}). Equivalent: p below {ALPHA:g} of a difference of the margin or more "
-            "either way (two one-sided tests), corrected alike; better goes before it.",
-            f"{GAP.capitalize()}: what such a pair alone would show with {100 * POWER:.0f} % power at the 5 % level, "
-            f"{REACH:.2f} standard errors of the difference; {SHARE}: of its variance, what more seeds lessen and more "
-            "images do not. Images and seeds needed: how many would show the present difference with that power, the "
-            f"other as it is (here {images:,} images); ∞ where no number would, an em dash where one seed does not "
-            "tell.",
+            "p: of no difference, the larger of the bootstrap's and of a t test on the means over seeds "
+            f"(Satterthwaite), corrected over all {len(pairs)} pairs (Holm; of one pair alone at least "
+            f"{least_p(compared.draws):.1g}). Equivalent: both one-sided tests reject a difference of the margin or "
+            "more, corrected alike; better goes before it. Equivalent within: the smallest such margin, in points.",
+            f"{GAP.capitalize()}: the difference that would be shown as better with {100 * POWER:.0f} % power, after "
+            f"the correction; {SHARE}: of the variance, what more seeds lessen and more images do not. Images, seeds: "
+            f"how many would show a gap of 1 or 2 points with that power, the other as it is (here {images:,} images), "
+            f"rounded up to one digit; an em dash beyond {BEYOND} times what is there, or with one seed.",
         ],
     )  # fmt: skip
 
@@ -170,9 +186,9 @@ def leader_sentence(compared: PairwiseComparison) -> str:
         return "No model has a mAP here: the labels of the test images are not public, or no such epoch is kept."
     best, *others = compared.names
     leader = {best: compared.models[best]}
-    ((_, mAP, low, high),) = comparison.score_frames(leader, compared.selection, ["mAP"], interval=True)[0].to_numpy()
-    data = captions.data_name(compared.models)
-    first = f"{best} has the highest mAP on {data}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
+    data, name = captions.data_name(compared.models), captions.headline(compared.reference)
+    first = f"{best} has the highest {name} on {data}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     if not others:
         return f"{first}; no other model is scored here."
     better, equal, unknown = (compared.with_verdict(0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN))
@@ -206,43 +222,35 @@ def baseline_sentence(compared: PairwiseComparison) -> str:
 
 
 def power_sentence(compared: PairwiseComparison) -> str:
-    """How many pairs are told apart, the gaps that can be, and what the first pair would take; empty without pairs."""
+    """How many pairs are told apart, how alike the closest are, and the gaps that can be shown; empty without pairs."""
     if not compared.pairs:
         return ""
     verdicts = [pair.verdict for pair in compared.pairs]
+    counts = [f"tells {sum(verdict in (BETTER, WORSE) for verdict in verdicts)} apart"]
+    counts += [f"shows {n} equivalent within {MARGIN:g} point"] if (n := verdicts.count(EQUIVALENT)) else []
+    counts += [f"cannot tell {verdicts.count(UNKNOWN)}"]
+    closest = min(compared.pairs, key=lambda pair: pair.equivalent_within)
     gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
     gap = f"{gaps[0]:.1f} points" if len(gaps) == 1 else f"{gaps[0]:.1f} to {gaps[-1]:.1f} points, by the pair"
-    text = (
-        f"Of {len(verdicts)} pairs of models this test set tells {sum(v in (BETTER, WORSE) for v in verdicts)} apart, "
-        f"shows {verdicts.count(EQUIVALENT)} equivalent within {MARGIN:g} point and cannot tell "
-        f"{verdicts.count(UNKNOWN)}; to be shown with {100 * POWER:.0f} % power a gap must be {gap}."
+    named = [f"of {name} in {sum(size <= 100 * share for size in gaps)}" for name, share in GAPS.items()]
+    alike, within = listed(compared.names[at] for at in closest[:2]), 100 * closest.equivalent_within
+    return (
+        f"Of {len(verdicts)} pairs of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
+        f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}: one "
+        f"{listed(named)} of these pairs would be."
     )
-    first = compared.pairs[0]
-    return f"{text} {_needed(compared, first)}" if first.verdict == UNKNOWN else text
-
-
-def _needed(compared: PairwiseComparison, pair: Pair) -> str:
-    """What it would take to tell a pair apart."""
-    gap, images = pair.difference.delta, len(compared.models[compared.names[0]][0].names)
-    needed = {"images": pair.parts.images_needed(gap, images), "seeds": pair.parts.seeds_needed(gap)}
-    what = f"the {100 * gap:.1f} points of {pair_name(pair, compared)}"
-    enough = [f"{n:,.0f} {name.removesuffix('s') if n == 1 else name}" for name, n in needed.items() if np.isfinite(n)]
-    never = [f"; more {name} alone would not do" for name, n in needed.items() if np.isinf(n)]
-    if not enough:
-        return f"No number of {listed(needed, 'or')} alone would show {what}."
-    return f"To show {what} would take {listed(enough, 'or')}{''.join(never[:1])}."
 
 
 def _pair_row(pair: Pair, compared: PairwiseComparison, images: int) -> dict[str, str | float]:
-    parts, gap = pair.parts, pair.difference.delta
+    parts = pair.parts
     return {
         "pair": pair_name(pair, compared),
         **comparison.in_points(pair.difference),
         "p": pair.p_corrected,
-        "p equivalence": pair.p_equivalence_corrected,
         "verdict": pair.verdict,
+        WITHIN: 100 * pair.equivalent_within,
         GAP: 100 * parts.smallest_gap,
-        SHARE: 100 * parts.seeds / parts.error**2 if parts.error else np.nan,
-        IMAGES: parts.images_needed(gap, images),
-        SEEDS: parts.seeds_needed(gap),
+        SHARE: 100 * parts.seeds_share,
+        **{f"images for {name}": parts.images_needed(gap, images) for name, gap in GAPS.items()},
+        **{f"seeds for {name}": parts.seeds_needed(gap) for name, gap in GAPS.items()},
     }

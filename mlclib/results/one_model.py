@@ -105,15 +105,18 @@ def curves_sentence(runs: list[FinishedRun]) -> str:
 
 def scores_sentence(table: Table) -> str:
     """How sure one model's mAP in `scores.scores_table` is, and whether it claims too much or too little."""
-    row, spread = table.frame.iloc[0], table.spread["mAP"].iloc[0]
-    if np.isnan(row["mAP"]):
+    row, mAP = table.frame.iloc[0], table.frame.columns[1]
+    spread = table.spread[mAP].iloc[0]
+    if np.isnan(row[mAP]):
         return f"{captions.HIDDEN}."
     seeds = f", and seeds differ by {spread:.1f} (standard deviation)" if np.isfinite(spread) else ""
     more, less = ("recall", "precision") if row["OR"] > row["OP"] else ("precision", "recall")
     leaning = "names more than is there" if more == "recall" else "leaves out more than it adds"
+    threshold = "the threshold chosen on validation images" if "CF1 at 0" in row else "probability 0.5"
     return (
-        f"For other test images like these the mAP would lie between {row['mAP low']:.1f} and {row['mAP high']:.1f} "
-        f"(95 % interval){seeds}. At probability 0.5 {row['model']} {leaning}: over all decisions its {more} is "
+        f"For other test images like these the {mAP} would lie between {row[f'{mAP} low']:.1f} and "
+        f"{row[f'{mAP} high']:.1f} (95 % interval){seeds}. At {threshold} {row['model']} {leaning}: over all decisions "
+        f"its {more} is "
         f"{abs(row['OR'] - row['OP']):.1f} points above its {less}."
     )
 

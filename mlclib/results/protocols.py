@@ -67,9 +67,10 @@ ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOI
 RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "threshold" not in choice.protocol)
 
 
-def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
+def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[int] | None = None) -> pd.DataFrame:
     """Each of `choices` for every run, long: model, seed, kind, choice, score, value and change, both in points.
 
+    labels: numbers of those that mAP is over, all where None.
     change is against the default protocol. value and change are NaN where the score does not depend on the choice,
     and where there is nothing to make it from: no validation split, no averaged weights, hidden test labels.
     A validation split's predictions are those in the run folder's validation.npz, in the format of predictions.npz.
@@ -77,9 +78,9 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES) -> pd.DataFrame:
     captions.checked(models, "last")
     rows = []
     for model, run in ((model, run) for model, runs in models.items() for run in runs):
-        default = _scores(run, DEFAULT)
+        default = _scores(run, DEFAULT, labels)
         for choice in (DEFAULT, *choices):
-            values = default if choice is DEFAULT else _scores(run, choice)
+            values = default if choice is DEFAULT else _scores(run, choice, labels)
             for score in SCORES:
                 value = values[score] if score in choice.moves else np.nan
                 rows.append((model, run.seed, choice.kind, choice.name, score, value, value - default[score]))
@@ -213,8 +214,9 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
     if compared.selection != "last" or not compared.pairs:
         return ""
     names = compared.names
-    frame = _without_default(audit(compared.models, RANKING)).query("score == 'mAP'")
-    scores = frame.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
+    frame = audit(compared.models, labels=captions.frequent(compared.reference))
+    tried = frame[frame["choice"].isin([choice.name for choice in RANKING])].query("score == 'mAP'")
+    scores = tried.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():
         values = row.to_numpy()
@@ -225,18 +227,27 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")
-    text = f"No choice of protocol ({kinds}) turns a pair that is told apart"
+    text = f"By mAP no choice of protocol ({kinds}) turns a pair that is told apart"
     if turned:
-        text = f"Turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
+        text = f"By mAP turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
     others = listed(f"{model} ({'; '.join(choices)})" for model, choices in first.items())
-    return f"{text}; another model comes first by some: {others}." if others else f"{text}."
+    text += f"; another model comes first by some: {others}." if others else "."
+    wide = reversals(frame).query("score in @F1S and margin > 1")
+    if wide.empty:
+        return f"{text} By CF1 and OF1 none turns two models by more than a point."
+    most = wide.groupby(["kind", "choice", "score"], sort=False).size()
+    kind, choice, score = most.idxmax()
+    return (
+        f"{text} By CF1 and OF1 a choice turns two models by more than a point {len(wide)} times, most often {kind}: "
+        f"{choice}, {most.max()} times by {score}."
+    )
 
 
 def _without_default(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["kind"] != DEFAULT.kind]
 
 
-def _scores(run: FinishedRun, choice: Choice) -> dict[str, float]:
+def _scores(run: FinishedRun, choice: Choice, labels: Sequence[int] | None) -> dict[str, float]:
     """SCORES of one run in percent; NaN where there is nothing to make the choice from."""
     logits = run.logits.get(choice.selection)
     protocol = dict(choice.protocol)
@@ -250,4 +261,5 @@ def _scores(run: FinishedRun, choice: Choice) -> dict[str, float]:
         logits = torch.from_numpy(logits).to(choice.sigmoid).sigmoid().float().numpy()
         protocol["threshold"] = 0.5
     scores = metrics.evaluate(logits, run.targets, **protocol)
+    scores["mAP"] = float(metrics.mean_defined(scores["AP"][metrics.columns(labels)]))
     return {score: 100 * scores[score] for score in SCORES}

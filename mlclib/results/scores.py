@@ -16,10 +16,17 @@ from mlclib.results.table import Table
 def scores_table(models: Models, *, selection: str = "last") -> Table:
     """Models x mAP with its bootstrap interval, precision, recall and F1, over all labels and the top three."""
     reference = captions.checked(models, selection)
-    frame, spread = comparison.score_frames(models, selection, ("mAP", *RATES), interval=True)
-    mean = frame.set_index("model")
-    differences = {column: paired_differences(models, highest(mean[column]), selection, column) for column in COMPARED}
-    frame.insert(4, "p", [differences["mAP"][model].p if model in differences["mAP"] else np.nan for model in models])
+    frame, spread = comparison.headline_frames(models, selection, list(RATES))
+    mean, headline = frame.set_index("model"), captions.headline(reference)
+    chosen = comparison.at_chosen_thresholds(models, selection)
+    differences = {
+        column: paired_differences(
+            chosen if chosen and column in comparison.F1S else models, highest(mean[column]), selection, column
+        )
+        for column in (headline, *COMPARED)
+    }
+    p = {model: difference.p for model, difference in differences[headline].items()}
+    frame.insert(4, "p", [p.get(model, np.nan) for model in models])
     marks = {
         (row, column): NOISE
         for column, others in differences.items()
@@ -32,17 +39,18 @@ def scores_table(models: Models, *, selection: str = "last") -> Table:
     return scored_table(
         "scores", "Scores", models, frame, selection=selection,
         spread=spread,
-        best=("mAP", *RATES),
+        best=tuple(spread),
         marks=marks,
         noise="the highest of its column",
         footnotes={"†": f"Predictions from outside, only scored here: {files}."} if outside else {},
         caption=f"{captions.average(models)} CP, CR, CF1: precision, recall and F1 averaged over labels, OP, OR, OF1: "
-        "over all decisions; -3: only among its image's three highest. p: of no difference in mAP to the highest.",
+        "over all decisions; -3: only among its image's three highest. p: of no difference in mAP to the highest, "
+        f"uncorrected. {captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
             captions.interval(reference),
             f"p is by paired bootstrap, at least {captions.least_p(reference):.1g} with so many draws.",
-            "A label is predicted where its logit is at least 0 (probability 0.5).",
+            captions.threshold(chosen is not None),
         ],
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ from mlclib.runs.store import FinishedRun
 
 DASH = "—"  # nothing computed or published this figure
 FOLD = "How these numbers were made"
-FORMATS = {"p": "p", "q": "p", "p equivalence": "p"}
+FORMATS = {"p": "p", "q": "p"}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mlclib import config, published
+from mlclib.results.captions import MAP, MAP_ALL
 
 PAPERS = {"MSRN": ("voc2007", "coco2014", "nuswide", "apparel"), "DSDL": ("voc2007", "voc2012", "coco2014")}
 RIVALS = ("ML-GCN", "ADD-GCN", "SSGRL", "CSRA", "Query2Label", "ML-Decoder")
@@ -65,7 +66,7 @@ def _ours(results: Path, row: dict[str, Any]) -> dict[str, Any]:
     name, model = row["experiment"], row["method"].lower().replace("-", "_")
     path = results / name / "tables" / "scores.csv"
     if not name or path.is_file():
-        scores = pd.read_csv(path).set_index("model")["mAP"] if name else {}
+        scores = pd.read_csv(path).set_index("model").rename(columns={MAP_ALL: MAP})[MAP] if name else {}
         return {"ours": scores.get(model, float("nan")), "needs": ""}
     settings = config.load(config.FOLDER / f"{name}.yaml")
     data, start = settings.dataset["name"], re.search(r"runs/([^/]+)/", str(settings.training.init))

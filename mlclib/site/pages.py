@@ -16,6 +16,7 @@ from nbconvert.preprocessors import ExtractOutputPreprocessor
 
 from mlclib import models
 from mlclib.results import report as reports
+from mlclib.results.captions import MAP, MAP_FREQUENT
 from mlclib.runs import plan, store, times
 
 KINDS = ("csv", "md", "tex")
@@ -48,7 +49,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         notebooks=notebooks,
         tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
         figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
-        scores=pd.read_csv(scores).dropna(subset="mAP").to_dict("records") if scores.is_file() else [],
+        scores=_headlines(scores) if scores.is_file() else [],
         images=int(count[1].replace(",", "")) if count else 0,
         seeds=max(map(len, names), default=0),
         jobs=jobs,
@@ -87,6 +88,13 @@ def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str,
     body, resources = exporter.from_notebook_node(notebook, {"output_files_dir": "cells", "unique_key": name})
     body = body.replace("No description has been provided for this image", "Figure of this cell")
     return jinja2.filters.Markup(body), resources.get("outputs", {})
+
+
+def _headlines(path: Path) -> list[dict[str, Any]]:
+    """The rows of scores.csv that have a mAP; the headline one is named mAP, over whatever labels it is."""
+    frame = pd.read_csv(path)
+    headline = next(name for name in (MAP_FREQUENT, MAP) if name in frame)
+    return frame.rename(columns=lambda name: name.replace(headline, MAP)).dropna(subset=MAP).to_dict("records")
 
 
 def _table(path: Path, notebooks: dict[str, Any]) -> dict[str, Any]:

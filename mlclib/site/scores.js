@@ -101,10 +101,12 @@ function evaluate(logits, targets, labels, protocol = {}, orders = ranked(logits
 }
 
 // Draws of test images, and of each model's seeds, as mlclib/metrics/resampling.py makes them, by this generator.
-// models: for each its runs [{logits, orders}]. After draw(n), drawn[model] holds the mAP of each draw, the plain first.
+// models: for each its runs [{logits, orders}]. After draw(n), drawn[model] holds the mAP of each draw, the plain first,
+// and bySeed[model][seed] that of each seed.
 class Bootstrap {
   constructor(models, targets, labels, { ap, difficult }) {
     Object.assign(this, { models, targets, labels, ap, difficult, seed: 1, drawn: models.map(() => []) });
+    this.bySeed = models.map(runs => runs.map(() => []));
     this.score(null, seeds => seeds);
   }
   score(often, pick) {
@@ -112,6 +114,7 @@ class Bootstrap {
     this.models.forEach((runs, m) => {
       const each = runs.map(({ logits, orders }) => mean(defined(orders.map((order, c) =>
         averagePrecision(steps(order, logits, targets, labels, c, difficult, often), ap)))));
+      each.forEach((value, seed) => this.bySeed[m][seed].push(value));
       this.drawn[m].push(mean(pick(each)));
     });
   }
@@ -126,7 +129,7 @@ class Bootstrap {
   // A number in [0, 1): the generator of Park and Miller.
   random() { return (this.seed = this.seed * 48271 % 2147483647) / 2147483647; }
   get count() { return this.drawn[0].length - 1; }
-  interval(model) { return interval(this.drawn[model]); }
+  interval(model) { return interval(this.bySeed[model]); }
   // The two-sided p of no difference between two models.
   p(a, b) {
     const [plain, ...drawn] = defined(this.drawn[a].map((value, i) => value - this.drawn[b][i]));
@@ -155,15 +158,34 @@ function standing(drawn, value) {
   return quantile((below + 0.5) / (drawn.length + 1));
 }
 
-// The bias-corrected 95 % percentile interval of [plain, ...draws].
-function interval(values) {
-  const plain = values[0], drawn = defined(values.slice(1)).sort((a, b) => a - b);
-  if (Number.isNaN(plain) || !drawn.length) return [NaN, NaN];
-  const bias = 2 * standing(drawn, plain), reach = quantile(0.975);
-  return [bias - reach, bias + reach].map(at => {
-    const place = cdf(at) * (drawn.length - 1), below = Math.floor(place);
-    return drawn[below] + (place - below) * (drawn[Math.min(below + 1, drawn.length - 1)] - drawn[below]);
-  });
+// The number below which Student's t with `freedom` lies with probability 0.975, by halving over Simpson's rule.
+function student(freedom) {
+  if (freedom > 1000) return quantile(0.975);
+  // with t = √freedom tan θ the density becomes a power of cos θ, from 0 to a right angle
+  const density = angle => Math.cos(angle) ** (freedom - 1);
+  const simpson = end => end / 600 * sum(range(201).map(i =>
+    density(i * end / 200) * (i % 200 ? i % 2 ? 4 : 2 : 1)));
+  const wanted = 0.95 * simpson(Math.PI / 2);
+  let low = 0, high = Math.PI / 2;
+  for (let i = 0; i < 40; i++) if (simpson((low + high) / 2) < wanted) low = (low + high) / 2; else high = (low + high) / 2;
+  return Math.sqrt(freedom) * Math.tan(low);
+}
+
+const variance = (values, about = mean(values)) => sum(values.map(v => (v - about) ** 2)) / (values.length - 1);
+
+// The 95 % interval of the mean over seeds, as mlclib.metrics.resampling.bootstrap: seeds [S][plain, ...draws].
+function interval(seeds) {
+  const S = seeds.length, means = seeds[0].map((_, i) => mean(seeds.map(values => values[i])));
+  const whole = range(means.length).filter(i => !Number.isNaN(means[i]));
+  if (whole[0] !== 0 || whole.length < 3) return [NaN, NaN];
+  const drawn = whole.slice(1), center = 2 * means[0] - mean(drawn.map(i => means[i]));
+  const own = seeds.map(values => drawn.map(i => values[i] - means[i]));
+  const both = S > 1 ? sum(own.map(values => variance(values))) / (S * (S - 1)) : 0;
+  const bySeeds = S > 1 ? variance(seeds.map(values => values[0])) / S : 0;
+  const images = Math.max(0, variance(drawn.map(i => means[i])) - both);
+  const error2 = images + both + Math.max(0, bySeeds - both);
+  const reach = Math.sqrt(error2) * student(bySeeds ? error2 ** 2 * (S - 1) / bySeeds ** 2 : Infinity);
+  return [center - reach, center + reach].map(value => Math.min(1, Math.max(0, value)));
 }
 
 if (typeof module !== "undefined") module.exports = { RATES, DEFAULT, ranked, evaluate, Bootstrap };
