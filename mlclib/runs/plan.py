@@ -95,16 +95,15 @@ def jobs(
         job_of |= {run.name: name for run in group}
     every = stages(study)
     for stage in every:
-        maps = prepared if stage.declaration.all_threads else ()
-        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *maps)
+        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *prepared)
         reasons = (*forced, *_differences(study, stage.name, inputs(study, stage)))
         command = ("stage", *arguments, "--name", stage.name)
         plan[stage.name] = Job(stage.name, command, needs, threads if stage.declaration.all_threads else 1, reasons)
     reasons = (*forced, *_differences(study, "page", _page_inputs(study, every)))
     plan["page"] = Job("page", ("report", *arguments), tuple(stage.name for stage in every), 1, reasons)
-    marked = _with_downstream(plan.values())
-    needed = {need for job in marked if job.reasons for need in job.needs}
-    return [*_maps(study, [name for name in prepared if name in needed], arguments, cores), *marked]
+    if any(job.reasons for name, job in plan.items() if name != "page"):
+        plan = _maps(study, prepared, arguments, cores) | plan
+    return _with_downstream(plan.values())
 
 
 def stages(study: Study) -> list[Stage]:
@@ -288,25 +287,25 @@ def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
     return reasons
 
 
-def _maps(study: Study, prepared: Iterable[str], arguments: tuple[str, ...], cores: int) -> list[Job]:
+def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
     """The jobs "maps <split>", with a reason where the split's cache of layer maps is not whole."""
     from mlclib.training import features
 
-    result = []
+    plan = {}
     for name in prepared:
         part = name.removeprefix("maps ")
         whole = features.verified(study.maps_folder(part), study.layers)
         reasons = () if whole else (f"the layer maps of {part} are not cached",)
-        result.append(Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons))
-    return result
+        plan[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
+    return plan
 
 
 def _with_downstream(every: Iterable[Job]) -> list[Job]:
-    """Mark every job downstream of a stale job as stale."""
+    """Mark every job downstream of a stale job as stale. Layer maps make nothing stale: cached anew they are equal."""
     stale: dict[str, Job] = {}
     result = []
     for job in every:
-        before = [need for need in job.needs if need in stale]
+        before = [need for need in job.needs if need in stale and stale[need].kind != "maps"]
         if before and not job.reasons:
             more = f" and {len(before) - 3} more" if len(before) > 3 else ""
             job = dataclasses.replace(job, reasons=(f"it rests on {', '.join(before[:3])}{more}",))

@@ -55,7 +55,7 @@ def entries(results: Path) -> list[dict[str, Any]]:
 def _experiment(method: str, variant: str, data: str, pretraining: object) -> str:
     """The experiment that rebuilds a published row, "" where none does."""
     name = data if data in PAPERS.get(method, ()) else f"peers-own-{data}"
-    if (method, data, pretraining) == ("MSRN", "voc2007", "MS-COCO"):
+    if method in PAPERS and (data, pretraining) == ("voc2007", "MS-COCO"):
         name = "voc2007-coco"
     same = variant in ("", "reproduced")  # any other is another model
     return name if same and (config.FOLDER / f"{name}.yaml").exists() else ""
