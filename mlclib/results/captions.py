@@ -124,10 +124,12 @@ def interval(reference: FinishedRun) -> str:
 
 def threshold(chosen: bool) -> str:
     """The sentence on the threshold; chosen: on validation images."""
-    at_zero = "A label is predicted where its logit is at least 0 (probability 0.5)"
     if not chosen:
-        return f"{at_zero}."
-    return f"{at_zero} for at 0 and -3, else the threshold with the best CF1 + OF1 on each run's validation images."
+        return "A label is predicted where its logit is at least 0 (probability 0.5)."
+    return (
+        "A label is predicted where its logit is at least the threshold with the best CF1 + OF1 on the run's validation "
+        "images, in columns with at 0 or -3 where it is at least 0 (probability 0.5)."
+    )
 
 
 def frequent(reference: FinishedRun) -> list[int] | None:

@@ -236,8 +236,8 @@ def power_sentence(compared: PairwiseComparison) -> str:
     alike, within = listed(compared.names[at] for at in closest[:2]), 100 * closest.equivalent_within
     return (
         f"Of {len(verdicts)} pairs of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
-        f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}: one "
-        f"{listed(named)} of these pairs would be."
+        f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}. A gap "
+        f"{listed(named)} of these pairs is large enough."
     )
 
 
