@@ -16,10 +16,11 @@ PAGE = "docs/scaling.md"
 PAPERS = ("voc2007", "voc2012", "coco2014", "nuswide", "apparel")
 TEXT = """# What the papers' experiments would take
 
-Made by `python -m benchmarks.scaling` from [what was measured on an H100](../results/benchmarks/nvidia-h100-80gb-hbm3.md).
+Made by `python -m benchmarks.scaling` from
+[what was measured on an H100](../results/benchmarks/nvidia-h100-80gb-hbm3.md).
 None of these experiments has been run. Speeds are of ResNet-101 at 448 px in bfloat16 with 80 labels and batch 32, of
-random images that lie on the GPU. Loading images, ablations and what fails come on top. Ablation runs cost about as much
-as their model's.
+random images that lie on the GPU. Loading images, ablations and what fails come on top. A run of an
+ablation costs about as much as its model's.
 
 | experiment | model | runs | epochs | hours of one run | GPU-hours |
 | --- | --- | ---: | ---: | ---: | ---: |

@@ -164,6 +164,7 @@ def report(arguments: argparse.Namespace) -> None:
     study = _study(arguments)
     path = reports.write(study, plan.shown(study))
     plan.page_written(study, path)
+    reports.fill_front(study.results.parent / "README.md", study.results)
     print(f"{path}; {reports.summary(study.results)} says what all experiments here say")
 
 

@@ -157,7 +157,10 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
         (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
-        (of("{msrn: {options: {graph_threshold: 3.0}}}"), ["models.msrn", "graph_threshold", "less than or equal to 1, not 3.0"]),
+        (
+            of("{msrn: {options: {graph_threshold: 3.0}}}"),
+            ["models.msrn", "graph_threshold", "less than or equal to 1, not 3.0"],
+        ),
         (axes("{graph_threshold: [0.4, -0.1]}"), ["ablation.msrn.graph_threshold", "value -0.1", "or equal to 0"]),
         (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold", "not 3.0"]),
         (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),

@@ -86,8 +86,8 @@ def reproduced(folder):
     cells = [nbformat.v4.new_markdown_cell("# How well does it learn?"), cell]
     (folder / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks" / "02_train-gmp.ipynb")
-    (folder / "times" / "train").mkdir(parents=True)
-    (folder / "times" / "train" / "train_gmp_seed_0.tsv").write_text("s\tmax_rss\n123\t1500\n")
+    (folder / "times").mkdir()
+    (folder / "times" / "train_gmp_seed_0.json").write_text('{"seconds": 123, "memory": 1500}')
 
 
 def asked(script, given):

@@ -12,6 +12,7 @@ from mlclib.runs.study import Study
 
 # Named in a README, not shown in it: an experiment may have dozens, and git does not track them.
 LONG = re.compile(r"ablation_.*_per_class|localisation-.*-labels")
+FRONT = "<!-- front:begin -->", "<!-- front:end -->"  # what README.md shows of the first contest stands between
 
 
 def write(study: Study, shown: Iterable[str]) -> Path:
@@ -58,14 +59,47 @@ def tables_of(folder: Path) -> list[Path]:
     return sorted(tables, key=lambda path: (places[path] < 0, places[path], path.name))
 
 
+def test_images(folder: Path) -> int:
+    """On how many test images an experiment's scores rest, as their caption says; 0 where it does not."""
+    path = folder / "tables" / "scores.md"
+    count = re.search(r"([\d,]+) test\b", path.read_text(encoding="utf-8")) if path.exists() else None
+    return int(count[1].replace(",", "")) if count else 0
+
+
+def contests(results: Path) -> list[Path]:
+    """The folders of the experiments with a leaderboard: those of most models first, then of most test images."""
+    boards = [path for path in results.glob("*/tables/leaderboard.csv") if (path.parents[1] / "README.md").exists()]
+    models = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in boards}
+    return sorted(models, key=lambda folder: (-models[folder], -test_images(folder), folder.name))
+
+
+def front(folder: Path) -> str:
+    """What README.md shows of a contest: its leaderboard as a figure and a table, and what its runs say."""
+    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    path = f"results/{folder.name}"
+    rows = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
+    table = "\n".join(row for row in rows if row.startswith("|"))
+    sentences = "\n".join(line for line in findings(folder).splitlines() if line.startswith("- "))
+    figure = f"![Leaderboard of {folder.name}]({path}/figures/leaderboard.png)"
+    return "\n\n".join((f"**[{title}]({path}/README.md)**", figure, sentences, table))
+
+
+def fill_front(readme: Path, results: Path) -> None:
+    """Write the first of `contests` between the marks of README.md; nothing where it has no marks."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    folders = contests(results)
+    if FRONT[0] in text and folders:
+        before, _, rest = text.partition(FRONT[0])
+        after = rest.partition(FRONT[1])[2]
+        write_text(readme, f"{before}{FRONT[0]}\n{front(folders[0])}\n{FRONT[1]}{after}")
+
+
 def summary(results: Path) -> Path:
-    """Write results/README.md: what the experiments there say, those of most models first, and models over experiments.
+    """Write results/README.md: what the contests there say, and models over experiments.
 
     Its one figure is the leaderboard of the first.
     """
-    boards = [path for path in results.glob("*/tables/leaderboard.csv") if (path.parents[1] / "README.md").exists()]
-    models = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in boards}
-    folders = sorted(models, key=lambda folder: (-models[folder], folder.name))
+    folders = contests(results)
     parts = [
         "# How well do multi-label image classifiers really work?",
         "What the runs say whose tables stand here. Every sentence is computed from the tables of its experiment; the "

@@ -37,8 +37,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
     findings = re.findall(r"^- (.*)", reports.findings(folder), re.M)
     paths = sorted(folder.glob("notebooks/*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
-    scores, made, caption = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json", "md"))
-    count = re.search(r"([\d,]+) test\b", caption.read_text(encoding="utf-8")) if caption.is_file() else None
+    scores, made = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json"))
     names = json.loads(made.read_text(encoding="utf-8"))["made of"].values() if made.is_file() else []
     return SimpleNamespace(
         folder=folder,
@@ -50,7 +49,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
         figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
         scores=_headlines(scores) if scores.is_file() else [],
-        images=int(count[1].replace(",", "")) if count else 0,
+        images=reports.test_images(folder),
         seeds=max(map(len, names), default=0),
         jobs=jobs,
         costs=times.costs(folder),
