@@ -127,8 +127,8 @@ def threshold(chosen: bool) -> str:
     if not chosen:
         return "A label is predicted where its logit is at least 0 (probability 0.5)."
     return (
-        "A label is predicted where its logit is at least the threshold with the best CF1 + OF1 on the run's validation "
-        "images, in columns with at 0 or -3 where it is at least 0 (probability 0.5)."
+        "A label is predicted where its logit is at least the threshold with the best CF1 + OF1 on the run's "
+        "validation images, in columns with at 0 or -3 where it is at least 0 (probability 0.5)."
     )
 
 
