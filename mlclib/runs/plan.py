@@ -93,17 +93,19 @@ def jobs(
         named = [word for run in stale for word in ("--name", run.name)]
         plan[name] = Job(name, ("run", *arguments, *named, *forced), prepared, threads, tuple(reasons))
         job_of |= {run.name: name for run in group}
+    training = any(job.reasons for job in plan.values())
     every = stages(study)
     for stage in every:
-        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *prepared)
+        maps = prepared if training or stage.declaration.all_threads else ()
+        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *maps)
         reasons = (*forced, *_differences(study, stage.name, inputs(study, stage)))
         command = ("stage", *arguments, "--name", stage.name)
         plan[stage.name] = Job(stage.name, command, needs, threads if stage.declaration.all_threads else 1, reasons)
     reasons = (*forced, *_differences(study, "page", _page_inputs(study, every)))
     plan["page"] = Job("page", ("report", *arguments), tuple(stage.name for stage in every), 1, reasons)
-    if any(job.reasons for name, job in plan.items() if name != "page"):
-        plan = _maps(study, prepared, arguments, cores) | plan
-    return _with_downstream(plan.values())
+    needed = {need for job in _with_downstream(plan.values()) if job.reasons for need in job.needs}
+    maps = _maps(study, [name for name in prepared if name in needed], arguments, cores)
+    return _with_downstream((maps | plan).values())
 
 
 def stages(study: Study) -> list[Stage]:
@@ -287,7 +289,7 @@ def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
     return reasons
 
 
-def _maps(study: Study, prepared: tuple[str, ...], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
+def _maps(study: Study, prepared: Iterable[str], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
     """The jobs "maps <split>", with a reason where the split's cache of layer maps is not whole."""
     from mlclib.training import features
 

@@ -277,10 +277,15 @@ class Study:
         return self.results / "features" / self.dataset.name / name / part
 
     def prepare(self) -> str:
-        """Compute what every run starts from: a frozen backbone's layer maps. Says what there is."""
+        """Compute what runs are trained on: a frozen backbone's layer maps. Says what there is.
+
+        Where every run is current, as where they were trained on another machine, no maps are needed.
+        """
         setting = self.experiment
         if not setting.backbone.frozen:
             return f"{setting.backbone.name} learns: its maps are computed anew in every step, nothing is cached"
+        if not any(run.reasons for run in self.runs.values()):
+            return "every run is trained already: nothing needs the layer maps"
         for part in self.dataset.splits:
             self.maps(part)
         images = sum(map(len, self.dataset.splits.values()))

@@ -60,9 +60,10 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
 
 
 def trained(results: Path) -> list[dict[str, Any]]:
-    """The finished runs on this disk, as they tell of themselves."""
+    """The finished runs on this disk that are scored on test images, as they tell of themselves."""
     rows = []
-    for folder in (path.parent for path in sorted(results.glob("runs/*/*/seed-*/manifest.json"))):
+    manifests = sorted(results.glob("runs/*/*/seed-*/manifest.json"))
+    for folder in (path.parent for path in manifests if path.with_name("metrics.json").exists()):
         about, scores = store.about(folder), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         row = {key: about[key] for key in ("experiment", "ended", "commit")}
         rows.append({"folder": folder, "mAP": 100 * scores["last"]["mAP"], "device": store.device(about), **row})
