@@ -67,10 +67,13 @@ def test_images(folder: Path) -> int:
 
 
 def contests(results: Path) -> list[Path]:
-    """The folders of the experiments with a leaderboard: those of most models first, then of most test images."""
+    """The folders of the experiments with a leaderboard: those of most models first, then of most test images, then of
+    fewest ablations.
+    """
     boards = [path for path in results.glob("*/tables/leaderboard.csv") if (path.parents[1] / "README.md").exists()]
     models = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in boards}
-    return sorted(models, key=lambda folder: (-models[folder], -test_images(folder), folder.name))
+    ablations = {folder: len(list(folder.glob("tables/ablation_*.csv"))) for folder in models}
+    return sorted(models, key=lambda one: (-models[one], -test_images(one), ablations[one], one.name))
 
 
 def front(folder: Path) -> str:
