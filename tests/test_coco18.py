@@ -2,28 +2,16 @@
 
 import numpy as np
 import pytest
+from made_data import coco18_clone
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import coco18
 
-HEADER = "ImageID,Labels,Caption\n"
-
-
-def clone(root, changed=None, count=coco18.RECORDS):
-    """A clone's table, whose image n shows the category n counted round; `changed` rows stand in place of those."""
-    categories = list(coco18.CATEGORIES)
-    rows = [f'{n}.jpg,{categories[n % 18]},"A picture, number {n}"\n' for n in range(count)]
-    for number, row in (changed or {}).items():
-        rows[number] = row
-    (root / "data" / "data").mkdir(parents=True, exist_ok=True)
-    (root / "data" / "train.csv").write_text(HEADER + "".join(rows), encoding="utf-8")
-    return root
-
 
 def test_each_image_has_its_labels_its_file_and_its_part(tmp_path):
     captions = {3: '3.jpg,8 3 13,"two\nlines, and a comma"\n', 4: '4.jpg,1,"no ""end"", it says" not\n'}
-    dataset = datasets.load("coco18", clone(tmp_path, captions))
+    dataset = datasets.load("coco18", coco18_clone(tmp_path, captions))
     assert dataset.labels[:2] == ("person", "bicycle") and len(dataset.labels) == 18
     assert {part: len(split) for part, split in dataset.splits.items()} == coco18.PARTS
     names = [name for split in dataset.splits.values() for name in split.names]
@@ -39,8 +27,8 @@ def test_each_image_has_its_labels_its_file_and_its_part(tmp_path):
 
 
 def test_images_from_20000_on_are_neither_named_nor_their_labels_read(tmp_path):
-    plain = datasets.load("coco18", clone(tmp_path / "plain"))
-    odd = datasets.load("coco18", clone(tmp_path / "odd", {25_000: "25000.jpg,99,unread\n"}))
+    plain = datasets.load("coco18", coco18_clone(tmp_path / "plain"))
+    odd = datasets.load("coco18", coco18_clone(tmp_path / "odd", {25_000: "25000.jpg,99,unread\n"}))
     assert plain.checksum() == odd.checksum()
 
 
@@ -58,7 +46,7 @@ def test_images_from_20000_on_are_neither_named_nor_their_labels_read(tmp_path):
 )
 def test_a_table_that_does_not_add_up_is_refused(tmp_path, changed, count, where):
     with pytest.raises(UserError, match=where) as error:
-        datasets.load("coco18", clone(tmp_path, changed, count))
+        datasets.load("coco18", coco18_clone(tmp_path, changed, count))
     assert "train.csv" in str(error.value) and "\n" not in str(error.value)
 
 
