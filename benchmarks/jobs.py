@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from mlclib import config
 from mlclib.common.files import write_text
-from mlclib.runs import store
+from mlclib.runs import store, train
 from mlclib.runs.study import Study
 
 MODELS = ("gmp", "dsdl", "csra", "ml_gcn", "add_gcn")
@@ -50,13 +50,13 @@ def make(folder: Path, count: int) -> None:
     test, rng = study.dataset.splits["test"], np.random.default_rng(0)
     logits = rng.normal(size=test.targets.shape).astype(np.float32)
     scores = store.score(logits, test.targets)
-    for run, seed in study.every_run().values():
-        made = study.run_folder(run, seed)
-        made.mkdir(parents=True)
-        save_file({"head.weight": torch.randn(1000, 1000)}, made / "weights.safetensors")  # 4 MB
-        store.write_predictions(made / "predictions.npz", test.names, test.targets, last=logits, best=logits)
-        write_text(made / "history.csv", "epoch,loss\n" + "\n".join(f"{n},{1 / n}" for n in range(1, 81)))
-        store.write_run(made, study._about(run, seed, "2026-01-01T00:00:00+00:00"), {"last": scores, "best": scores})
+    for run in study.runs.values():
+        run.folder.mkdir(parents=True)
+        save_file({"head.weight": torch.randn(1000, 1000)}, run.folder / "weights.safetensors")  # 4 MB
+        store.write_predictions(run.folder / "predictions.npz", test.names, test.targets, last=logits, best=logits)
+        write_text(run.folder / "history.csv", "epoch,loss\n" + "\n".join(f"{n},{1 / n}" for n in range(1, 81)))
+        about = train._about(study, run, "2026-01-01T00:00:00+00:00")
+        store.write_run(run.folder, about, {"last": scores, "best": scores})
 
 
 def main() -> None:
@@ -68,9 +68,9 @@ def main() -> None:
         make(folder, count)
         command = [sys.executable, "-m", "mlclib", "status", str(folder / "many.yaml")]
         started = time.perf_counter()
-        said = subprocess.run([*command, "--results", str(folder / "results")], capture_output=True, text=True)
+        done = subprocess.run([*command, "--results", str(folder / "results")], capture_output=True, text=True)
         seconds = time.perf_counter() - started
-    print(f"{said.stdout.splitlines()[-1] if said.stdout else said.stderr}")
+    print(f"{done.stdout.splitlines()[-1] if done.stdout else done.stderr}")
     print(f"status of {count} finished runs: {seconds:.1f} s")
 
 

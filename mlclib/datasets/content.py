@@ -17,13 +17,13 @@ def checksum(dataset: Dataset, index: Path) -> str:
     images are read. A file that cannot be read counts as missing here; `integrity.verify` names it.
     """
     try:
-        known = json.loads(index.read_text(encoding="utf-8"))
+        before = json.loads(index.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
+        before = {}
     paths = [path for key in sorted(dataset.splits) for path in dataset.splits[key].paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        now = dict(zip(map(str, paths), pool.map(lambda path: _seen(path, known.get(str(path))), paths), strict=True))
-    if now != known:
+        now = dict(zip(map(str, paths), pool.map(lambda path: _seen(path, before.get(str(path))), paths), strict=True))
+    if now != before:
         write_text(index, json.dumps(now))
     digest = hashlib.sha256(dataset.checksum().encode())
     digest.update("".join(seen[-1] for seen in now.values()).encode())

@@ -154,9 +154,9 @@ def _divided(folder: Path, year: int, file: Path) -> Dataset:
     """The images of trainval that the table `file` names, each in its part."""
     part_of = dict(_read_ids(file, "part"))
     names = [name for name in _image_ids(folder, year, "trainval") if name in part_of]
-    known = set(names)
+    trainval = set(names)
     for image, part in sorted(part_of.items()):
-        if part not in ("train", "val", "test") or image not in known:
+        if part not in ("train", "val", "test") or image not in trainval:
             raise UserError(
                 f"{file} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
                 f"{folder}, and train, val or test"

@@ -109,8 +109,8 @@ def thresholds(seen: Pictures, probabilities: np.ndarray, folds: np.ndarray) -> 
     """
     rows = []
     for column, label in enumerate(seen.labels):
-        known = seen.targets[:, column] != 0
-        present, values, fold = seen.targets[known, column] == 1, probabilities[known, column], folds[known]
+        labelled = seen.targets[:, column] != 0
+        present, values, fold = seen.targets[labelled, column] == 1, probabilities[labelled, column], folds[labelled]
         hits = np.zeros(len(values), dtype=bool)
         for own in (fold == one for one in np.unique(fold)):
             hits[own] = values[own] >= _best_threshold(present[~own], values[~own])
@@ -118,7 +118,7 @@ def thresholds(seen: Pictures, probabilities: np.ndarray, folds: np.ndarray) -> 
         interval = (
             binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson") if len(right) else [np.nan] * 2
         )
-        counts = present.sum(), (present & (seen.frame["part"][known] == "train")).sum()
+        counts = present.sum(), (present & (seen.frame["part"][labelled] == "train")).sum()
         recall = pd.Series(hits[present], dtype=float).mean()
         rows.append((label, *counts, _best_threshold(present, values), right.mean(), *interval, recall))
     names = "label,images,training images,threshold,precision,precision low,precision high,recall"

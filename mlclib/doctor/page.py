@@ -34,9 +34,9 @@ def examine(data: str | Path, table: str = "", results: str | Path = "results") 
     if len(tables) > 1:
         raise UserError(f"{root} holds the tables {', '.join(tables)}: say which has the labels (TABLE={tables[0]})")
     options = {"table": tables[0], "unknown": "difficult"} if tables else {}
-    found = diagnosis.diagnose(pictures.look(datasets.load("folder", root, **options)))
+    diagnosed = diagnosis.diagnose(pictures.look(datasets.load("folder", root, **options)))
     folder = Path(results) / "doctor" / root.resolve().name
-    return found, write(found, {"name": "folder", "root": str(root), **options}, folder)
+    return diagnosed, write(diagnosed, {"name": "folder", "root": str(root), **options}, folder)
 
 
 def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:

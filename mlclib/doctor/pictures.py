@@ -95,16 +95,16 @@ def copies(seen: Pictures) -> pd.DataFrame:
 
 def odd(seen: Pictures) -> pd.DataFrame:
     """Pictures that differ from the rest: row, name, what differs, its value and the median; the oddest first."""
-    found = []
+    frames = []
     for what, floor in (("size", 0.1), ("aspect", 0.1), ("brightness", 5.0)):
         values = seen.frame[what]
         measure = values if what == "brightness" else np.log(values)
         apart = (measure - measure.median()).abs()
         distance = apart / max(1.4826 * apart.median(), floor)  # of alike pictures the median is 0
-        found.append(pd.DataFrame({"what": what, "value": values, "distance": distance})[distance > FAR])
+        frames.append(pd.DataFrame({"what": what, "value": values, "distance": distance})[distance > FAR])
     plain = seen.frame["spread"][seen.frame["spread"] < PLAIN]
-    found.append(pd.DataFrame({"what": "spread", "value": plain, "distance": np.inf}))
-    frame = pd.concat(found).sort_values("distance", ascending=False, kind="stable")
+    frames.append(pd.DataFrame({"what": "spread", "value": plain, "distance": np.inf}))
+    frame = pd.concat(frames).sort_values("distance", ascending=False, kind="stable")
     frame["median"] = frame["what"].map(lambda what: seen.frame[what].median())
     frame.insert(0, "name", seen.frame["name"].reindex(frame.index))
     return frame.reset_index(names="row")

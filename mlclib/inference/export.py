@@ -106,5 +106,5 @@ def difference(path: Path, model: Classifier, size: int, margin: int = 0) -> flo
     images = torch.randn(3, 3, size + margin, size + margin, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = _Centre(model, size, margin)(images).logits.numpy()
-    found = [session.run(None, {"images": part.numpy()})[0] for part in (images, images[:1])]
-    return float(max(np.abs(found[0] - expected).max(), np.abs(found[1] - expected[:1]).max()))
+    outputs = [session.run(None, {"images": part.numpy()})[0] for part in (images, images[:1])]
+    return float(max(np.abs(outputs[0] - expected).max(), np.abs(outputs[1] - expected[:1]).max()))

@@ -55,8 +55,8 @@ def headline_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     scores, labels = all_scores(run, selection), captions.frequent(run)
     if labels is None:
         return scores
-    there = selection in run.logits
-    value = metrics.evaluate(run.logits[selection], run.targets, labels=labels)["mAP"] if there else np.nan
+    has_selection = selection in run.logits
+    value = metrics.evaluate(run.logits[selection], run.targets, labels=labels)["mAP"] if has_selection else np.nan
     return {MAP_FREQUENT: 100 * value, MAP_ALL: scores.pop(MAP), **scores}
 
 

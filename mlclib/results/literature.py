@@ -94,8 +94,8 @@ def _source(model: str, run: FinishedRun) -> dict[str, object]:
     if not captions.own([run]):
         return _row(f"{model} (scored here)", "scored here", f"external/{run.about['external']}")
     setting = run.about["configuration"]
-    made = "scored here" if "checkpoint" in run.about else "trained here"
-    return _row(f"{model} (ours)", made, f"this project, {run.folder.parent.name}") | {
+    protocol = "scored here" if "checkpoint" in run.about else "trained here"
+    return _row(f"{model} (ours)", protocol, f"this project, {run.folder.parent.name}") | {
         "backbone": setting["backbone"]["name"],
         "pretraining": captions.weights(run.about),
         "input_size": setting["input_size"],

@@ -44,8 +44,10 @@ def entries(results: Path) -> list[dict[str, Any]]:
     for method, names in PAPERS.items():
         for name in names:
             axes = config.load(config.FOLDER / f"{name}.yaml").ablation.get(method.lower(), {})
-            known = any((row["method"], row["experiment"]) == (method, name) for row in rows)
-            for what in [f"all scores on {name}"] * (not known) + [f"ablation of {axis} on {name}" for axis in axes]:
+            published_row = any((row["method"], row["experiment"]) == (method, name) for row in rows)
+            for what in [f"all scores on {name}"] * (not published_row) + [
+                f"ablation of {axis} on {name}" for axis in axes
+            ]:
                 unknown = {"by": "", "source": "no source at hand", "theirs": float("nan")}
                 rows.append({"method": method, "what": what, "experiment": name, **unknown})
     order = (*PAPERS, *RIVALS)

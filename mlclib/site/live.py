@@ -29,14 +29,14 @@ def predictions(page: SimpleNamespace) -> Models:
         raise UserError("Its runs are trials of a tuning, whose predictions on the test images nothing looks at")
     if not (tables / "scores.json").is_file():
         raise UserError(f"The scores do not say which runs they are made of: {again}")
-    made = json.loads((tables / "scores.json").read_text(encoding="utf-8"))["made of"]
-    own = {model: names for model, names in made.items() if not names[0].startswith("external/")}
+    runs_of = json.loads((tables / "scores.json").read_text(encoding="utf-8"))["made of"]
+    own = {model: names for model, names in runs_of.items() if not names[0].startswith("external/")}
     try:
         models = {model: [store.read(results / "runs" / name) for name in names] for model, names in own.items()}
     except UserError:
         raise UserError(f"The runs that the scores are made of are not on this disk: {again}") from None
     outside = entries.external(page.folder / "external", reference := captions.checked(models, "last"))
-    models |= {name: runs for name, runs in outside.items() if name in made}
+    models |= {name: runs for name, runs in outside.items() if name in runs_of}
     if sum(array.nbytes for runs in models.values() for run in runs for array in run.logits.values()) > MOST:
         raise UserError("The predictions are too many for a browser: use the notebooks 05_tables and 06_protocols")
     if not (reference.targets == 1).any():
@@ -80,17 +80,17 @@ def pictures(models: Models, out: Any) -> str:
 
 def _run(run: FinishedRun) -> dict[str, Any]:
     """One run: how it was made, and its logits by selection."""
-    made, about = store.provenance(run), run.about
+    origin, about = store.provenance(run), run.about
     logits = {key: _packed(array, np.float32) for key, array in run.logits.items()}
-    if "external" in made:
-        return {"folder": f"external/{made['external']}", "seed": "", "command": "", "logits": logits}
-    model, commit = about["configuration"]["model"], made["commit"][:10]
+    if "external" in origin:
+        return {"folder": f"external/{origin['external']}", "seed": "", "command": "", "logits": logits}
+    model, commit = about["configuration"]["model"], origin["commit"][:10]
     return {
         "folder": "/".join(run.folder.parts[-3:]),
         "seed": run.seed,
         "command": f"python -m mlclib train {about['experiment']} --model {model} --seed {run.seed}",
-        "commit": f"{commit} with uncommitted changes" if made["changed"] else commit,
-        "device": made["device"],
+        "commit": f"{commit} with uncommitted changes" if origin["changed"] else commit,
+        "device": origin["device"],
         "ended": about["ended"][:10],
         "logits": logits,
     }

@@ -46,21 +46,21 @@ def _add(crate: ROCrate, identifier: str, kind: str, **properties: object) -> Co
 
 def _add_run(crate: ROCrate, name: str, run: FinishedRun) -> None:
     """The training as an action: its data, the run folder that it left, and what it was made with."""
-    made, about, folder = store.provenance(run), run.about, "/".join(run.folder.parts[-3:])
+    origin, about, folder = store.provenance(run), run.about, "/".join(run.folder.parts[-3:])
     images = ", ".join(f"{count:,} {part}" for part, count in about["data"]["images"].items())
-    data = {"name": about["data"]["name"], "description": f"{images} images", "sha256": made["data"]}
-    commit = made["commit"] + (", with changes that are in no commit" if made["changed"] else "")
+    data = {"name": about["data"]["name"], "description": f"{images} images", "sha256": origin["data"]}
+    commit = origin["commit"] + (", with changes that are in no commit" if origin["changed"] else "")
     versions = {"softwareRequirements": [f"{package} {version}" for package, version in about["versions"].items()]}
-    lock = versions | ({"sha256": made["lock"]} if made["lock"] else {})
+    lock = versions | ({"sha256": origin["lock"]} if origin["lock"] else {})
     times = {"startTime": about["started"], "endTime": about["ended"]}
-    device = f"seed {made['seed']} on {made['device']}"
-    manifest = {"name": f"manifest.json of {folder}", "sha256": made["manifest"]}
+    device = f"seed {origin['seed']} on {origin['device']}"
+    manifest = {"name": f"manifest.json of {folder}", "sha256": origin["manifest"]}
     action = _add(crate, f"#training-{folder}", "CreateAction", name=f"training of {name}", description=device, **times)
-    action["object"] = _add(crate, f"#data-{made['data']}", "CreativeWork", **data)
+    action["object"] = _add(crate, f"#data-{origin['data']}", "CreativeWork", **data)
     action["result"] = _add(crate, f"#{folder}", "CreativeWork", **manifest)
     action["instrument"] = [
         _add(crate, f"#code-{about['commit']}", "SoftwareSourceCode", name="mlclib", version=commit),
-        _add(crate, f"#environment-{made['lock']}", "SoftwareApplication", name="requirements.lock", **lock),
+        _add(crate, f"#environment-{origin['lock']}", "SoftwareApplication", name="requirements.lock", **lock),
     ]
 
 

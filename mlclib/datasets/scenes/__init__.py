@@ -101,15 +101,15 @@ def load(
     root = Path(root)
     sizes = {"train": train, "test": test, "val": val}
     parameters = {"version": VERSION, "seed": seed, **sizes, "labels": list(LABELS)}
-    found = _parameters_of(root)
-    if found is None and root.exists() and any(root.iterdir()):
+    drawn = _parameters_of(root)
+    if drawn is None and root.exists() and any(root.iterdir()):
         raise UserError(f"{root} holds files but no scenes (no scenes.json): name a new folder for the scenes")
-    if found != parameters:
+    if drawn != parameters:
         _draw(root, parameters)
     images = json.loads((root / "scenes.json").read_text(encoding="utf-8"))["images"]
     splits = {key: _split(root, images[key]) for key in ("train", "val", "test") if images[key]}
-    there = {p.name for p in (root / "images").glob("*.jpg")}
+    images_on_disk = {p.name for p in (root / "images").glob("*.jpg")}
     for path in (p for split in splits.values() for p in split.paths):
-        if path.name not in there:
+        if path.name not in images_on_disk:
             raise UserError(f"{path} is missing from the scenes: delete the folder {root}, and they are drawn again")
     return Dataset("scenes", LABELS, splits, version=str(VERSION))
