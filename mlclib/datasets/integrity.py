@@ -4,7 +4,6 @@ Problems make training on the set wrong or impossible; warnings are things that 
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mlclib.common.errors import UserError
+from mlclib.common.files import sha256
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 
@@ -39,26 +39,17 @@ class Report:
     def ok(self) -> bool:
         return not self.problems
 
-    @property
-    def bad_images(self) -> list[str]:
-        """Names of the images that cannot be trained on, as `exclude` takes them."""
-        return sorted({name for kind in _UNUSABLE for name in self.problems.get(kind, {})})
-
-    @property
-    def shared_images(self) -> list[str]:
-        """Names to `exclude` so that no picture stands in two splits: all but the copies in the test split (of
-        training and validation, the latter).
-        """
-        return sorted(self.problems.get("in two splits", {}))
-
     def remedy(self, experiment: str, excluded: Collection[str] = ()) -> str:
         """What is to be done before anything can be trained on these images; empty where nothing is.
 
-        experiment: its name; excluded: what it leaves out already. It is not advised to leave out a copy of a picture
-        where that would lose a label.
+        experiment: its name; excluded: what it leaves out already. Of a picture in several splits the copies in the
+        test split stay (of training and validation, the latter). It is not advised to leave out a copy where that
+        would lose a label.
         """
-        out = json.dumps(sorted({*excluded, *self.bad_images, *self.shared_images}), ensure_ascii=False)
-        if self.bad_images:
+        unusable = {name for kind in _UNUSABLE for name in self.problems.get(kind, {})}
+        shared = self.problems.get("in two splits", {})
+        out = json.dumps(sorted({*excluded, *unusable, *shared}), ensure_ascii=False)
+        if unusable:
             problems = dataclasses.replace(self, warnings={})
             return f"{problems}\nget these images anew, or write `exclude: {out}` in experiment {experiment}"
         start = f"data set {self.dataset} has pictures in two splits, so that a score would reward learning by heart"
@@ -67,12 +58,10 @@ class Report:
                 f"{start} ({'; '.join(dict.fromkeys(by_hand.values()))}): move all copies of a picture into one split, "
                 "each with the labels of all its copies"
             )
-        if self.shared_images:
-            copies = dict.fromkeys(self.problems["in two splits"].values())
-            return (
-                f"{start} ({'; '.join(copies)}): write `exclude: {out}` in experiment {experiment} to leave these out"
-            )
-        return ""
+        copies = "; ".join(dict.fromkeys(shared.values()))
+        return f"{start} ({copies}): write `exclude: {out}` in experiment {experiment} to leave these out" * bool(
+            shared
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.dataset}: {self.images:,} images, {'all is well' if self.ok else 'with problems'}"]
@@ -101,19 +90,18 @@ def verify(dataset: Dataset) -> Report:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and hashlib digests without the GIL
         files = pool.map(_open, [split.paths[row] for _, split, row in rows])
         files = tqdm(files, total=len(rows), desc="verifying", unit=" images", disable=None)
-        for (key, split, row), file in zip(rows, files, strict=True):
+        for (key, split, row), (problem, reason, (width, height), changes) in zip(rows, files, strict=True):
             name = split.names[row]
-            if file.problem:
-                problems[file.problem][name] = file.reason
+            if problem:
+                problems[problem][name] = reason
                 continue
-            copies[file.digest].append((key, name))
-            for change in file.changes:
-                warnings[change][name] = file.mode
+            copies[reason].append((key, name))
+            for change, mode in changes.items():
+                warnings[change][name] = mode
             if split.boxes is not None and len(boxes := split.boxes[row]):
-                width, height = boxes[:, 3].max(), boxes[:, 4].max()
-                if width > file.size[0] + 1 or height > file.size[1] + 1:
-                    size = f"{file.size[0]} x {file.size[1]}"
-                    problems["wrong size"][name] = f"{size}, its boxes reach {width:.0f} x {height:.0f}"
+                right, low = boxes[:, 3].max(), boxes[:, 4].max()
+                if right > width + 1 or low > height + 1:
+                    problems["wrong size"][name] = f"{width} x {height}, its boxes reach {right:.0f} x {low:.0f}"
                 labels = boxes[:, 0].astype(int)
                 if len(odd := labels[split.targets[row, labels] == -1]):
                     problems["box without label"][name] = dataset.labels[odd[0]]
@@ -165,25 +153,15 @@ def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
     return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-@dataclass(frozen=True)
-class _File:
-    problem: str = ""
-    reason: str = ""
-    digest: str = ""
-    mode: str = ""
-    changes: tuple[str, ...] = ()
-    size: tuple[int, int] = (0, 0)
-
-
-def _open(path: Path) -> _File:
+def _open(path: Path) -> tuple[str, str, tuple[int, int], dict[str, str]]:
+    """The problem with a picture and its reason; where there is none, "", its SHA-256, its size, and what is changed
+    in it when it is opened, each with its mode.
+    """
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = images.open_rgb(path).size
+        digest, size = sha256(path), images.open_rgb(path).size
         with Image.open(path) as image:
-            mode, changes = image.mode, images.changes(image)
-        return _File(digest=digest, mode=mode, changes=tuple(changes), size=size)
+            return "", digest, size, dict.fromkeys(images.changes(image), image.mode)
     except FileNotFoundError:
-        return _File("missing", str(path))
+        return "missing", str(path), (0, 0), {}
     except Exception as error:  # as in datasets/images.py: Pillow's decoders raise nearly anything
-        return _File("unreadable", str(error))
+        return "unreadable", str(error), (0, 0), {}
