@@ -80,7 +80,6 @@ def _matrix(path: Path, name: str, shape: tuple[int, int], get: str) -> np.ndarr
         raise UserError(f"cannot read the matrix {name} in {path}: {get}") from error
     if matrix.shape != shape or not np.isin(matrix, (0, 1)).all():
         raise UserError(
-            f"{path} must hold the matrix {name} of {shape[0]} images x {shape[1]} words, of 0 and 1 alone; it is "
-            f"{' x '.join(map(str, matrix.shape))} with values from {matrix.min()} to {matrix.max()}"
+            f"{path} must hold the matrix {name} of {shape[0]} images x {shape[1]} words, of 0 and 1 alone; {get}"
         )
     return matrix

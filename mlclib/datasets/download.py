@@ -8,12 +8,9 @@ unpacked again.
 import http.client
 import os
 import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -81,7 +78,8 @@ def _bring(archive: Archive, file: Path, root: Path) -> None:
         os.replace(part, file)
     elif (digest := sha256(file)) != archive.sha256:
         raise UserError(f"{file} has the SHA-256 {digest}, not {archive.sha256}; remove it and run again")
-    _unpack(file, root)
+    print(f"unpacking {file.name}", flush=True)
+    shutil.unpack_archive(file, root, filter=None if file.suffix == ".zip" else "data")
     file.unlink()
 
 
@@ -115,12 +113,3 @@ def _append(archive: Archive, part: Path, have: int) -> None:
             while block := answer.read(min(1 << 18, archive.size - file.tell())):
                 file.write(block)
                 bar.update(len(block))
-
-
-def _unpack(file: Path, root: Path) -> None:
-    """Unpack `file` below `root`; Python's own rules keep every member inside."""
-    print(f"unpacking {file.name}", flush=True)
-    try:
-        shutil.unpack_archive(file, root, filter=None if file.suffix == ".zip" else "data")
-    except (shutil.ReadError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}); remove it and run again") from error

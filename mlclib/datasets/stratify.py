@@ -27,20 +27,18 @@ def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray
     parts = np.full(len(present), -1, dtype=np.int64)
     wanted = shares * len(present)  # images that each part still wants
     wanted_of = shares[:, None] * present.sum(axis=0)  # [K, C], of each label
-    left = present.sum(axis=0)
-    while left.any():
-        fewest = left[left > 0].min()
-        label = rng.choice(np.flatnonzero(left == fewest))
-        for row in rng.permutation(np.flatnonzero(present[:, label] & (parts < 0))):
-            part = _neediest(wanted_of[:, label], wanted, rng)
-            parts[row] = part
-            wanted[part] -= 1
-            wanted_of[part] -= present[row]
-            left -= present[row]
-    for row in rng.permutation(np.flatnonzero(parts < 0)):  # images without any label
-        part = _neediest(wanted, wanted, rng)
-        parts[row] = part
+
+    def place(row: int, need: np.ndarray) -> None:
+        part = parts[row] = _neediest(need, wanted, rng)
         wanted[part] -= 1
+        wanted_of[part] -= present[row]
+
+    while (left := present[parts < 0].sum(axis=0)).any():
+        label = rng.choice(np.flatnonzero(left == left[left > 0].min()))
+        for row in rng.permutation(np.flatnonzero(present[:, label] & (parts < 0))):
+            place(row, wanted_of[:, label])
+    for row in rng.permutation(np.flatnonzero(parts < 0)):  # images without any label
+        place(row, wanted)
     return parts
 
 
@@ -55,9 +53,10 @@ def first(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
     return np.argsort(split(present, np.full(parts, 1 / parts), seed=0), kind="stable")[:count]
 
 
-def _neediest(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> int:
-    best = np.flatnonzero(first == first.max())
-    best = best[second[best] == second[best].max()]
+def _neediest(wanted: np.ndarray, ties: np.ndarray, rng: np.random.Generator) -> int:
+    """The index of the highest of `wanted`, of equal ones that with the highest of `ties`, else by lot."""
+    best = np.flatnonzero(wanted == wanted.max())
+    best = best[ties[best] == ties[best].max()]
     return int(best[0] if len(best) == 1 else rng.choice(best))
 
 

@@ -78,7 +78,10 @@ def read(
     names = frame[path_column].tolist()
     if "" in names:
         raise UserError(f"{path}, row {names.index('') + 1}: the column {path_column!r} names no picture")
-    parts = None if split_column is None else [_part(path, *cell) for cell in enumerate(frame[split_column], 1)]
+    parts = None if split_column is None else [PARTS.get(_plain(cell)) for cell in frame[split_column]]
+    if parts and None in parts:
+        row = parts.index(None)
+        raise unknown("split", frame[split_column].iloc[row], PARTS, f"{path}, row {row + 1}")
     if isinstance(label_columns, str):
         lists, note = cells.lists(path, label_columns, frame[label_columns].tolist(), separator)
         names, lists, parts, again = _united(path, names, lists, parts)
@@ -227,19 +230,13 @@ def _some(names: Sequence[str], shown: int = 8) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def _part(path: Path, row: int, cell: str) -> str:
-    if _plain(cell) not in PARTS:
-        raise unknown("split", cell, PARTS, f"{path}, row {row}")
-    return PARTS[_plain(cell)]
-
-
 def _united(
     path: Path, names: list[str], lists: list[list[str]], parts: list[str] | None
 ) -> tuple[list[str], list[list[str]], list[str] | None, list[str]]:
     """One row for each picture, with the labels of all its rows: some tables have one row for each label."""
     labels: dict[str, list[str]] = {}
     part_of: dict[str, str] = {}
-    for name, own, part in zip(names, lists, parts or ["train"] * len(names), strict=True):
+    for name, own, part in zip(names, lists, parts or [""] * len(names), strict=True):
         if part_of.setdefault(name, part) != part:
             raise UserError(f"{path} names the image {name!r} in two parts, {part_of[name]} and {part}: choose one")
         labels.setdefault(name, []).extend(own)

@@ -117,14 +117,11 @@ def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
             column = labels.index(name)
             targets[row, column] = max(targets[row, column], 0 if difficult else 1)
     whole = Split(names, [root / name for name in names], targets, [_boxes(one, labels) for one in objects])
-    lists = {path.stem: path for path in root.rglob("ImageSets/Main/*.txt") if path.stem in SIZES[2007]}
-    if "train" in lists:
-        lists.pop("trainval", None)
-    listed = {
-        stem.split()[0]: PARTS.get(part, "train")
-        for part, path in lists.items()
-        for stem in read_lines(path, "image names, one per line")
-    }
+    listed: dict[str, str] = {}
+    for path in sorted(root.rglob("ImageSets/Main/*.txt"), key=lambda path: path.stem != "trainval"):
+        if path.stem in SIZES[2007]:  # train and val go before trainval
+            lines = read_lines(path, "image names, one per line")
+            listed |= {line.split()[0]: PARTS.get(path.stem, "train") for line in lines}
     if listed:
         parts = [listed.get(path.stem, "") for path in files]
     else:
@@ -165,11 +162,8 @@ def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarra
     names: N image ids; logits: [N, 20] in the order of LABELS. The archive holds
     results/VOC2012/Main/comp1_cls_test_<label>.txt, one line "id confidence" per image.
     """
-    logits = np.asarray(logits)
     if logits.shape != (len(names), len(LABELS)) or not np.isfinite(logits).all():
-        raise UserError(
-            f"the server files need finite logits of shape ({len(names)}, {len(LABELS)}), not {logits.shape}"
-        )
+        raise UserError(f"the server files need finite logits of shape {(len(names), len(LABELS))}, not {logits.shape}")
     with written_whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for column, label in enumerate(LABELS):
             lines = [f"{name} {logit:.6f}\n" for name, logit in zip(names, logits[:, column], strict=True)]
