@@ -133,10 +133,10 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_estimates(folder: Path, estimates: Iterable[Any]) -> None:
+def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
     """Leave what `check` estimated of the runs of each model, for the experiment in `folder`."""
     plain = {
-        one.model: {"seconds": 3600 * one.hours / max(1, one.runs), "memory": one.memory and one.memory / 1e6}
+        one["model"]: {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
         for one in estimates
     }
     write_text(folder / ESTIMATE, json.dumps(plain, indent=1))
