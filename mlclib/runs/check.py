@@ -30,7 +30,7 @@ from mlclib.models import backbones
 from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
-from mlclib.runs.watch import words
+from mlclib.runs.times import words
 from mlclib.training import features
 from mlclib.training.checkpoints import trained_state
 from mlclib.training.inputs import Images, Maps, transform_of
