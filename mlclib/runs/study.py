@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mlclib import config, datasets, models
-from mlclib.common import sources
+from mlclib.common import progress, sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text
 from mlclib.config import Experiment, RunConfig
@@ -203,16 +203,17 @@ class Study:
 
     def train(self, model: str) -> list[FinishedRun]:
         """The runs of a model, each trained unless it is current, by seed."""
-        return self.train_all(self.runs_of([self.experiment.run(model)]))
+        return self._train_announced(self.runs_of([self.experiment.run(model)]))
 
     def train_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The runs of every variant of an ablation axis, trained unless they are current."""
         variants = self.experiment.variants(model, axis)
-        return {value: self.train_all(self.runs_of([one])) for value, one in variants.items()}
+        self._train_announced(self.runs_of(variants.values()))
+        return {value: self.read_all(one) for value, one in variants.items()}
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
-        self.train_all(self.runs.values())
+        self._train_announced(self.runs.values())
         return self.finished_trials()
 
     def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:
@@ -220,6 +221,15 @@ class Study:
         from mlclib.runs import train  # imports accelerate, which reading results does without
 
         return [train.train(self, run, force) for run in wanted]
+
+    def _train_announced(self, wanted: Iterable[Run]) -> list[FinishedRun]:
+        """`train_all`, which says before how long it takes where somebody watches."""
+        wanted = [run.renewed() for run in wanted]
+        if progress.live():
+            from mlclib.runs import check
+
+            check.announce(self, wanted)
+        return self.train_all(wanted)
 
     # What a run is made of.
 

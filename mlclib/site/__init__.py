@@ -21,7 +21,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import file_lock, write_text, written_whole
 from mlclib.common.sources import ROOT
 from mlclib.runs import plan
-from mlclib.runs.watch import words
+from mlclib.runs.times import words
 from mlclib.site import ledger, live, pages
 
 HERE = Path(__file__).parent
