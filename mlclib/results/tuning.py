@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlclib.config import Experiment
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.comparison import scored_table
 from mlclib.results.style import COLOURS
@@ -52,7 +53,7 @@ def gain_sentence(table: Table) -> str:
     most, least = gain.idxmax(), gain.idxmin()
     return (
         f"On the images that chose it the best trial is {gain.mean():.1f} points above the file's settings on average, "
-        f"{gain[most]:.1f} at most ({most}), {gain[least]:.1f} at least ({least})."
+        f"{gain[most]:.1f} at most ({title(most)}), {gain[least]:.1f} at least ({title(least)})."
     )
 
 
@@ -66,7 +67,7 @@ def effort_figure(trials: Trials) -> Figure:
     figure, axes = plt.subplots(figsize=(9, 6))
     styles = cycle(zip(COLOURS * 4, np.repeat(["-", "--", ":", "-."], len(COLOURS)), strict=True))
     for model, (colour, line) in zip(sorted(curves, key=lambda model: -curves[model][-1]), styles, strict=False):
-        axes.plot(range(1, len(curves[model]) + 1), curves[model], line, color=colour, marker=".", label=model)
+        axes.plot(range(1, len(curves[model]) + 1), curves[model], line, color=colour, marker=".", label=title(model))
         axes.plot(0, scores[model][0], "o", color=colour, mfc="none")
     count = max(map(len, curves.values()))
     axes.set_xticks(range(count + 1), ["file", *map(str, range(1, count + 1))])
@@ -86,7 +87,7 @@ def effort_sentence(trials: Trials) -> str:
     most = max(late, key=late.get)
     return (
         f"From {half} to {count} trials the best gains {np.mean(list(late.values())):.1f} points on average, "
-        f"{late[most]:.1f} at most ({most})."
+        f"{late[most]:.1f} at most ({title(most)})."
     )
 
 
