@@ -212,7 +212,8 @@ class Study:
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
-        self.train_all(self.runs.values())
+        # those that are current may hold no predictions on test images
+        self.train_all(run for run in self.runs.values() if run.renewed().reasons)
         return self.finished_trials()
 
     def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:
