@@ -47,7 +47,7 @@ def test_the_readme_shows_tables_figures_notes_and_the_command(study):
 def test_a_long_table_is_named_and_not_linked_as_git_does_not_track_it(study):
     text = write(study)
     assert "- `tables/ablation_msrn_layers_per_class.md`" in text
-    assert "(tables/ablation_msrn_layers_per_class.md)" not in text and "### Ablation of msrn: layers" not in text
+    assert "(tables/ablation_msrn_layers_per_class.md)" not in text and "### Ablation of MSRN: layers" not in text
 
 
 def test_what_no_notebook_claims_is_not_shown(study):
@@ -79,7 +79,7 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     text = reports.summary(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r"^## \[(.*)\]", text, re.MULTILINE) == ["Of many", "Of few", "Of two"]
     assert re.findall(r"!\[.*\]\((.*)\)", text) == ["many/figures/leaderboard.png"]
-    assert "dsdl has the highest mAP" in text and "gmp has the highest mAP on scenes" in text
+    assert "DSDL has the highest mAP" in text and "GMP has the highest mAP on scenes" in text
     last = text.split("## Over several experiments")[1]
-    assert "Average ranks over 2 data sets" in last and "| gmp | 1.50 |" in last
+    assert "Average ranks over 2 data sets" in last and "| GMP | 1.50 |" in last
     assert "Whether a conclusion turns" in last and "| few | two |" in last

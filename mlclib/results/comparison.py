@@ -9,6 +9,7 @@ import pandas as pd
 from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
 from mlclib.metrics.resampling import Difference
+from mlclib.models import title as title_of
 from mlclib.results import captions
 from mlclib.results.captions import MAP, MAP_ALL, MAP_FREQUENT, Models
 from mlclib.results.table import Table, written
@@ -218,7 +219,7 @@ def scored_table(
         frame=frame,
         caption=caption,
         protocol=" ".join(filter(None, [*protocol, captions.run_details(models, selection)])),
-        **{"runs": models, **layout},
+        **{"runs": models, "shown": {model: title_of(model) for model in models}, **layout},
     )
 
 

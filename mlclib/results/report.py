@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlclib.common.files import write_text
+from mlclib.models import NAMES, title
 from mlclib.results import across
 from mlclib.runs.study import Study
 
@@ -25,9 +26,7 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     tables = [path for path in paths if path.suffix == ".md" and path.with_suffix(".csv").exists()]
     inline = [path.read_text(encoding="utf-8").strip() for path in tables if not LONG.match(path.name)]
     further = [f"- `tables/{path.name}`" for path in tables if LONG.match(path.name)]
-    figures = [
-        f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in paths if path.match("figures/*.png")
-    ]
+    figures = [f"![{words(path.stem)}](figures/{path.name})" for path in paths if path.match("figures/*.png")]
     parts = [
         f"# {experiment.title}",
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
@@ -42,6 +41,12 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     ]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return folder / "README.md"
+
+
+def words(stem: str) -> str:
+    """What a figure's file name says, in words: "curves ML-Decoder" for curves_ml_decoder."""
+    known = "|".join(sorted(NAMES, key=len, reverse=True))
+    return re.sub(rf"(?<![a-z])({known})(?![a-z])", lambda key: title(key[0]), stem).replace("_", " ")
 
 
 def findings(folder: Path) -> str:

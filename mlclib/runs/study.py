@@ -213,7 +213,8 @@ class Study:
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
-        self._train_announced(self.runs.values())
+        # those that are current may hold no predictions on test images
+        self._train_announced(run for run in self.runs.values() if run.renewed().reasons)
         return self.finished_trials()
 
     def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:
