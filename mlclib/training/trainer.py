@@ -32,7 +32,7 @@ from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
 from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
-from mlclib.training.settings import PRECISION, check_precision, processes
+from mlclib.training.settings import autocast, check_precision, processes
 
 
 class Interrupted(Exception):
@@ -114,7 +114,7 @@ class Trainer:
         model.eval()
         rows = np.arange(len(data))[self.rank :: self.world]
         parts = [torch.empty(0, data.targets.shape[1], device=self.device)]  # there may be more processes than images
-        with torch.no_grad(), self._autocast(self.config.evaluation_precision):
+        with torch.no_grad(), autocast(self.config.evaluation_precision, self.device):
             for inputs, _ in self._loader(data, list(batches(rows, self.config.batch_size))):
                 parts.append(model(self._to_device(inputs)).logits.float())
         own = torch.cat(parts)
@@ -167,7 +167,7 @@ class Trainer:
         for number, (inputs, targets) in enumerate(parts):
             last = number == len(parts) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
-                with self._autocast(self.config.precision):
+                with autocast(self.config.precision, self.device):
                     output = self.wrapped(self._to_device(inputs))
                     loss = self.model.loss(output, self._to_device(targets))
                 # gradients are averaged over the processes
@@ -250,10 +250,6 @@ class Trainer:
         stop, due = self.accelerator.reduce(own).tolist()
         return bool(stop), bool(due)
 
-    def _autocast(self, precision: str) -> torch.autocast:
-        wide = precision == "float32"
-        return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
-
     def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
         return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
 
@@ -294,7 +290,7 @@ class Trainer:
         inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         self.wrapped.train()
-        with self._autocast(self.config.precision):
+        with autocast(self.config.precision, self.device):
             loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
         loss.backward()
         self.optimizer.zero_grad()
