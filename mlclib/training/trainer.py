@@ -70,7 +70,7 @@ class Trainer:
             from timm.layers import convert_sync_batchnorm
 
             model = convert_sync_batchnorm(model)
-        self.model = model
+        self.model, self.learnt = model, [p for p in model.parameters() if p.requires_grad]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         optimizer = optimizer_of(model.parameter_groups(config.learning_rate, config.backbone_factor), config)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -184,7 +184,7 @@ class Trainer:
             )
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.learnt, self.config.clip_norm)
         self.scaler.step(self.optimizer.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -306,7 +306,7 @@ class Trainer:
     def _checkpoint_size(self) -> int:
         """Bytes of a checkpoint: weights, those of the best epoch, averaged weights, and the optimizer's state."""
         weights = sum(value.nbytes for value in trained_state(self.model).values())
-        learnt = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+        learnt = sum(p.nbytes for p in self.learnt)
         slots = int(self.config.momentum > 0) if self.config.optimizer == "sgd" else 2
         averaged = sum(value.nbytes for value in self.model.state_dict().values()) if self.ema else 0
         return weights * (2 if self.val_data is not None else 1) + averaged + slots * learnt
