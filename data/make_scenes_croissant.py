@@ -8,7 +8,10 @@ The vocabulary is Croissant 1.0 (http://mlcommons.org/croissant/1.0).
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
+
+import numpy as np
 
 from mlclib import datasets
 from mlclib.common.files import sha256, write_text
@@ -117,10 +120,21 @@ def croissant(dataset: Dataset, root: Path) -> dict:
 
 
 def table(dataset: Dataset) -> str:
-    """The images of each label and split in Markdown."""
+    """The images of each label and split in Markdown, and what is counted over all of them."""
     rows = {"**images**": {part: len(dataset.splits[part]) for part in KINDS}, **counts(dataset)}
     lines = [f"| {name} | {' | '.join(str(row[part]) for part in KINDS)} |" for name, row in rows.items()]
-    return "\n".join([f"| label | {' | '.join(KINDS)} |", "| :--- | ---: | ---: | ---: |", *lines])
+    targets = np.concatenate([split.targets for split in dataset.splits.values()])
+    boxes = np.concatenate([boxes for split in dataset.splits.values() for boxes in split.boxes])
+    side = np.sqrt((boxes[:, 3:] - boxes[:, 1:3]).prod(axis=1)) / 256
+    shown = (targets == 1).sum(axis=1)
+    about = (
+        f"Together {shown.mean():.1f} labels an image, {(shown == 0).sum()} image without any, {len(boxes):,} boxes, "
+        f"{(targets == 0).sum()} of {targets.size:,} marks difficult. The side of a box (square root of its area) is "
+        f"below {np.quantile(side, 0.25):.1%} of the picture's for a quarter of them, below {np.median(side):.1%} for "
+        "half."
+    )
+    head = f"| label | {' | '.join(KINDS)} |\n| :--- | ---: | ---: | ---: |"
+    return "\n".join([head, *lines, "", *textwrap.wrap(about, 118)])
 
 
 if __name__ == "__main__":

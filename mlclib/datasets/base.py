@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
@@ -76,7 +76,8 @@ class Dataset:
         return digest.hexdigest()
 
 
-class Archive(NamedTuple):
+@dataclass(frozen=True)
+class Archive:
     """One published file. size: bytes; holds: a path below the data set's folder that only this archive brings.
 
     login: True where the host wants an account, so that a person has to download it.

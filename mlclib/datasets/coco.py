@@ -84,7 +84,7 @@ def load_own(
             f"name the annotation file in the data set's options, such as train: {files[0] if files else 'train.json'}"
             f" (and val, test); there are in {root}: {', '.join(files[:9]) or 'none'}"
         )
-    names = {"train": train} | ({"val": val} if val else {}) | ({"test": test} if test else {})
+    names = {part: name for part, name in (("train", train), ("val", val), ("test", test)) if name}
     files = {part: _parse(root / name) for part, name in names.items()}
     used = {file.categories[int(number)] for file in files.values() for number in np.unique(file.objects[:, 1])}
     unused = {name for file in files.values() for name in file.categories} - used

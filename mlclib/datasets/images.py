@@ -30,7 +30,7 @@ def open_rgb(path: str | Path | BinaryIO) -> Image.Image:
     """The picture at `path` (or in an open file), decoded in full, as RGB. Raises UserError where it cannot be."""
     try:
         with Image.open(path) as image:
-            return _to_rgb(image)
+            return to_rgb(image)
     except Image.DecompressionBombError:
         raise UserError(
             f"the image {path} has more than {_MOST_PIXELS:,} pixels; make it smaller, or, if you trust the file, set "
@@ -42,7 +42,8 @@ def open_rgb(path: str | Path | BinaryIO) -> Image.Image:
         raise UserError(f"cannot read the image {path} ({reason}); verify the data set or exclude it") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB, as a viewer shows it."""
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if _is_deep(image):
@@ -50,14 +51,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        return Image.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
 
 
 def changes(image: Image.Image) -> list[str]:
-    """What `open_rgb` does to a picture beyond a conversion of its mode, one phrase each."""
+    """What `to_rgb` does to a picture beyond a conversion of its mode, one phrase each."""
+    turned = image.getexif().get(_ORIENTATION, 1) != 1
     phrases = {
-        "turned by its EXIF tag": image.getexif().get(_ORIENTATION, 1) != 1,
+        "turned by its EXIF tag": turned,
         "more than 8 bits scaled to 8": _is_deep(image),
         "transparency shown white": image.has_transparency_data and not _is_deep(image),
     }

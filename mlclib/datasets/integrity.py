@@ -1,9 +1,10 @@
-"""Whether a data set is what it says: every image opened, every label looked at.
+"""Whether a data set is what it says: every image opened, every label looked at, and all of it in one checksum.
 
 Problems make training on the set wrong or impossible; warnings are things that someone should know.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -17,7 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256
+from mlclib.common.files import sha256, write_text
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 
@@ -58,10 +59,10 @@ class Report:
                 f"{start} ({'; '.join(dict.fromkeys(by_hand.values()))}): move all copies of a picture into one split, "
                 "each with the labels of all its copies"
             )
-        copies = "; ".join(dict.fromkeys(shared.values()))
-        return f"{start} ({copies}): write `exclude: {out}` in experiment {experiment} to leave these out" * bool(
-            shared
-        )
+        if shared:
+            copies = "; ".join(dict.fromkeys(shared.values()))
+            return f"{start} ({copies}): write `exclude: {out}` in experiment {experiment} to leave these out"
+        return ""
 
     def __str__(self) -> str:
         lines = [f"{self.dataset}: {self.images:,} images, {'all is well' if self.ok else 'with problems'}"]
@@ -90,12 +91,16 @@ def verify(dataset: Dataset) -> Report:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and hashlib digests without the GIL
         files = pool.map(_open, [split.paths[row] for _, split, row in rows])
         files = tqdm(files, total=len(rows), desc="verifying", unit=" images", disable=None)
-        for (key, split, row), (problem, reason, (width, height), changes) in zip(rows, files, strict=True):
+        for (key, split, row), opened in zip(rows, files, strict=True):
             name = split.names[row]
-            if problem:
-                problems[problem][name] = reason
+            if isinstance(opened, FileNotFoundError):
+                problems["missing"][name] = str(split.paths[row])
                 continue
-            copies[reason].append((key, name))
+            if isinstance(opened, Exception):
+                problems["unreadable"][name] = str(opened)
+                continue
+            digest, (width, height), changes = opened
+            copies[digest].append((key, name))
             for change, mode in changes.items():
                 warnings[change][name] = mode
             if split.boxes is not None and len(boxes := split.boxes[row]):
@@ -153,15 +158,42 @@ def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
     return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-def _open(path: Path) -> tuple[str, str, tuple[int, int], dict[str, str]]:
-    """The problem with a picture and its reason; where there is none, "", its SHA-256, its size, and what is changed
-    in it when it is opened, each with its mode.
-    """
+def _open(path: Path) -> tuple[str, tuple[int, int], dict[str, str]] | Exception:
+    """SHA-256 and size of a picture, and what is changed in it on opening, each with its mode; or why it cannot be."""
     try:
         digest, size = sha256(path), images.open_rgb(path).size
         with Image.open(path) as image:
-            return "", digest, size, dict.fromkeys(images.changes(image), image.mode)
-    except FileNotFoundError:
-        return "missing", str(path), (0, 0), {}
+            return digest, size, dict.fromkeys(images.changes(image), image.mode)
     except Exception as error:  # as in datasets/images.py: Pillow's decoders raise nearly anything
-        return "unreadable", str(error), (0, 0), {}
+        return error
+
+
+def checksum(dataset: Dataset, index: Path) -> str:
+    """SHA-256 over labels, splits, names, targets and the bytes of every image; nothing of where they lie.
+
+    index: a file that remembers each image's checksum by its size and time of change, so that only new and changed
+    images are read. A file that cannot be read counts as missing here; `verify` names it.
+    """
+    try:
+        before = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    paths = [path for key in sorted(dataset.splits) for path in dataset.splits[key].paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        now = dict(zip(map(str, paths), pool.map(lambda path: _seen(path, before.get(str(path))), paths), strict=True))
+    if now != before:
+        write_text(index, json.dumps(now))
+    digest = hashlib.sha256(dataset.checksum().encode())
+    digest.update("".join(seen[-1] for seen in now.values()).encode())
+    return digest.hexdigest()
+
+
+def _seen(path: Path, before: list | None) -> list:
+    """[size, time of change, SHA-256] of a file, its SHA-256 as `before` where the other two are the same."""
+    try:
+        stat = path.stat()
+        if before and before[:2] == [stat.st_size, stat.st_mtime_ns]:
+            return before
+        return [stat.st_size, stat.st_mtime_ns, sha256(path)]
+    except OSError:
+        return [0, 0, "missing"]
