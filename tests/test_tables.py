@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
 from mlclib.metrics import scores as metrics
-from mlclib.results import ablation, entries, literature
+from mlclib.results import ablation, curves, entries, literature
 from mlclib.results import scores as performance
 from mlclib.results import table as rendering
 from mlclib.results.table import Table
@@ -164,6 +164,37 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
     assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
     assert shown(table, 0, "q").text == "—"
     assert table.runs == {"full model": models["msrn"], "layers 2": models["gmp"], "width 8": models["dsdl"]}
+
+
+# Learning curves
+
+
+def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_changes_places(tmp_path):
+    gains = {100: {"gmp": 2.0, "msrn": 0.2}, 2000: {"gmp": 0.4, "msrn": 2.5}}
+    axes = {
+        model: {str(n): [make(tmp_path / str(n), model, seed, by[model]) for seed in (0, 1)] for n, by in gains.items()}
+        for model in ("gmp", "msrn")
+    }
+    study = SimpleNamespace(
+        experiment=SimpleNamespace(ablation=axes, axes=lambda model: ["training.images"]),
+        finished_variants=lambda model, axis: axes[model],
+    )
+    assert ablation.all_tables(SimpleNamespace(**vars(study), finished=lambda model: [])) == {}
+    sizes = curves.runs_by_images(study)
+    table = curves.curves_table(sizes)
+    for row, model in enumerate(axes):
+        for images, runs in axes[model].items():
+            mAPs = [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
+            assert table.frame[images][row] == pytest.approx(np.mean(mAPs))
+            assert table.frame[f"{images} low"][row] < table.frame[images][row] < table.frame[f"{images} high"][row]
+    said = curves.curves_sentence(table, sizes)
+    assert "GMP with 100 (" in said and "MSRN with 2,000 (" in said
+    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in said
+    axes_drawn = curves.curves_figure(table).axes[0]
+    assert axes_drawn.get_xscale() == "log" and len(axes_drawn.lines) == len(axes_drawn.collections) == 2
+    np.testing.assert_allclose(axes_drawn.lines[0].get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
+    steady = {images: models | {"msrn": models["gmp"]} for images, models in sizes.items()}
+    assert "No two models are shown to change places (0 of 2" in curves.curves_sentence(table, steady)
 
 
 # Published rows

@@ -17,6 +17,7 @@ from mlclib.results.captions import Models
 from mlclib.results.comparison import DELTA, HIGH, LOW, NOISE, paired_differences, scored_table, with_interval
 from mlclib.results.style import COLOURS
 from mlclib.results.table import Table, listed, written
+from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
@@ -164,6 +165,7 @@ def all_tables(study: Study, *, selection: str = "last") -> dict[str, list[Table
     tables: dict[str, list[Table]] = {}
     for model in study.experiment.ablation:
         full, axes = study.finished(model), finished_axes(study, model)
+        axes.pop(LEARNING_CURVE, None)
         together = {ALL_AXES: _together(axes, full)} if len(axes) > 1 else {}
         for axis, variants in (together | axes).items():
             tables.setdefault(model, []).append(axis_table(model, axis, variants, full, selection=selection))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlclib.common.files import write_text
 from mlclib.models import NAMES, title
-from mlclib.results import across
+from mlclib.results import across, recipes
 from mlclib.runs.study import Study
 
 # Named in a README, not shown in it: an experiment may have dozens, and git does not track them.
@@ -35,6 +35,7 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         "data set is elsewhere, add `DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with "
         "the runs that each row or column is made of in json. The command writes html, tex and svg beside them, and "
         "pages for a browser.",
+        recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
         *(["## Figures", *figures] if figures else []),
