@@ -492,11 +492,3 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
     apart = (table.frame["q"] < 0.05).sum()
     assert apart >= 1  # gmp was made far worse
     assert f"\n{apart} of 2 differ from the full model" in axes.get_title(loc="right")
-
-
-@pytest.mark.parametrize("full", [True, False])
-def test_an_ablation_without_a_difference_is_drawn_too(models, full):
-    variants = {"2, 3, 4": models["msrn"]} if full else {"2": models["gmp"], "3": models["dsdl"]}
-    axes = ablation.axis_figure(ablation.axis_table("msrn", "layers", variants, models["msrn"] * full)).axes[0]
-    assert len([line for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]) == 0
-    assert len(axes.get_yticklabels()) == len(variants)
