@@ -33,8 +33,9 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # mlclib/runs/plan.py knows what is out of date; Snakemake runs it in order and in parallel; papermill executes notebooks.
+# Interrupted, it has said so (130), and make ends by the same signal without a line of its own.
 reproduce: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile "$(PROFILE)")
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mlclib reproduce "$(EXPERIMENT)" --cores $(CORES) $(if $(DATA),--data "$(DATA)") $(if $(PROFILE),--profile "$(PROFILE)") || [ $$? = 130 ]
 
 # What reproduce would run, and why.
 plan: $(READY)

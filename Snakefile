@@ -12,10 +12,9 @@ from mlclib.runs.watch import Watch
 with open(config["plan"], encoding="utf-8") as file:
     JOBS = {job["file"]: job for job in json.load(file)}
 FOLDER = config["folder"]
-# How glibc handles freed memory. A training asks for the same sizes in every step: it keeps them, else a third of its
-# time goes into new pages. A notebook's pictures have many sizes: it gives them back, else they pile up in pieces.
-KEEP = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=64000000000"
-GIVE_BACK = "MALLOC_MMAP_THRESHOLD_=200000"
+# glibc keeps freed memory: a model asks for the same sizes in every step, and a third to a half of its time would go
+# into new pages.
+MALLOC = "MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=64000000000"
 
 if workflow.is_main_process:
     logger.addHandler(Watch(JOBS, FOLDER))
@@ -58,7 +57,6 @@ for kind in ("maps", "train", "notebook", "page"):
             gpu=lambda w: JOBS[w.job]["gpu"],
         params:
             command=lambda w: shlex.join([sys.executable, "-m", "mlclib", *JOBS[w.job]["command"]]),
-            malloc=KEEP if kind == "train" else GIVE_BACK,
             times=lambda w: f"{FOLDER}/times/{w.job}.json",
         shell:
-            "exec env OMP_NUM_THREADS={threads} {params.malloc} MLCLIB_TIMES={params.times:q} {params.command} >> {log:q} 2>&1"
+            "exec env OMP_NUM_THREADS={threads} {MALLOC} MLCLIB_TIMES={params.times:q} {params.command} >> {log:q} 2>&1"

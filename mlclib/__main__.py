@@ -61,7 +61,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
             f"{name} is not complete: {len(outcome.ran)} of {len(todo)} jobs ended well; mend what failed above, then "
             f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
-    print(f"Done: the tables of {name} are in {readme}; open {page} in a browser")
+    summary = study.results / "README.md"
+    print(f"Done: the tables of {name} are in {readme}, its pages in {page}, what all experiments say in {summary}")
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -389,6 +390,9 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {sentence}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as stopped:  # of Ctrl-C
+        print(str(stopped) or "stopped; the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

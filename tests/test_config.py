@@ -153,7 +153,6 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["seed", "greater than or equal to 0"]),
         (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["test_share", "less than 1"]),
         (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
-        (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
         (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),

@@ -91,6 +91,17 @@ def test_a_reproduce_that_is_killed_goes_on_from_there_and_a_job_that_fails_stop
     assert made_workbook.reproduce(folder).stdout.startswith("Nothing to do: small is up to date")
 
 
+def test_ctrl_c_ends_it_in_one_line(tmp_path):
+    made_workbook.make(tmp_path, EPOCHS)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    process = subprocess.Popen(made_workbook.command(), cwd=tmp_path, env=made_workbook.environment(), **pipes)
+    wait_for(process, tmp_path, "results/small/logs/maps*")
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it, to all that it started
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and len(printed.splitlines()) == 1, printed
+    assert errors == "stopped; the same command goes on from there\n"
+
+
 def small_files() -> None:
     """In the process to come and all that it starts, no file may grow beyond 4 KiB, as on a disk that is full."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))

@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
 from mlclib.common.errors import UserError, unknown
 
@@ -151,6 +150,8 @@ def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore
         >>> scores["coverage_error"], scores["ranking_loss"]
         (3.0, 0.5)
     """
+    from scipy.stats import rankdata  # takes a second, and training does without it
+
     logits, targets = checked(logits, targets, difficult)
     present, counted = targets == 1, targets != 0
     # Cells that do not count go to the bottom, where they change no rank of those that do.

@@ -16,7 +16,7 @@ from mlclib.results.style import COLOURS, draw_boxes, text_figure
 from mlclib.results.table import Table, written
 from mlclib.runs import store
 from mlclib.runs.store import FinishedRun
-from mlclib.runs.watch import words
+from mlclib.runs.times import words
 
 
 def configuration_table(model: str, runs: list[FinishedRun]) -> Table:

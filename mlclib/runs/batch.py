@@ -27,7 +27,7 @@ from mlclib.common.files import write_text
 from mlclib.runs import gpus, watch
 from mlclib.runs.plan import Job
 from mlclib.runs.study import Study
-from mlclib.runs.times import Cost, costs
+from mlclib.runs.times import Cost, costs, words
 
 ESTIMATE = "estimate.json"  # what `check` estimated: {model: {"seconds": of a run, "memory": in MB or null}}
 COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is one
@@ -47,7 +47,7 @@ class Outcome:
     def __str__(self) -> str:
         kinds = Counter(self.ran.values())
         what = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.items())})" if kinds else ""
-        lines = [f"{len(self.ran)} jobs ran in {watch.words(self.seconds)}{what}; {self.reused} were up to date"]
+        lines = [f"{len(self.ran)} jobs ran in {words(self.seconds)}{what}; {self.reused} were up to date"]
         lines += [f"failed: {name}: {sentence}" for name, sentence in self.failed.items()]
         if self.waiting:
             more = f" and {len(self.waiting) - 5} more" if self.waiting[5:] else ""
@@ -80,7 +80,7 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcom
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
-    _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values])
+    _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
     return outcome(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
@@ -133,10 +133,10 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_estimates(folder: Path, estimates: Iterable[Any]) -> None:
+def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
     """Leave what `check` estimated of the runs of each model, for the experiment in `folder`."""
     plain = {
-        one.model: {"seconds": 3600 * one.hours / max(1, one.runs), "memory": one.memory and one.memory / 1e6}
+        one["model"]: {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
         for one in estimates
     }
     write_text(folder / ESTIMATE, json.dumps(plain, indent=1))
@@ -166,11 +166,15 @@ def _profile(profile: str) -> str:
     return profile
 
 
-def _wait_for(command: list[str]) -> None:
-    """Run Snakemake to its end. SIGTERM and Ctrl-C end its jobs first, of which trainings save their state."""
+def _wait_for(command: list[str], stopped: Path) -> None:
+    """Run Snakemake to its end. SIGTERM and Ctrl-C end its jobs first, of which trainings save their state.
+
+    Raises KeyboardInterrupt then; the file `stopped` is made before.
+    """
     process = subprocess.Popen(command)
 
     def end(number: int, frame: object) -> None:
+        stopped.touch()
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.terminate()
@@ -181,3 +185,5 @@ def _wait_for(command: list[str]) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if stopped.exists():
+        raise KeyboardInterrupt

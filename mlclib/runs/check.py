@@ -1,7 +1,7 @@
 """Before a long run: is everything there that it needs, and what will it take?
 
-What is missing is named all at once, each thing in a sentence with what brings it. Each model is built; where the
-backbone learns, one true step of it, forward and backward, tells how long the whole experiment will take.
+What is missing is named all at once, each thing in a sentence with what brings it. Each model is built, and one step
+of it, forward and backward, tells how long the whole experiment will take.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.utils import send_to_device
 
 from mlclib import config, datasets
 from mlclib.common.errors import UserError
@@ -29,43 +30,32 @@ from mlclib.models import backbones
 from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
+from mlclib.runs.times import words
 from mlclib.training import features
 from mlclib.training.checkpoints import trained_state
+from mlclib.training.inputs import Images, Maps, transform_of
 from mlclib.training.settings import autocast, torch_settings
 from mlclib.training.trainer import Trainer
 
-SMALL = 2000  # images of a data set of which all are opened
-OPENED = 50  # images of each split of a larger one
+SMALL = 2000  # images of a data set that are opened
 FEW = 2  # images of a step on a CPU, where a whole one may take minutes
 SHORT = 3.0  # seconds: what took less is timed a second time
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """What all runs of a model will take, one after another: its own and those of its ablations, which count alike.
-
-    images: that the step was timed on; step: seconds of a whole batch; memory: peak bytes of a step on the GPU, None on
-    a CPU; disk: bytes of the finished runs and of the two checkpoints of the one under way.
-    """
-
-    model: str
-    runs: int
-    images: int
-    step: float
-    hours: float
-    memory: int | None
-    disk: int
-
-
-@dataclass(frozen=True)
 class Report:
-    """What `check` says; str() shows it all. missing, warnings: sentences."""
+    """What `check` says; str() shows it all. missing, warnings: sentences.
+
+    estimates: one row per model, of all its runs one after another, its own and those of its ablations, which count
+    alike. step: seconds of a whole batch. seconds: of the runs. memory: peak bytes of a step on the GPU, None on a CPU.
+    disk: bytes of the finished runs and of the checkpoints of the one under way.
+    """
 
     experiment: str
     facts: tuple[str, ...]
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    estimates: tuple[Estimate, ...] = ()
+    estimates: tuple[dict[str, Any], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -74,7 +64,13 @@ class Report:
     def __str__(self) -> str:
         lines = [*self.facts]
         if self.estimates:
-            lines += ["", _table(self.estimates), ""]
+            table = pd.DataFrame(self.estimates).astype(object)
+            table["step"] = table["step"].map("{:.3g} s".format)
+            table["seconds"] = table["seconds"].map(words)
+            for column in ("memory", "disk"):
+                table[column] = table[column].map(gigabytes)
+            total = words(sum(one["seconds"] for one in self.estimates))
+            lines += ["", table.rename(columns={"seconds": "time"}).to_string(index=False), f"{total} in all", ""]
         lines += [f"missing: {sentence}" for sentence in self.missing]
         lines += [f"warning: {sentence}" for sentence in self.warnings]
         end = "all is there" if self.ok else f"not ready, {len(self.missing)} missing"
@@ -97,7 +93,7 @@ def check(study: Study, force: bool = False) -> Report:
     setting, missing = study.experiment, _Sentences()
     facts: list[str] = []
     warnings: list[str] = []
-    estimates: list[Estimate] = []
+    estimates: list[dict[str, Any]] = []
     todo = to_train(study, missing, force)
     if not todo and not missing:
         return Report(setting.name, ("every run is finished: nothing to train",))
@@ -105,27 +101,26 @@ def check(study: Study, force: bool = False) -> Report:
         facts.append(_data(study, missing, warnings))
     with missing.noted():
         facts.append(_weights(setting.backbone))
-    need, free = 0, _free_disk(study.results)
-    if todo and setting.backbone.frozen:
-        for configuration in {repr(run.configuration): run.configuration for run in todo}.values():
-            with missing.noted():
-                warnings += study.vectors_notes(configuration, _step_on_blank_maps(study, configuration))
+    for model in dict.fromkeys(run.model for run in todo):
+        asked = [run for run in todo if run.model == model]
         with missing.noted():
-            need = _bytes_of_maps(study)
-    elif todo:
-        for model in dict.fromkeys(run.model for run in todo):
-            with missing.noted():
-                asked = [run for run in todo if run.model == model]
-                estimates.append(_estimate(study, model, asked, warnings))
-        need = sum(estimate.disk for estimate in estimates)
-    else:
+            for configuration in {repr(run.configuration): run.configuration for run in asked}.values():
+                net = study.build(_with_random_weights(configuration))
+                warnings += study.vectors_notes(configuration, net)
+                warnings += [f"{model}: {sentence}" for sentence in net.size_warnings(configuration.input_size)]
+            estimates.append(_estimate(study, model, asked))
+    if todo and setting.backbone.frozen:
+        with missing.noted():
+            estimates += _estimate_maps(study)
+    need, free = sum(estimate["disk"] for estimate in estimates), _free_disk(study.results)
+    if not todo:
         facts.append("models, steps and disk are checked once the data set can be read")
     if need:
-        facts.append(f"disk: {size(need)} needed, {size(free)} free in {study.results}")
+        facts.append(f"disk: {gigabytes(need)} needed, {gigabytes(free)} free in {study.results}")
     if need > free:
         missing.append(
-            f"{study.results} has {size(free)} free and the runs of {setting.name} need {size(need)}: free some, or "
-            "name a folder on a larger disk with --results"
+            f"{study.results} has {gigabytes(free)} free and the runs of {setting.name} need {gigabytes(need)}: free "
+            "some, or name a folder on a larger disk with --results"
         )
     return Report(
         setting.name, tuple(facts), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(warnings)), tuple(estimates)
@@ -157,54 +152,48 @@ def to_train(study: Study, missing: _Sentences | None = None, force: bool = Fals
     return []
 
 
-def _step_on_blank_maps(study: Study, configuration: RunConfig) -> Classifier:
-    """Build the model and train it on blank maps, as many as the last batch of an epoch will have; gives the model."""
-    model = study.build(_with_random_weights(configuration))
-    count, batch = len(study.dataset.splits["train"]), configuration.training.batch_size
-    rows = count % batch or min(batch, count)
-    sides = {layer: math.ceil(configuration.input_size / stride) for layer, stride in model.backbone.strides.items()}
-    maps = {layer: torch.zeros(rows, model.backbone.channels[layer], side, side) for layer, side in sides.items()}
-    targets = torch.from_numpy(study.dataset.splits["train"].targets[:rows])
-    model.train()
-    model.loss(model.classify(maps), targets).backward()
-    return model
+def announce(study: Study, wanted: Iterable[Run]) -> None:
+    """Where these runs take more than a minute to train, say so before they do."""
+    stale = [run for run in wanted if run.reasons]
+    models = dict.fromkeys(run.model for run in stale)
+    rows = [_estimate(study, model, [run for run in stale if run.model == model]) for model in models]
+    rows += _estimate_maps(study) if stale and study.experiment.backbone.frozen else []
+    if (seconds := sum(row["seconds"] for row in rows)) > 60:
+        print(f"This trains {len(stale)} runs, about {words(seconds)}; interrupt to stop.", flush=True)
 
 
-def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -> Estimate:
-    """What a model's runs take, from one step of the experiment's configuration of it, forward and backward.
+def _estimate(study: Study, model: str, asked: list[Run]) -> dict[str, Any]:
+    """A row of `Report.estimates`, from one step of the experiment's configuration of the model, forward and backward.
 
     Raises UserError where the step does not fit, or the trainer refuses the run.
     """
     configuration, splits = study.experiment.run(model), study.dataset.splits
     recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = study.build(_with_random_weights(configuration))  # a step costs the same whatever the weights
-    warnings += [f"{model}: {sentence}" for sentence in net.size_warnings(configuration.input_size)]
-    warnings += study.vectors_notes(configuration, net)
-    train = study.inputs(configuration, "train")
-    rows = np.flatnonzero([path.exists() for path in splits["train"].paths[:400]])
-    if not len(rows):
-        raise UserError(f"{model}: no step can be timed without training images")
     batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
-    count = batch if device.type == "cuda" else min(batch, FEW)
-    keys = [(0, int(rows[i % len(rows)])) for i in range(count)]
+    if configuration.backbone.frozen:
+        train, keys = _blank_maps(net, configuration.input_size, splits["train"].targets), [(0, 0)] * batch
+    else:
+        train, keys = study.inputs(configuration, "train"), _keys(study, batch if device.type == "cuda" else FEW)
 
     def learn() -> None:
         trainer.wrapped.train()
         with autocast(recipe.precision, device):
-            loss = trainer.model.loss(trainer.wrapped(pictures), targets)
+            loss = trainer.model.loss(trainer.wrapped(inputs), targets)
         loss.backward()
         trainer.optimizer.zero_grad()
 
     def look() -> None:
         with torch.no_grad(), autocast(recipe.evaluation_precision, device):
-            trainer.model.eval()(pictures)
+            trainer.model.eval()(inputs)
 
     with torch_settings(recipe):
-        trainer = Trainer(net, train, study.inputs(configuration, "test"), recipe, 0, study.results)
-        pictures, targets = (part.to(device) for part in train.__getitems__(keys))
-        pictures = pictures.to(memory_format=torch.channels_last)
+        trainer = Trainer(net, train, train, recipe, 0, study.results)
+        inputs, targets = send_to_device(train.__getitems__(keys), device)
+        if not configuration.backbone.frozen:
+            inputs = inputs.to(memory_format=torch.channels_last)
         try:
-            times = [_seconds(work, device) / count for work in (lambda: train.__getitems__(keys), learn, look)]
+            times = [_seconds(work, device) / len(keys) for work in (lambda: train.__getitems__(keys), learn, look)]
         except torch.OutOfMemoryError:
             raise UserError(
                 f"model {configuration.model} does not fit: a step of {batch} images needs more memory than the GPU "
@@ -216,17 +205,52 @@ def _estimate(study: Study, model: str, asked: list[Run], warnings: list[str]) -
     scored = models * (sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes))
     epochs = sum(run.configuration.training.epochs for run in asked)
     looks = epochs * scored + len(asked) * models * sizes["test"]
-    seconds = epochs * sizes["train"] * (times[1] + load) + looks * (times[2] + load)
     state = sum(value.nbytes for value in trained_state(trainer.model).values())
-    return Estimate(
-        model=model,
-        runs=len(asked),
-        images=count,
-        step=recipe.batch_size * (times[1] + load),
-        hours=seconds / 3600,
-        memory=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
-        disk=(len(asked) + 3 * 4) * state,  # three checkpoints at most, each of weights and the optimizer's state
-    )
+    return {
+        "model": model,
+        "runs": len(asked),
+        "step": recipe.batch_size * (times[1] + load),
+        "seconds": epochs * sizes["train"] * (times[1] + load) + looks * (times[2] + load),
+        "memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+        "disk": (len(asked) + 3 * 4) * state,  # three checkpoints at most, each of weights and the optimizer's state
+    }
+
+
+def _estimate_maps(study: Study) -> list[dict[str, Any]]:
+    """A row of `Report.estimates` for the layer maps that are not cached, from a pass over some images; or none."""
+    splits, device = study.dataset.splits.items(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    missing = [split for part, split in splits if not features.verified(study.maps_folder(part), study.layers)]
+    if not missing:
+        return []
+    configuration, count = study.experiment.run(next(iter(study.experiment.models))), sum(map(len, missing))
+    backbone = backbones.Backbone(configuration.backbone.name, None, study.layers).eval().to(device)
+    images, keys = Images(study.dataset.splits["train"], transform_of(configuration.identity())), _keys(study, FEW)
+    maps: dict[int, torch.Tensor] = {}
+
+    def look() -> None:
+        with torch.inference_mode():
+            maps.update(backbone(images.__getitems__(keys)[0].to(device)))
+
+    seconds = _seconds(look, device) / len(keys)
+    size = 2 * sum(values[0].numel() for values in maps.values())  # float16
+    step, whole = configuration.training.batch_size * seconds, count * seconds
+    return [{"model": "layer maps", "runs": 0, "step": step, "seconds": whole, "memory": None, "disk": count * size}]
+
+
+def _keys(study: Study, count: int) -> list[tuple[int, int]]:
+    """The keys of so many training images that are there, some twice where these are few."""
+    train = study.dataset.splits["train"]
+    rows = np.flatnonzero([path.exists() for path in train.paths[:400]])
+    if not len(rows):
+        raise UserError(f"no step can be timed without training images, such as {train.paths[0]}")
+    return [(0, int(row)) for row in np.resize(rows, min(count, len(train)))]
+
+
+def _blank_maps(net: Classifier, input_size: int, targets: np.ndarray) -> Maps:
+    """What stands for the cached layer maps of the training images, which need not be there yet."""
+    sides = {layer: math.ceil(input_size / stride) for layer, stride in net.backbone.strides.items()}
+    shapes = {layer: (len(targets), net.backbone.channels[layer], side, side) for layer, side in sides.items()}
+    return Maps({layer: np.broadcast_to(np.float16(0), shape) for layer, shape in shapes.items()}, targets)
 
 
 def _data(study: Study, missing: _Sentences, warnings: list[str]) -> str:
@@ -257,8 +281,8 @@ def _data(study: Study, missing: _Sentences, warnings: list[str]) -> str:
     return "; ".join([f"data: {name} in {study.root}, {sizes} images{whole}", opened, *dataset.notes])
 
 
-def _opened(study: Study, files: set[Path], missing: _Sentences, warnings: list[str]) -> str:
-    """Open all images of a small data set, or some of a large one, and say how many.
+def _opened(study: Study, there: set[Path], missing: _Sentences, warnings: list[str]) -> str:
+    """Open the images of a data set that is not large, and say how many.
 
     Those that cannot be trained on are added to `missing`, and to `warnings` what is changed in pictures on opening.
     """
@@ -266,19 +290,17 @@ def _opened(study: Study, files: set[Path], missing: _Sentences, warnings: list[
     if study.seal.exists():
         warnings += _below_title(study.seal.read_text(encoding="utf-8"))
         return "all images were opened before"
-    splits = {}
-    for part, split in dataset.splits.items():
-        rows = [row for row, path in enumerate(split.paths) if path in files]
-        some = np.unique(np.linspace(0, len(rows) - 1, OPENED).astype(int)) if rows else []
-        splits[part] = split.take(rows if len(files) <= SMALL else [rows[place] for place in some])
+    if len(there) > SMALL:
+        return "training opens each of them first"
+    rows = {
+        part: [row for row, path in enumerate(split.paths) if path in there] for part, split in dataset.splits.items()
+    }
+    splits = {part: dataset.splits[part].take(rows[part]) for part in rows}
     report = integrity.verify(dataclasses.replace(dataset, splits=splits))
     if reason := report.remedy(study.experiment.name, study.experiment.exclude):
         missing.append(reason)
-    if reason or report.images < len(files):  # said already, or not looked for in all images
-        report = dataclasses.replace(report, problems={})
+        report = dataclasses.replace(report, problems={})  # they are said already
     warnings += _below_title(str(report))
-    if report.images < len(files):
-        return f"{report.images:,} of them opened, training opens all"
     return f"all {report.images:,} opened"
 
 
@@ -305,15 +327,6 @@ def _weights(backbone: config.Backbone) -> str:
     return f"weights: {backbone.name}, {backbone.weights or 'random'}"
 
 
-def _bytes_of_maps(study: Study) -> int:
-    """Bytes of the layer maps that are still to be cached."""
-    splits = study.dataset.splits.items()
-    missing = [split for part, split in splits if not features.verified(study.maps_folder(part), study.layers)]
-    backbone = backbones.Backbone(study.experiment.backbone.name, None, study.layers)
-    cells = {layer: math.ceil(study.experiment.input_size / stride) ** 2 for layer, stride in backbone.strides.items()}
-    return 2 * sum(map(len, missing)) * sum(backbone.channels[layer] * cells[layer] for layer in cells)  # float16
-
-
 def _with_random_weights(configuration: RunConfig) -> RunConfig:
     return dataclasses.replace(configuration, backbone=dataclasses.replace(configuration.backbone, weights=None))
 
@@ -335,32 +348,6 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
     return min(times)
 
 
-def _table(estimates: Iterable[Estimate]) -> str:
-    rows = [
-        {
-            "model": one.model,
-            "runs": one.runs,
-            "timed on": f"{one.images} images",
-            "seconds per step": f"{one.step:.3g}",
-            "hours": f"{one.hours:.3g}",
-            "peak memory": size(one.memory) if one.memory else "-",
-            "disk": size(one.disk),
-        }
-        for one in estimates
-    ]
-    hours = f"{sum(one.hours for one in estimates):.3g} hours in all, one run after another"
-    return f"{pd.DataFrame(rows).to_string(index=False)}\n{hours}"
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them.
-
-    Example:
-        >>> size(18_800_000)
-        '18.8 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
+def gigabytes(count: float | None) -> str:
+    """Bytes in GB; "-" for None."""
+    return "-" if count is None else f"{count / 1e9:.2g} GB"

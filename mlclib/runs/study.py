@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from mlclib import config, datasets, models
-from mlclib.common import sources
+from mlclib.common import progress, sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import content, integrity, labels, stratify
+from mlclib.datasets import integrity, labels, stratify
 from mlclib.datasets.base import Dataset
 from mlclib.models import LabelInfo, authors
 from mlclib.models.base import Classifier
@@ -60,7 +60,7 @@ class Study:
     def checksum(self) -> str:
         """SHA-256 of what the data set holds, the bytes of its images with it; nothing of where it lies."""
         place = config.digest(str(self.root.resolve()))
-        return content.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
+        return integrity.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
 
     def rows(self, configuration: RunConfig) -> np.ndarray:
         """The rows of the training split that a run learns from: all, or the first of `training.images`."""
@@ -203,17 +203,18 @@ class Study:
 
     def train(self, model: str) -> list[FinishedRun]:
         """The runs of a model, each trained unless it is current, by seed."""
-        return self.train_all(self.runs_of([self.experiment.run(model)]))
+        return self._train_announced(self.runs_of([self.experiment.run(model)]))
 
     def train_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The runs of every variant of an ablation axis, trained unless they are current."""
         variants = self.experiment.variants(model, axis)
-        return {value: self.train_all(self.runs_of([one])) for value, one in variants.items()}
+        self._train_announced(self.runs_of(variants.values()))
+        return {value: self.read_all(one) for value, one in variants.items()}
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
         # those that are current may hold no predictions on test images
-        self.train_all(run for run in self.runs.values() if run.renewed().reasons)
+        self._train_announced(run for run in self.runs.values() if run.renewed().reasons)
         return self.finished_trials()
 
     def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:
@@ -221,6 +222,15 @@ class Study:
         from mlclib.runs import train  # imports accelerate, which reading results does without
 
         return [train.train(self, run, force) for run in wanted]
+
+    def _train_announced(self, wanted: Iterable[Run]) -> list[FinishedRun]:
+        """`train_all`, which says before how long it takes where somebody watches."""
+        wanted = [run.renewed() for run in wanted]
+        if progress.live():
+            from mlclib.runs import check
+
+            check.announce(self, wanted)
+        return self.train_all(wanted)
 
     # What a run is made of.
 

@@ -27,12 +27,22 @@ def costs(folder: Path) -> dict[str, Cost]:
     return {path.stem: Cost(**json.loads(path.read_text("utf-8"))) for path in (folder / "times").glob("*.json")}
 
 
+def words(seconds: float) -> str:
+    """A length of time as a person says it: "8 s", "12 min", "3.5 h", "2.1 days"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 @contextmanager
 def measured(path: str | None) -> Iterator[None]:
     """Within, a job measures its seconds and its peak memory, and leaves them at `path` when it ends well."""
     started = time.monotonic()
     yield
     if path:
+        # Not their sum: what a process starts counts with its parent's memory until it runs its own program.
         peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        cost = Cost(round(time.monotonic() - started, 2), round(sum(peaks) / 1000, 1))  # of kB
+        cost = Cost(round(time.monotonic() - started, 2), round(max(peaks) / 1000, 1))  # of kB
         write_text(path, json.dumps(dataclasses.asdict(cost)))

@@ -10,6 +10,8 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from mlclib.runs.times import words
+
 # The job that failed has said why itself.
 REPEATED = ("RuleException", "Exiting because a job", "WorkflowError:\nAt least one job did not complete")
 KILLED = "it was killed, or ended without a message"
@@ -31,6 +33,8 @@ class Watch(logging.Handler):
         self.started = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if stopped(self.folder).exists():  # the jobs that this ended did not fail
+            return
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO and (job := dict(record.wildcards).get("job")):
             self.running.setdefault(job, time.monotonic())
@@ -38,7 +42,9 @@ class Watch(logging.Handler):
         elif event == LogEvent.JOB_FINISHED:
             for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
                 self.ended[job] = time.monotonic() - self.running.pop(job)
-                self.report(f"{self.jobs[job]['name']}: done in {words(self.ended[job])}")
+                name, notebook = self.jobs[job]["name"], self.jobs[job]["kind"] == "notebook"
+                see = f", see {self.folder}/notebooks/{name}.ipynb" if notebook else ""
+                self.report(f"{name}: done in {words(self.ended[job])}{see}")
         elif event == LogEvent.JOB_ERROR and record.log:
             job = Path(record.log[0]).name.removesuffix(".log")
             if self.running.pop(job, None) is not None:
@@ -84,6 +90,11 @@ def done(folder: Path, job: dict[str, Any]) -> Path:
     return folder / "plan" / job["kind"] / f"{job['file']}.done"
 
 
+def stopped(folder: Path) -> Path:
+    """The file that says that the plan was interrupted."""
+    return folder / "plan" / "stopped"
+
+
 def log(folder: Path, job: dict[str, Any]) -> Path:
     """What a job wrote to its standard output and error."""
     return folder / "logs" / f"{job['file']}.log"
@@ -98,12 +109,3 @@ def sentence(folder: Path, job: dict[str, Any]) -> str:
     lines = [line.strip() for line in lines if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1].removeprefix("error: ") if errors else lines[-1] if lines else KILLED
-
-
-def words(seconds: float) -> str:
-    """A length of time as a person says it: "8 s", "12 min", "3.5 h", "2.1 days"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"

@@ -21,7 +21,8 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import file_lock, write_text, written_whole
 from mlclib.common.sources import ROOT
 from mlclib.results import report
-from mlclib.runs import plan, watch
+from mlclib.runs import plan
+from mlclib.runs.times import words
 from mlclib.site import ledger, live, pages
 
 HERE = Path(__file__).parent
@@ -72,7 +73,7 @@ def _build(results: Path, out: Folder) -> Path:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"markdown": pages.markdown, "title": models.title, "words": report.words}
-    environment.filters["time"] = watch.words
+    environment.filters["time"] = words
     runs = pages.trained(results)
     folders = {path.parent for name in ("README.md", plan.JOBS) for path in results.glob(f"*/{name}")}
     every = [pages.read(folder, runs) for folder in sorted(folders)]
