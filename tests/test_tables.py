@@ -193,6 +193,9 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
     axes_drawn = curves.curves_figure(table).axes[0]
     assert axes_drawn.get_xscale() == "log" and len(axes_drawn.lines) == len(axes_drawn.collections) == 2
     np.testing.assert_allclose(axes_drawn.lines[0].get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
+    unkept = curves.curves_table(sizes, selection="ema")
+    assert "nothing is scored" in curves.curves_sentence(unkept, sizes, selection="ema")
+    assert not curves.curves_figure(unkept).axes[0].lines
     steady = {images: models | {"msrn": models["gmp"]} for images, models in sizes.items()}
     assert "No two models are shown to change places (0 of 2" in curves.curves_sentence(table, steady)
 
