@@ -33,7 +33,7 @@ def rank_tables(results: Path) -> list[Table]:
             key = models, backbone.name, backbone.frozen, experiment.input_size
             chosen = protocols.setdefault(key, {})
             if not any(sources & others for others, _ in chosen.values()):
-                chosen[experiment.name] = sources, frame[_headline(frame)].loc[list(models)]
+                chosen[experiment.name] = sources, frame[headline(frame)].loc[list(models)]
     every = [pd.DataFrame({name: mAP for name, (_, mAP) in chosen.items()}) for chosen in protocols.values()]
     return [_rank_table(scores, number) for number, scores in enumerate((s for s in every if s.shape[1] > 1), 1)]
 
@@ -74,8 +74,8 @@ def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame
     return boards
 
 
-def _headline(frame: pd.DataFrame) -> str:
-    """The column of a leaderboard that it is ordered by."""
+def headline(frame: pd.DataFrame) -> str:
+    """The column of the headline mAP of a leaderboard or a table of scores, read from its csv."""
     return next(name for name in (MAP_FREQUENT, MAP) if name in frame)
 
 

@@ -15,7 +15,7 @@ from mlclib.metrics.variance import parts
 from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
-from mlclib.results.style import COLOURS
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, listed
 from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.study import Study
@@ -71,6 +71,8 @@ def curves_figure(table: Table) -> Figure:
     """`curves_table` as a line for each model, headline mAP (%) against training images, its 95 % interval a band."""
     frame = table.frame.set_index("model")
     images, numbers = list(table.spread), [int(column) for column in table.spread]
+    if frame[images].isna().all(axis=None):
+        return text_figure(f"{captions.HIDDEN}.")
     figure, axes = plt.subplots(figsize=(9, 5.5))
     for at, model in enumerate(frame.index):
         colour = COLOURS[at % len(COLOURS)]

@@ -90,7 +90,8 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
-    groups = _without_default(frame).groupby(["kind", "choice", "model", "score"], sort=False)
+    made = frame[frame["kind"] != DEFAULT.kind]
+    groups = made.groupby(["kind", "choice", "model", "score"], sort=False)
     return groups["change"].agg(["mean", "std"])
 
 
@@ -244,10 +245,6 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         f"{text} By CF1 and OF1 a choice turns two models by more than a point {len(wide)} times, most often {kind}: "
         f"{choice}, {most.max()} times by {score}."
     )
-
-
-def _without_default(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["kind"] != DEFAULT.kind]
 
 
 def _scores(run: FinishedRun, choice: Choice, labels: Sequence[int] | None) -> dict[str, float]:

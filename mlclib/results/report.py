@@ -56,6 +56,11 @@ def findings(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
+def sentences(folder: Path) -> str:
+    """`findings` without what stands around its sentences."""
+    return "\n".join(line for line in findings(folder).splitlines() if line.startswith("- "))
+
+
 def tables_of(folder: Path) -> list[Path]:
     """The md files of an experiment's tables, in the order of its README; those that it does not show come last."""
     page = folder / "README.md"
@@ -84,13 +89,10 @@ def contests(results: Path) -> list[Path]:
 
 def front(folder: Path) -> str:
     """What README.md shows of a contest: its leaderboard as a figure and a table, and what its runs say."""
-    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-    path = f"results/{folder.name}"
     rows = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
     table = "\n".join(row for row in rows if row.startswith("|"))
-    sentences = "\n".join(line for line in findings(folder).splitlines() if line.startswith("- "))
-    figure = f"![Leaderboard of {folder.name}]({path}/figures/leaderboard.png)"
-    return "\n\n".join((f"**[{title}]({path}/README.md)**", figure, sentences, table))
+    figure = f"![Leaderboard of {folder.name}](results/{folder.name}/figures/leaderboard.png)"
+    return "\n\n".join((f"**{_link(folder, 'results/')}**", figure, sentences(folder), table))
 
 
 def fill_front(readme: Path, results: Path) -> None:
@@ -115,11 +117,14 @@ def summary(results: Path) -> Path:
         "heading leads to them, and to how each number was made.",
     ]
     parts += [f"![Leaderboard of {f.name}]({f.name}/figures/leaderboard.png)" for f in folders[:1]]
-    for folder in folders:
-        title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        sentences = [line for line in findings(folder).splitlines() if line.startswith("- ")]
-        parts += [f"## [{title}]({folder.name}/README.md)", "\n".join(sentences)]
+    parts += [part for folder in folders for part in (f"## {_link(folder)}", sentences(folder))]
     if tables := [*across.rank_tables(results), *across.reversal_tables(results)]:
         parts += ["## Over several experiments", *(table._repr_markdown_().strip() for table in tables)]
     write_text(results / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return results / "README.md"
+
+
+def _link(folder: Path, above: str = "") -> str:
+    """The title of an experiment's README, as a link to it."""
+    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return f"[{title}]({above}{folder.name}/README.md)"

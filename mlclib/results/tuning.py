@@ -42,8 +42,7 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
     models = {model: [run for runs in each for run in runs] for model, each in trials.items()}
     reference = captions.checked(models, "last")
     return scored_table(
-        "tuning", "What tuning chose by its validation images,", models,
-        frame,
+        "tuning", "What tuning chose by its validation images,", models, frame,
         formats={"trials": "d", "best trial": "d", GAIN: "+.1f"} | {name: "d" for name in frame if "rank" in name},
         best=(BEST,),
         shown={text: title(text).replace("_", " ") for row in rows for text in (row[0], *row[6:])},
