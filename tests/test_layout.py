@@ -108,7 +108,7 @@ def test_a_notebook_keeps_the_contract(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert len(notebook.cells) <= 16
+    assert len(notebook.cells) <= 18
     assert notebook.cells[0].cell_type == "markdown" and "?" in notebook.cells[0].source
     assert [cell for cell in code if "parameters" in cell.metadata.get("tags", [])] == code[:1]
     assert not any(cell.outputs or cell.execution_count for cell in code)

@@ -17,6 +17,7 @@ from mlclib.metrics import resampling as significance
 from mlclib.metrics.pairwise import BETTER, EQUIVALENT, UNKNOWN, WORSE
 from mlclib.metrics.scores import best_threshold, evaluate
 from mlclib.metrics.variance import Parts
+from mlclib.models import title
 from mlclib.results import ablation, across, findings
 from mlclib.results import leaderboard as tables
 from mlclib.results import scores as performance
@@ -426,7 +427,7 @@ def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
 def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, contest):
     figure = tables.leaderboard_figure(tables.leaderboard_table(contest), contest)
     scores, ties = figure.axes
-    assert [text.get_text() for text in scores.get_yticklabels()] == contest.names
+    assert [text.get_text() for text in scores.get_yticklabels()] == [title(name) for name in contest.names]
     dots = [line for line in scores.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
     assert len(dots) == 4
     joined = [list(line.get_ydata()) for line in ties.lines]
@@ -436,20 +437,22 @@ def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, con
 
 def test_findings_say_what_the_tables_say(models, contest):
     said = findings.sentences(contest, {})
-    first, second, *_ = contest.names
+    best = contest.names[0]
+    first, second = map(title, contest.names[:2])
     frame = tables.leaderboard_table(contest).frame
     assert said[0] == (
         f"{first} has the highest mAP on scenes, {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
-        f"{frame['mAP high'][0]:.1f}); it is shown to be better than linear and gmp and cannot be told from {second}."
+        f"{frame['mAP high'][0]:.1f}); it is shown to be better than the linear baseline and GMP and cannot be "
+        f"told from {second}."
     )
-    row = tables.pairs_table(contest).frame.set_index("pair").loc[f"{first} vs linear"]
+    row = tables.pairs_table(contest).frame.set_index("pair").loc[f"{best} vs linear"]
     told = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
     assert said[1].startswith(f"Shown to be above the linear baseline: {told} and {second} (")
-    assert said[1].endswith("; below it: gmp.")
+    assert said[1].endswith("; below it: GMP.")
     gaps = tables.pairs_table(contest).frame["smallest gap"]
     assert "tells 5 apart" in said[2] and "cannot tell 1" in said[2] and "shows" not in said[2].split(";")[0]
     closest = tables.pairs_table(contest).frame.set_index("pair")["equivalent within"]
-    alike = closest.idxmin().replace(" vs ", " and ")
+    alike = " and ".join(map(title, closest.idxmin().split(" vs ")))
     assert f"closest pair, {alike}, is equivalent within {closest.min():.1f} points" in said[2]
     assert f"of 2 points in {(gaps <= 2).sum()} of these pairs" in said[2]
     assert f"must be {gaps.min():.1f} to {gaps.max():.1f} points" in said[2]
@@ -460,9 +463,9 @@ def test_findings_say_what_the_tables_say(models, contest):
 def test_findings_change_with_the_runs(models, tmp_path):
     better = {**models, "gmp": [make(tmp_path, "gmp", seed, 4.0, marks=targets()) for seed in range(3)]}
     said = findings.sentences(tables.compare_all(better), {})
-    assert said[0].startswith("gmp has the highest mAP") and said[0].endswith("better than every other model.")
+    assert said[0].startswith("GMP has the highest mAP") and said[0].endswith("better than every other model.")
     worse = {"linear": models["msrn"], "gmp": models["gmp"]}
-    assert "Shown to be above the linear baseline: no model; below it: gmp." in findings.sentences(
+    assert "Shown to be above the linear baseline: no model; below it: GMP." in findings.sentences(
         tables.compare_all(worse), {}
     )
 
@@ -475,9 +478,9 @@ def test_a_protocol_that_turns_a_pair_is_named(models, tmp_path):
     of_gmp.logits["best_test"][:] = of_gap.logits["last"] + targets()
     (said,) = [one for one in findings.sentences(tables.compare_all(turned), {}) if "protocol" in one]
     assert (
-        "By mAP turned by a choice of protocol, of the pairs that are told apart: gap vs gmp (epoch: the best" in said
+        "By mAP turned by a choice of protocol, of the pairs that are told apart: GAP vs GMP (epoch: the best" in said
     )
-    assert "another model comes first by some: gmp (epoch: the best on the test set)" in said
+    assert "another model comes first by some: GMP (epoch: the best on the test set)" in said
 
 
 def test_findings_name_the_variant_that_matters_most(models, contest):
@@ -485,14 +488,14 @@ def test_findings_name_the_variant_that_matters_most(models, contest):
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     row = table.frame.set_index("layers").loc["2"]
     (said,) = [one for one in findings.sentences(contest, {"msrn": table}) if "variants" in one]
-    most = "from the full model (q < 0.05), most of all msrn with layers 2: "
-    assert said.startswith(f"Of 2 variants of msrn, 2 differ {most}")
+    most = "from the full model (q < 0.05), most of all MSRN, layers 2: "
+    assert said.startswith(f"Of 2 variants of MSRN, 2 differ {most}")
     assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
     alike = ablation.axis_table("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
     (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
-    assert said == "Of 1 variant of msrn, none differs from the full model (q < 0.05)."
+    assert said == "Of 1 variant of MSRN, none differs from the full model (q < 0.05)."
     both = findings.sentences(contest, {"dsdl": alike, "msrn": table})
-    assert any(one.startswith(f"Of 3 variants of dsdl and msrn, 2 differ {most}") for one in both)
+    assert any(one.startswith(f"Of 3 variants of DSDL and MSRN, 2 differ {most}") for one in both)
     assert 3 <= len(both) <= 5
 
 
@@ -550,6 +553,6 @@ def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp
     assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
     assert frame.loc[("one", "three"), "turned"] == 0
     assert frame.loc[("one", "three"), "told apart in both"] == 2
-    assert frame.loc[("one", "two"), "pairs turned"] == "dsdl vs gmp"
+    assert frame.loc[("one", "two"), "pairs turned"] == "DSDL vs GMP"
     assert frame.loc[("one", "two"), "told apart in both"] == 1 == frame.loc[("one", "two"), "turned"]
     assert across.reversal_tables(tmp_path / "one") == []

@@ -6,6 +6,7 @@ from made_runs import make, targets
 
 from mlclib.common.errors import UserError
 from mlclib.metrics import scores as metrics
+from mlclib.models import title
 from mlclib.results import protocols
 from mlclib.results import table as rendering
 from mlclib.runs import store
@@ -117,10 +118,10 @@ def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit)
     assert table.frame["mAP msrn"][row] == pytest.approx(np.mean(changes))
     assert table.spread["mAP msrn"][row] == pytest.approx(np.std(changes, ddof=1))
     header, rows = rendering.cells(table)
-    cell = rows[row][list(header).index("mAP msrn")].text
+    cell = rows[row][list(header).index("mAP MSRN")].text
     assert cell == f"{np.mean(changes):+.2f} ± {np.std(changes, ddof=1):.2f}".replace("-", "−")
     default = np.mean([value(audit, "default", "default", "mAP", seed=seed) for seed in range(3)])
-    assert f"msrn {default:.1f} mAP" in table.protocol
+    assert f"MSRN {default:.1f} mAP" in table.protocol
     assert "checksum feedc0de" in table.protocol
 
 
@@ -131,4 +132,4 @@ def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
     assert dots == known
     assert [axis.get_title() for axis in figure.axes] == list(protocols.SCORES)
     furthest = audit[audit["kind"] != "default"].groupby(list(CHANGES))["change"].mean().abs().idxmax()
-    assert all(word in figure.get_suptitle() for word in furthest)
+    assert all(title(word) in figure.get_suptitle() for word in furthest)

@@ -8,7 +8,7 @@ from made_runs import make
 
 from mlclib import config
 from mlclib.common.files import write_text
-from mlclib.results import ablation, findings, leaderboard
+from mlclib.results import ablation, findings, leaderboard, recipes
 from mlclib.results import report as reports
 from mlclib.results import scores as performance
 
@@ -47,7 +47,25 @@ def test_the_readme_shows_tables_figures_notes_and_the_command(study):
 def test_a_long_table_is_named_and_not_linked_as_git_does_not_track_it(study):
     text = write(study)
     assert "- `tables/ablation_msrn_layers_per_class.md`" in text
-    assert "(tables/ablation_msrn_layers_per_class.md)" not in text and "### Ablation of msrn: layers" not in text
+    assert "(tables/ablation_msrn_layers_per_class.md)" not in text and "### Ablation of MSRN: layers" not in text
+
+
+def test_what_differs_from_the_published_heads_and_recipes_is_listed_for_every_model():
+    text = recipes.differences(config.load("peers-coco18"))
+    rows = {row.split(" | ")[0].strip("| "): row for row in text.splitlines() if row.startswith("| ")}
+    assert {"MSRN", "linear baseline", "ML-Decoder"} < set(rows) and len(rows) == 13
+    for model, part in (
+        ("MSRN", "width 128 (512)"),
+        ("Query2Label", "width 256 (2048), feedforward 512 (8192)"),
+        ("SSGRL", "learning rate 0.00848 (1e-05)"),
+        ("ML-Decoder", "loss soft-margin (own)"),
+        ("GMP", "| as published |"),
+    ):
+        assert part in rows[model]
+    assert "loss" not in rows["CSRA"]  # its authors' loss is this one
+    assert "frozen (resnet101.tv\\_in1k trained along)" in text.partition("| model")[0]
+    published = recipes.differences(config.load("peers-own-voc2007"))
+    assert published.count("| as published | as published |") == 11
 
 
 def test_what_no_notebook_claims_is_not_shown(study):
@@ -79,7 +97,7 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     text = reports.summary(tmp_path).read_text(encoding="utf-8")
     assert re.findall(r"^## \[(.*)\]", text, re.MULTILINE) == ["Of many", "Of few", "Of two"]
     assert re.findall(r"!\[.*\]\((.*)\)", text) == ["many/figures/leaderboard.png"]
-    assert "dsdl has the highest mAP" in text and "gmp has the highest mAP on scenes" in text
+    assert "DSDL has the highest mAP" in text and "GMP has the highest mAP on scenes" in text
     last = text.split("## Over several experiments")[1]
-    assert "Average ranks over 2 data sets" in last and "| gmp | 1.50 |" in last
+    assert "Average ranks over 2 data sets" in last and "| GMP | 1.50 |" in last
     assert "Whether a conclusion turns" in last and "| few | two |" in last

@@ -75,19 +75,19 @@ def test_a_large_set_is_drawn_in_pieces_that_all_differ():
 
 def test_the_interval_of_a_score_is_the_score_less_its_bias_and_its_standard_errors_on_either_side(counts):
     logits, targets = drawn(80, 4, seed=4)
-    low, high = bootstrap(logits, targets, draws=300, level=0.9)
+    low, high = bootstrap(logits, targets, draws=300)
     plain, *values = rescored(logits, targets, counts, "mAP")
     center = plain - (np.mean(values) - plain)
-    np.testing.assert_allclose((low, high), center + np.std(values, ddof=1) * norm.ppf([0.05, 0.95]), atol=1e-12)
+    np.testing.assert_allclose((low, high), center + np.std(values, ddof=1) * norm.ppf([0.025, 0.975]), atol=1e-12)
 
 
 def test_the_interval_of_a_difference_is_the_bias_corrected_percentile_interval(counts):
     logits, targets = drawn(80, 4, seed=4)
-    difference = paired(logits, -logits, targets, draws=300, level=0.9)
+    difference = paired(logits, -logits, targets, draws=300)
     resamples = counts[: len(counts) // 2]  # of one model; the other's are the same
     plain, *values = rescored(logits, targets, resamples, "mAP") - rescored(-logits, targets, resamples, "mAP")
     bias = norm.ppf((np.sum(np.array(values) < plain) + 0.5) / 301)
-    expected = np.quantile(values, norm.cdf(2 * bias + norm.ppf([0.05, 0.95])))
+    expected = np.quantile(values, norm.cdf(2 * bias + norm.ppf([0.025, 0.975])))
     np.testing.assert_allclose((difference.low, difference.high), expected, atol=1e-12)
 
 
@@ -209,7 +209,6 @@ def test_mean_and_deviation_over_seeds():
         ({"difficult": "x"}, "unknown treatment of difficult labels 'x'"),
         ({"score": "OF1", "threshold": "sweep"}, "threshold must be a number .*best_threshold"),
         ({"draws": 0}, "draws must be 1 or more"),
-        ({"level": 95}, "level must lie between 0 and 1"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(options, message):

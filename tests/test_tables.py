@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from mlclib.common.errors import UserError
 from mlclib.datasets import labels_of
 from mlclib.metrics import scores as metrics
-from mlclib.results import ablation, entries, literature
+from mlclib.results import ablation, curves, entries, literature
 from mlclib.results import scores as performance
 from mlclib.results import table as rendering
 from mlclib.results.table import Table
@@ -76,9 +76,9 @@ def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
     marks = targets()
     marks[:, 2] = -1
     table = performance.per_class_table({"gmp": [make(tmp_path, "gmp", marks=marks)]})
-    assert shown(table, 2, "gmp").text == "—"
+    assert shown(table, 2, "GMP").text == "—"
     assert shown(table, 2, "positives").text == "0"
-    assert shown(table, 5, "gmp").text != "—"
+    assert shown(table, 5, "GMP").text != "—"
     assert "without an AP: cat" in table.protocol
     assert "mean over 4 labels" in table.protocol
 
@@ -86,7 +86,7 @@ def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
 def test_hidden_test_labels_give_dashes_only(tmp_path):
     hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
     assert set(rendering.markdown(performance.scores_table(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
-    assert shown(performance.per_class_table(hidden), 5, "gmp").text == "—"
+    assert shown(performance.per_class_table(hidden), 5, "GMP").text == "—"
 
 
 def test_a_selection_that_was_not_kept_gives_dashes(models):
@@ -94,6 +94,16 @@ def test_a_selection_that_was_not_kept_gives_dashes(models):
     assert "moving average" in performance.scores_table(models, selection="ema").protocol
     with pytest.raises(UserError, match="unknown selection 'frist'.*best_test, best_val, ema, last"):
         performance.scores_table(models, selection="frist")
+
+
+def test_readers_see_the_models_names_and_csv_keeps_their_keys(tmp_path):
+    runs = {model: [make(tmp_path, model)] for model in ("ml_decoder", "linear", "mine_2")}
+    for table in (performance.scores_table(runs), performance.per_class_table(runs)):
+        for text in (rendering.markdown(table), rendering.fragment(table), rendering.latex(table)):
+            cells = re.sub(r"Run folders [^.]*\.", "", text.replace("\\", ""))
+            assert "ML-Decoder" in cells and "linear baseline" in cells and "mine_2" in cells
+            assert "ml_decoder" not in cells
+        assert all(model in rendering.csv(table) for model in runs) and "ML-Decoder" not in rendering.csv(table)
 
 
 def test_runs_on_other_images_are_refused(models, tmp_path):
@@ -154,6 +164,37 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
     assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
     assert shown(table, 0, "q").text == "—"
     assert table.runs == {"full model": models["msrn"], "layers 2": models["gmp"], "width 8": models["dsdl"]}
+
+
+# Learning curves
+
+
+def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_changes_places(tmp_path):
+    gains = {100: {"gmp": 2.0, "msrn": 0.2}, 2000: {"gmp": 0.4, "msrn": 2.5}}
+    axes = {
+        model: {str(n): [make(tmp_path / str(n), model, seed, by[model]) for seed in (0, 1)] for n, by in gains.items()}
+        for model in ("gmp", "msrn")
+    }
+    study = SimpleNamespace(
+        experiment=SimpleNamespace(ablation=axes, axes=lambda model: ["training.images"]),
+        finished_variants=lambda model, axis: axes[model],
+    )
+    assert ablation.all_tables(SimpleNamespace(**vars(study), finished=lambda model: [])) == {}
+    sizes = curves.runs_by_images(study)
+    table = curves.curves_table(sizes)
+    for row, model in enumerate(axes):
+        for images, runs in axes[model].items():
+            mAPs = [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
+            assert table.frame[images][row] == pytest.approx(np.mean(mAPs))
+            assert table.frame[f"{images} low"][row] < table.frame[images][row] < table.frame[f"{images} high"][row]
+    said = curves.curves_sentence(table, sizes)
+    assert "GMP with 100 (" in said and "MSRN with 2,000 (" in said
+    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in said
+    axes_drawn = curves.curves_figure(table).axes[0]
+    assert axes_drawn.get_xscale() == "log" and len(axes_drawn.lines) == len(axes_drawn.collections) == 2
+    np.testing.assert_allclose(axes_drawn.lines[0].get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
+    steady = {images: models | {"msrn": models["gmp"]} for images, models in sizes.items()}
+    assert "No two models are shown to change places (0 of 2" in curves.curves_sentence(table, steady)
 
 
 # Published rows
@@ -302,11 +343,11 @@ def test_models_with_other_settings_are_told_apart_in_the_protocol(models, tmp_p
     other.about.update(init="coco2014/x/seed-0", unseen=["the pooling drops the last row"])
     other.about["changed"] = ["mlclib/models/gmp.py changed"]
     table = performance.scores_table({"gmp": models["gmp"], "resnet": [other]})
-    assert "seeds 0, 1 (gmp), 0 (resnet)" in table.caption
+    assert "seeds 0, 1 (GMP), 0 (resnet)" in table.caption
     for stated in (
-        "the float32 (gmp), bfloat16 (resnet) logits",
-        "15 epochs in float32, scored in float32 (gmp), 30 epochs in bfloat16, scored in bfloat16 (resnet)",
-        "computed in float32 and kept in float16 (gmp)",
+        "the float32 (GMP), bfloat16 (resnet) logits",
+        "15 epochs in float32, scored in float32 (GMP), 30 epochs in bfloat16, scored in bfloat16 (resnet)",
+        "computed in float32 and kept in float16 (GMP)",
         "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)",
         "The pooling drops the last row.",
         "Made by other code than stands here now: mlclib/models/gmp.py changed.",

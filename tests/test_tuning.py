@@ -16,8 +16,7 @@ from sklearn.metrics import average_precision_score
 
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256
-from mlclib.config import Experiment
+from mlclib.config import Experiment, Range
 from mlclib.results import tuning as results
 from mlclib.runs import check, plan, train, tuning
 from mlclib.runs.study import Study
@@ -144,16 +143,17 @@ def test_a_trial_is_scored_by_its_validation_images(study):
 
 
 def test_what_is_chosen_does_not_hang_on_the_test_images(study, tmp_path):
-    """Predictions on them that cannot even be read change nothing, and no trial is trained again for them."""
+    """Trials without predictions on them give the same, and none is trained again for them."""
     shutil.copytree(study.results, tmp_path / "results")
     for folder in (tmp_path / "results" / "runs").rglob("seed-100"):
-        (folder / "predictions.npz").write_bytes(b"poison")
         sums = json.loads((folder / "manifest.json").read_text())
-        sums["predictions.npz"] = sha256(folder / "predictions.npz")
+        for name in ("predictions.npz", "metrics.json"):
+            (folder / name).unlink()
+            del sums[name]
         (folder / "manifest.json").write_text(json.dumps(sums))
-    poisoned = Study(study.experiment, study.root, tmp_path / "results")
-    assert not any(run.reasons for run in poisoned.runs.values())
-    trials, clean = poisoned.finished_trials(), study.finished_trials()
+    without = Study(study.experiment, study.root, tmp_path / "results")
+    assert not any(run.reasons for run in without.runs.values())
+    trials, clean = without.train_trials(), study.finished_trials()
     assert tuning.overlay(study.experiment, trials) == tuning.overlay(study.experiment, clean)
     shown, expected = (results.trials_table(study.experiment, each) for each in (trials, clean))
     pd.testing.assert_frame_equal(shown.frame, expected.frame)
@@ -190,6 +190,12 @@ def test_the_table_says_what_tuning_gained(study):
     for row, values in zip(frame.itertuples(index=False), scores.values(), strict=True):
         assert row[2:6] == pytest.approx((values[0], values.max(), values.max() - values[0], values.argmax()))
     assert all("learning_rate" in text and "epochs" in text for text in frame["its settings"])
+    assert sorted(frame["rank by 4"]) == [1, 2]
+    for values, at, edge in (
+        ([5, 10, 20], 20, True), ([5, 10, 20], 10, False), ([2], 2, False), (["mlp", "linear", "x"], "x", False),
+        (Range(1e-4, 1e-2, True), 1.2e-4, True), (Range(1e-4, 1e-2, True), 1e-3, False), (Range(0.0, 1.0), 0.95, True),
+    ):  # fmt: skip
+        assert results.at_the_edge(values, at) is edge
 
 
 # The experiment

@@ -79,16 +79,18 @@ def test_ids_choose_images_in_the_official_order(tmp_path, text):
     assert "chosen by ids.csv" in data.notes[0]
 
 
-def test_ids_that_are_nowhere_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,split\n000001,test\n", "names the image '000001', which is not in VOC 2007 test"),
+        ("000009\n", "'000009', which is not in VOC 2007 trainval or test"),
+        ("000001,trainval,x\n", "expected an image id per line"),
+    ],
+)
+def test_ids_that_are_nowhere_are_refused(tmp_path, text, message):
     devkit(tmp_path)
-    (tmp_path / "ids.csv").write_text("image,split\n000001,test\n")
-    with pytest.raises(UserError, match="names the image '000001', which is not in VOC 2007 test"):
-        datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
-    (tmp_path / "ids.csv").write_text("000009\n")
-    with pytest.raises(UserError, match="'000009', which is not in VOC 2007 trainval or test"):
-        datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
-    (tmp_path / "ids.csv").write_text("000001,trainval,x\n")
-    with pytest.raises(UserError, match="expected an image id per line"):
+    (tmp_path / "ids.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
         datasets.load("voc2007", tmp_path, ids=tmp_path / "ids.csv")
 
 
@@ -105,12 +107,13 @@ def test_a_division_of_one_s_own_parts_the_images_of_trainval(tmp_path):
     assert data.notes == ("3 images of VOC 2012 trainval, divided into training and test images by mine.csv",)
     with pytest.raises(UserError, match="take ids, train and test out of the options"):
         datasets.load("voc2012", tmp_path, parts=table, train="train")
-    table.write_text("image,part\n2008_000009,test\n")
-    with pytest.raises(UserError, match="'2008_000009' of the part 'test': expected an image of VOC 2012 trainval"):
-        datasets.load("voc2012", tmp_path, parts=table)
-    table.write_text("image,part\n2008_000001,train\n")
-    with pytest.raises(UserError, match="has no image of the part 'test'"):
-        datasets.load("voc2012", tmp_path, parts=table)
+    for row, message in (
+        ("2008_000009,test", "'2008_000009' of the part 'test': expected an image of VOC 2012 trainval"),
+        ("2008_000001,train", "has no image of the part 'test'"),
+    ):
+        table.write_text(f"image,part\n{row}\n")
+        with pytest.raises(UserError, match=message):
+            datasets.load("voc2012", tmp_path, parts=table)
 
 
 def test_two_years_together_hold_the_images_of_both_in_each_part(tmp_path):

@@ -16,6 +16,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
 from sklearn.manifold import TSNE
 
+from mlclib import models
 from mlclib.attention.maps import ModelOnSplit
 from mlclib.results.style import COLOURS, graph_layout, safe_text
 from mlclib.results.table import Table
@@ -80,8 +81,8 @@ def tables(known: Learnt, model: str, run: FinishedRun) -> list[Table]:
                 ", ".join(f"{known.labels[other]} ({value:.2f})" for other, value in zip(*row, strict=True))
                 for row in zip(*nearest(vectors), strict=True)
             ]
-    runs, caption = {"": [run]}, "In brackets the cosine similarity of their vectors."
-    both = [Table(f"labels-{model}", f"Each label's nearest labels to {model}", frame, caption, runs=runs)]
+    name, runs, caption = models.title(model), {"": [run]}, "In brackets the cosine similarity of their vectors."
+    both = [Table(f"labels-{model}", f"Each label's nearest labels to {name}", frame, caption, runs=runs)]
     if known.group is not None:
         members = {
             str(group): ", ".join(f"{known.labels[i]} ({known.shares[i, group]:.2f})" for i in known.members(group))
@@ -89,7 +90,7 @@ def tables(known: Learnt, model: str, run: FinishedRun) -> list[Table]:
         }
         frame = pd.DataFrame({"group": members.keys(), "members": [text or "none" for text in members.values()]})
         caption = "A label stands with the group it belongs to most, in brackets its share in it."
-        title = f"The groups that {model} has made of the labels"
+        title = f"The groups that {name} has made of the labels"
         both.append(Table(f"labels-{model}-groups", title, frame, caption, runs=runs))
     return both
 

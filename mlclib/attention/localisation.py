@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mlclib.attention.maps import BASELINES, BoxedLabel, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
 from mlclib.metrics import resampling
+from mlclib.models import title
 from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, written
 from mlclib.runs.store import FinishedRun
@@ -123,8 +124,9 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
     """
     if scores.empty:
         return []
+    name = title(model)
     caption = (
-        f"Model {model} of experiment {experiment}. In percent. Pointing: the highest cell lies in a box of the label; "
+        f"{name} of experiment {experiment}. In percent. Pointing: the highest cell lies in a box of the label; "
         "energy: share of the map inside; curve: area under the precision-recall curve of the cells; specific: by how "
         "much it exceeds that of the map of another label which the image shows (0: the map is not the label's). Small "
         "things take less than 1/8 of the image's side (square root of the area), large ones 1/4 or more. Centre and "
@@ -144,7 +146,7 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
     return [
         Table(
             name=f"localisation-{model}",
-            title=f"Where the maps of {model} lie: {len(things)} labels in {things['row'].nunique()} images ({sizes})",
+            title=f"Where the maps of {name} lie: {len(things)} labels in {things['row'].nunique()} images ({sizes})",
             frame=by_size,
             runs={"": runs},
             caption=caption,
@@ -153,7 +155,7 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
         ),
         Table(
             name=f"localisation-{model}-labels",
-            title=f"Area under the localisation curve of {model} by label, smallest things first",
+            title=f"Area under the localisation curve of {name} by label, smallest things first",
             frame=by_label.sort_values("share", kind="stable").reset_index(),
             runs={"": runs},
             caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",

@@ -18,20 +18,8 @@ from pathlib import Path
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Archive, Dataset, Seed, Share, Split
-
-__all__ = [
-    "NAMES",
-    "OWN",
-    "Dataset",
-    "Split",
-    "archives",
-    "by_hand",
-    "check_options",
-    "labels_of",
-    "load",
-    "published_images",
-]
+from mlclib.datasets.base import Archive, Dataset, Seed, Share
+from mlclib.datasets.base import Split as Split
 
 # The reader's module, the function that reads, and arguments that the name fixes.
 _READERS: dict[str, tuple[str, str, dict[str, object]]] = {

@@ -39,11 +39,6 @@ def is_mark(cell: object) -> bool:
     return _mark(cell) in (*_MEANINGS, "-1", "")
 
 
-def are_marks(column: pd.Series) -> bool:
-    """Whether the cells of a column mark a label."""
-    return all(map(is_mark, column))
-
-
 def marks(
     path: Path, frame: pd.DataFrame, values: Mapping[str, Meaning], unknown_as: Unknown | None
 ) -> tuple[np.ndarray, list[str]]:

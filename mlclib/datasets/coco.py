@@ -12,8 +12,8 @@ Source: Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
 
 import json
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,19 +45,18 @@ def load(root: Path) -> Dataset:
     """
     splits, notes = {}, []
     for part, name in (("train", "train2014"), ("test", "val2014")):
-        fetch = f"; fetch them with `python -m mlclib data coco2014 --root {root}`"
-        file = _parse(root / "annotations" / f"instances_{name}.json", fetch)
-        if sorted(file.categories) != sorted(LABELS):
-            odd = sorted(set(file.categories) ^ set(LABELS))
+        path = root / "annotations" / f"instances_{name}.json"
+        file = _parse(path, f"; fetch them with `python -m mlclib data coco2014 --root {root}`")
+        if odd := set(file.categories) ^ set(LABELS):
             raise UserError(
-                f"{file.path}: its categories are not the 80 of COCO 2014; they differ in {', '.join(odd)}; for labels "
-                "of your own name the data set coco"
+                f"{path}: its categories are not the 80 of COCO 2014; they differ in {', '.join(sorted(odd))}; for "
+                "labels of your own name the data set coco"
             )
         # Re-exports write the images' folder into their names.
         folder = root if file.names[0].startswith(f"{name}/") else root / name
         paths = [folder / image for image in file.names]
         whole = _split(file, LABELS, [path.stem for path in paths], paths)
-        splits[part] = whole.take(np.unique(file.image))
+        splits[part] = whole.take(np.unique(file.objects[:, 0].astype(int)))
         if len(splits[part]) != SIZES[name]:
             notes.append(f"{len(splits[part]):,} of the {SIZES[name]:,} annotated images of COCO {name}")
         notes.append(f"{len(whole) - len(splits[part]):,} images of COCO {name} without annotations left out")
@@ -85,52 +84,50 @@ def load_own(
             f"name the annotation file in the data set's options, such as train: {files[0] if files else 'train.json'}"
             f" (and val, test); there are in {root}: {', '.join(files[:9]) or 'none'}"
         )
-    files = {part: _parse(root / name) for part, name in (("train", train), ("val", val), ("test", test)) if name}
-    used = {file.categories[category] for file in files.values() for category in np.unique(file.category)}
+    names = {part: name for part, name in (("train", train), ("val", val), ("test", test)) if name}
+    files = {part: _parse(root / name) for part, name in names.items()}
+    used = {file.categories[int(number)] for file in files.values() for number in np.unique(file.objects[:, 1])}
     unused = {name for file in files.values() for name in file.categories} - used
     notes = [f"categories that no annotation names left out: {', '.join(sorted(unused))}"] if unused else []
-    splits = {}
+    labels, splits = tuple(sorted(used)), {}
     for part, file in files.items():
-        folder, names = file.path.parent, file.names
-        if not (folder / names[0]).exists():
-            folder, (names, _) = root, pictures.located(root, names)
-        paths = [folder / name for name in names]
-        own = [path.relative_to(root).as_posix() for path in paths]
-        splits[part] = _split(file, tuple(sorted(used)), own, paths)
-    whole = Dataset("coco", tuple(sorted(used)), splits, tuple(notes))
+        folder, images = (root / names[part]).parent, file.names
+        if not (folder / images[0]).exists():
+            folder, (images, _) = root, pictures.located(root, images)
+        paths = [folder / image for image in images]
+        splits[part] = _split(file, labels, [path.relative_to(root).as_posix() for path in paths], paths)
+    whole = Dataset("coco", labels, splits, tuple(notes))
     return whole if test else with_test(whole, (root / train).with_suffix(".splits.csv"), test_share, seed)
 
 
-@dataclass(frozen=True)
-class _Annotations:
-    """One file. names: N image files in the order of their ids; categories: names, those that occur first.
+class _File(NamedTuple):
+    """One annotation file. names: N image files in the order of their ids. categories: K names.
 
-    image, category: of each of A annotations, its index in these; boxes: float64 [A, 4] of x, y, width, height, not a
-    number where there is none; crowd: bool [A].
+    objects: float64 [A, 7], an annotation a row: index of its image, index of its category, x, y, width, height (NaN
+    where it has no box), and whether it is a crowd.
     """
 
-    path: Path
     names: list[str]
     categories: list[str]
-    image: np.ndarray
-    category: np.ndarray
-    boxes: np.ndarray
-    crowd: np.ndarray
+    objects: np.ndarray
 
 
-def _split(file: _Annotations, labels: tuple[str, ...], names: list[str], paths: list[Path]) -> Split:
-    columns = np.array([labels.index(name) if name in labels else -1 for name in file.categories])
+def _split(file: _File, labels: tuple[str, ...], names: list[str], paths: list[Path]) -> Split:
+    """The images with their targets, and the boxes of single objects."""
+    image, category = file.objects[:, :2].astype(int).T
+    columns = np.array([labels.index(name) if name in labels else -1 for name in file.categories])[category]
     targets = np.full((len(names), len(labels)), -1, dtype=np.int8)
-    targets[file.image, columns[file.category]] = 1
-    single = np.flatnonzero(~file.crowd & np.isfinite(file.boxes).all(axis=1))
-    single = single[np.argsort(file.image[single], kind="stable")]
-    x, y, width, height = file.boxes[single].T
-    table = np.stack([columns[file.category[single]], x, y, x + width, y + height], axis=1).astype(np.float32)
-    boxes = np.split(table, np.searchsorted(file.image[single], np.arange(1, len(names))))
-    return Split(names, paths, targets, boxes if np.isfinite(file.boxes).any() else None)
+    targets[image, columns] = 1
+    boxed = np.isfinite(file.objects[:, 2:6]).all(axis=1)
+    single = np.flatnonzero(boxed & (file.objects[:, 6] == 0))
+    single = single[np.argsort(image[single], kind="stable")]
+    x, y, width, height = file.objects[single, 2:6].T
+    table = np.stack([columns[single], x, y, x + width, y + height], axis=1).astype(np.float32)
+    boxes = np.split(table, np.searchsorted(image[single], np.arange(1, len(names))))
+    return Split(names, paths, targets, boxes if boxed.any() else None)
 
 
-def _parse(path: Path, fetch: str = "") -> _Annotations:
+def _parse(path: Path, fetch: str = "") -> _File:
     """Read one file. It may hold hundreds of MB of outlines; each object is reduced as soon as it is parsed."""
     files: dict[str, str] = {}  # by id, which some tools write as text
     images: dict[str, int] = {}  # numbers in the order in which annotations name them
@@ -153,7 +150,7 @@ def _parse(path: Path, fetch: str = "") -> _Annotations:
         with open(path, encoding="utf-8") as file:
             content = json.load(file, object_pairs_hook=reduce)
         names = {str(entry["id"]): entry["name"] for entry in content["categories"]}
-        table = np.frombuffer(rows).reshape(-1, 7)
+        objects = np.array(rows).reshape(-1, 7)
         if not all(isinstance(name, str) for name in (*files.values(), *names.values())):
             raise ValueError("a name of an image or a category is no text")
     except FileNotFoundError:
@@ -162,7 +159,7 @@ def _parse(path: Path, fetch: str = "") -> _Annotations:
         raise UserError(f"cannot read {path} as COCO annotations: the key {error} is missing") from error
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path} as COCO annotations: {type(error).__name__} {error}") from error
-    for key, count in (("images", len(files)), ("categories", len(names)), ("annotations", len(table))):
+    for key, count in (("images", len(files)), ("categories", len(names)), ("annotations", len(objects))):
         if not count:
             raise UserError(f"{path} holds no {key}")
     if lost := [one for one in images if one not in files]:
@@ -171,14 +168,6 @@ def _parse(path: Path, fetch: str = "") -> _Annotations:
         raise unknown("category id", lost[0], names, str(path))
     order = sorted(files, key=lambda one: (len(one), one))  # by value, where ids are numbers
     places = {one: place for place, one in enumerate(order)}
-    image = np.array([places[one] for one in images])[table[:, 0].astype(int)]
+    objects[:, 0] = np.array([places[one] for one in images])[objects[:, 0].astype(int)]
     categories = [*kinds, *(one for one in names if one not in kinds)]
-    return _Annotations(
-        path=path,
-        names=[files[one] for one in order],
-        categories=[names[one] for one in categories],
-        image=image,
-        category=table[:, 1].astype(int),
-        boxes=table[:, 2:6],
-        crowd=table[:, 6] != 0,
-    )
+    return _File([files[one] for one in order], [names[one] for one in categories], objects)

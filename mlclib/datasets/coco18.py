@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlclib.common.errors import UserError
+from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Dataset, Split
 
@@ -27,9 +27,7 @@ LABELS = tuple(CATEGORIES.values())
 
 RECORDS = 30_000  # of the table
 IMAGES = 20_000  # that this project reads
-PARTS = {"train": 12_000, "val": 2_000, "test": 6_000}
-IDS = Path(__file__).parents[2] / "data" / "coco18_ids.csv"
-SEED = 0  # of the division
+IDS = Path(__file__).parents[2] / "data" / "coco18_ids.csv"  # made by data/make_coco18_ids.py
 
 REPOSITORY = "https://github.com/syf0122/COMP5329_Assignment02"
 COMMIT = "7c1fe6ff6a8b1498e1cb85e2fa4c3870ffdfefbb"
@@ -61,46 +59,24 @@ def read_targets(table: Path) -> np.ndarray:
     """The targets of the images 0 to 19,999, int8 [20000, 18]; of the later records only the ids are looked at."""
     columns = {str(number): column for column, number in enumerate(CATEGORIES)}
     targets = np.full((IMAGES, len(LABELS)), -1, dtype=np.int8)
+    get, count = BY_HAND.format(root=table.parents[1]), 0
     try:
         with open(table, newline="", encoding="utf-8") as file:
             records = csv.reader(file)
             next(records, None)
-            count = 0
             for record in records:
                 if len(record) < 3 or record[0] != f"{count}.jpg":
                     raise UserError(
                         f"{table}, line {records.line_num}: expected the record of image {count}.jpg with its labels "
-                        f"and caption, got {','.join(record)[:60]!r}; {BY_HAND.format(root=table.parents[1])}"
+                        f"and caption, got {','.join(record)[:60]!r}; {get}"
                     )
                 for number in record[1].split() if count < IMAGES else ():
                     if number not in columns:
-                        raise UserError(
-                            f"{table}, line {records.line_num}: label {number!r} is none of the 18 category ids "
-                            f"{', '.join(columns)}"
-                        )
+                        raise unknown("category id", number, columns, f"{table}, line {records.line_num}")
                     targets[count, columns[number]] = 1
                 count += 1
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {table}: {BY_HAND.format(root=table.parents[1])}") from error
+        raise UserError(f"cannot read {table}: {get}") from error
     if count != RECORDS:
-        raise UserError(f"{table} holds {count:,} records, not {RECORDS:,}; {BY_HAND.format(root=table.parents[1])}")
+        raise UserError(f"{table} holds {count:,} records, not {RECORDS:,}; {get}")
     return targets
-
-
-def divide(targets: np.ndarray) -> np.ndarray:
-    """The part of each image by iterative stratification of its targets, as IDS holds it (data/make_coco18_ids.py).
-
-    Stratification meets the sizes of the parts nearly. Images of persons alone, the commonest kind, then change from
-    the parts that are too large to those that are too small.
-    """
-    parts = stratify.split(targets == 1, [size / IMAGES for size in PARTS.values()], SEED)
-    persons_alone = (targets[:, 0] == 1) & ((targets == 1).sum(axis=1) == 1)
-    surplus = np.bincount(parts, minlength=len(PARTS)) - np.array(list(PARTS.values()))
-    changing = [row for part in range(len(PARTS)) for row in _last(parts, part, persons_alone, surplus[part])]
-    parts[changing] = np.repeat(np.arange(len(PARTS)), np.maximum(-surplus, 0))
-    return np.array(list(PARTS))[parts]
-
-
-def _last(parts: np.ndarray, part: int, movable: np.ndarray, count: int) -> np.ndarray:
-    """The last `count` movable images of a part; none where `count` is not above 0."""
-    return np.flatnonzero((parts == part) & movable)[-count:] if count > 0 else np.empty(0, dtype=int)

@@ -17,7 +17,7 @@ from mlclib.common.errors import UserError
 from mlclib.datasets.base import Dataset, Split, read_lines
 
 SIZES = {"train": 4500, "test": 499}
-PUBLISHED = {"corel5k": dict(SIZES)}
+PUBLISHED = {"corel5k": SIZES}
 MATRICES = {"train": "annot1", "test": "annot2"}
 
 REPOSITORY = "https://github.com/Lihit/SML"
@@ -55,38 +55,31 @@ def load(root: Path) -> Dataset:
 
     Raises UserError for a missing file, another list of words, and matrices that do not fit the lists of images.
     """
-    folder = root / "DataSet"
-    if read_lines(folder / "corel5k_words.txt", BY_HAND.format(root=root)) != list(LABELS):
-        raise UserError(
-            f"{folder / 'corel5k_words.txt'} does not hold the 260 words of Corel-5k in their order; "
-            f"{BY_HAND.format(root=root)}"
-        )
-    splits = {part: _split(folder, part) for part in SIZES}
-    notes = tuple(
-        f"{len(splits[part]):,} of the {size:,} images of Corel-5k {part}"
-        for part, size in SIZES.items()
-        if len(splits[part]) != size
-    )
-    return Dataset("corel5k", LABELS, splits, notes)
+    folder, get = root / "DataSet", BY_HAND.format(root=root)
+    if read_lines(folder / "corel5k_words.txt", get) != list(LABELS):
+        raise UserError(f"{folder / 'corel5k_words.txt'} does not hold the 260 words of Corel-5k in their order; {get}")
+    splits, notes = {}, []
+    for part, size in SIZES.items():
+        names = read_lines(folder / f"corel5k_{part}_list.txt", get)
+        path = folder / f"corel5k_{part}_annot.mat"
+        present = _matrix(path, MATRICES[part], (len(names), len(LABELS)), get)
+        paths = [folder / f"{name}.jpeg" for name in names]
+        splits[part] = Split(names, paths, np.where(present == 1, 1, -1).astype(np.int8))
+        if len(names) != size:
+            notes.append(f"{len(names):,} of the {size:,} images of Corel-5k {part}")
+    return Dataset("corel5k", LABELS, splits, tuple(notes))
 
 
-def _split(folder: Path, part: str) -> Split:
-    names = read_lines(folder / f"corel5k_{part}_list.txt", BY_HAND.format(root=folder.parent))
-    present = _matrix(folder / f"corel5k_{part}_annot.mat", MATRICES[part], (len(names), len(LABELS)))
-    return Split(names, [folder / f"{name}.jpeg" for name in names], np.where(present == 1, 1, -1).astype(np.int8))
-
-
-def _matrix(path: Path, name: str, shape: tuple[int, int]) -> np.ndarray:
+def _matrix(path: Path, name: str, shape: tuple[int, int], get: str) -> np.ndarray:
     """The matrix `name` of a MATLAB file, of this shape and of ones and zeros."""
     from scipy.io import loadmat  # here, as it takes long and only this data set needs it
 
     try:
         matrix = loadmat(path)[name]
     except Exception as error:  # whatever scipy's reader raises: a truncated file, another version, another variable
-        raise UserError(f"cannot read the matrix {name} in {path}: {BY_HAND.format(root=path.parents[1])}") from error
+        raise UserError(f"cannot read the matrix {name} in {path}: {get}") from error
     if matrix.shape != shape or not np.isin(matrix, (0, 1)).all():
         raise UserError(
-            f"{path} must hold the matrix {name} of {shape[0]} images x {shape[1]} words, of 0 and 1 alone; it is "
-            f"{' x '.join(map(str, matrix.shape))} with values from {matrix.min()} to {matrix.max()}"
+            f"{path} must hold the matrix {name} of {shape[0]} images x {shape[1]} words, of 0 and 1 alone; {get}"
         )
     return matrix

@@ -1,26 +1,23 @@
-"""Fetching a data set's official archives: resumed, verified, unpacked, never twice and never half.
+"""Fetching a data set's official archives: resumed, verified, unpacked, and never twice.
 
-An archive goes through <root>/archives: `<file>.part` while it downloads, `<file>` once its SHA-256 is right, and
-`<file>.done` when its contents stand below <root>; then the archive is removed. It is unpacked aside and moved into
-place, so that the same call goes on wherever it was killed.
+An archive goes through <root>/archives: `<file>.part` while it downloads, `<file>` once its SHA-256 is right; when its
+contents stand below <root> it is removed. The same call goes on wherever it was killed: what was unpacked in part is
+unpacked again.
 """
 
 import http.client
 import os
 import shutil
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
-from mlclib.common.files import file_lock, no_room, sha256, write_text
+from mlclib.common.files import file_lock, no_room, sha256
 from mlclib.datasets.base import Archive
 
 TRIES = 5  # attempts without a single new byte before a download is given up
@@ -35,29 +32,25 @@ def get(name: str, root: str | Path) -> list[Path]:
     hand, a full disk, a host that does not answer, wrong bytes, and where another process fetches already.
     """
     root = Path(root)
-    by_hand, every = datasets.by_hand(name), datasets.archives(name)
+    every = datasets.archives(name)
     if not every:
-        raise UserError(by_hand.format(root=root))
-    folder = root / "archives"
-    with file_lock(folder / ".lock", f"the download into {root}", waits=False):
+        raise UserError(datasets.by_hand(name).format(root=root))
+    with file_lock(root / "archives" / ".lock", f"the download into {root}", waits=False):
         missing = [archive for archive in every if not _done(root, archive)]
         _check_space(root, missing)
-        for archive in every:
-            file = folder / archive.name
+        for archive in missing:
+            file = root / "archives" / archive.name
             try:
-                if archive in missing:
-                    _bring(archive, file, root)
+                _bring(archive, file, root)
             except OSError as error:
                 raise no_room(error, file) or UserError(f"cannot bring {file} to {root}: {error}") from error
-            file.unlink(missing_ok=True)
     return [root / archive.holds for archive in missing]
 
 
 def _done(root: Path, archive: Archive) -> bool:
-    """Unpacked by this function, or by someone else: then no archive lies there that is still to be unpacked."""
+    """Unpacked, by this function or by someone else: no archive lies there that is still to be unpacked."""
     file = root / "archives" / archive.name
-    pending = file.exists() or file.with_name(f"{file.name}.part").exists()
-    return (root / archive.holds).exists() and (file.with_name(f"{file.name}.done").exists() or not pending)
+    return (root / archive.holds).exists() and not file.exists() and not file.with_name(f"{file.name}.part").exists()
 
 
 def _check_space(root: Path, missing: list[Archive]) -> None:
@@ -71,7 +64,7 @@ def _check_space(root: Path, missing: list[Archive]) -> None:
 
 
 def _bring(archive: Archive, file: Path, root: Path) -> None:
-    """Download `archive` to `file` where it is not there, verify it, and move its contents below `root`."""
+    """Download `archive` to `file` where it is not there, verify it, unpack it below `root`, and remove it."""
     by_hand = f"download {archive.url} ({archive.size / 1e6:,.0f} MB, SHA-256 {archive.sha256}) to {file} and run again"
     if not file.exists():
         if archive.login:
@@ -85,10 +78,9 @@ def _bring(archive: Archive, file: Path, root: Path) -> None:
         os.replace(part, file)
     elif (digest := sha256(file)) != archive.sha256:
         raise UserError(f"{file} has the SHA-256 {digest}, not {archive.sha256}; remove it and run again")
-    _unpack(file, root)
-    if not (root / archive.holds).exists():
-        raise UserError(f"{file} did not bring {root / archive.holds}; remove it and run again")
-    write_text(file.with_name(f"{file.name}.done"), archive.sha256 + "\n")
+    print(f"unpacking {file.name}", flush=True)
+    shutil.unpack_archive(file, root, filter=None if file.suffix == ".zip" else "data")
+    file.unlink()
 
 
 def _download(archive: Archive, part: Path) -> str:
@@ -121,29 +113,3 @@ def _append(archive: Archive, part: Path, have: int) -> None:
             while block := answer.read(min(1 << 18, archive.size - file.tell())):
                 file.write(block)
                 bar.update(len(block))
-
-
-def _unpack(file: Path, root: Path) -> None:
-    """Unpack aside and move into place; Python's own rules keep every member inside."""
-    aside = file.with_name(f"{file.name}.unpacking")
-    shutil.rmtree(aside, ignore_errors=True)
-    print(f"unpacking {file.name}", flush=True)
-    try:
-        is_zip = file.suffix == ".zip"
-        with zipfile.ZipFile(file) if is_zip else tarfile.open(file) as archive:
-            archive.extractall(aside, **({} if is_zip else {"filter": "data"}))
-        _merge(aside, root)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}); remove it and run again") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _merge(source: Path, target: Path) -> None:
-    """Move all of `source` into `target`, whole folders at once where `target` has none of that name."""
-    for path in sorted(source.iterdir()):
-        goal = target / path.name
-        if path.is_dir() and goal.is_dir():
-            _merge(path, goal)
-        else:
-            os.replace(path, goal)

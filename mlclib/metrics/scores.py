@@ -150,7 +150,7 @@ def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore
         >>> scores["coverage_error"], scores["ranking_loss"]
         (3.0, 0.5)
     """
-    from scipy.stats import rankdata  # here, as it takes long and a training does without
+    from scipy.stats import rankdata  # takes a second, and training does without it
 
     logits, targets = checked(logits, targets, difficult)
     present, counted = targets == 1, targets != 0

@@ -31,7 +31,7 @@ from mlclib.models.query2label import Query2Label
 from mlclib.models.ssgrl import SSGRL
 
 __all__ = ["MODELS", "NAMES", "Classifier", "LabelInfo", "Output"]
-__all__ += ["build", "check_options", "find", "load_authors", "options_of"]
+__all__ += ["build", "check_options", "find", "load_authors", "options_of", "title"]
 
 MODELS: dict[str, type[Classifier]] = {
     "gmp": GMP,
@@ -47,6 +47,30 @@ MODELS: dict[str, type[Classifier]] = {
     "ssgrl": SSGRL,
 }
 NAMES = tuple(MODELS)
+_TITLES = {
+    "gmp": "GMP",
+    "msrn": "MSRN",
+    "dsdl": "DSDL",
+    "gap": "GAP",
+    "linear": "linear baseline",
+    "ml_gcn": "ML-GCN",
+    "add_gcn": "ADD-GCN",
+    "csra": "CSRA",
+    "query2label": "Query2Label",
+    "ml_decoder": "ML-Decoder",
+    "ssgrl": "SSGRL",
+}
+
+
+def title(name: str) -> str:
+    """The name by which readers know a model, with what stands behind its first blank; any other name as it is.
+
+    Example:
+        >>> title("ml_gcn"), title("msrn (authors' checkpoint)"), title("mine")
+        ('ML-GCN', "MSRN (authors' checkpoint)", 'mine')
+    """
+    key, blank, rest = name.partition(" ")
+    return _TITLES.get(key, key) + blank + rest
 
 
 def find(name: str) -> type[Classifier]:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CUDA_WIDTH = 8  # the fused kernels of CUDA take no narrower head; zeros beside the one number change no product
+# With fewer nodes CUDA is faster by the plain formula: 14 ms against 37 at 24 nodes, 28 against 28 at 84 (H100).
+CUDA_NODES = 64
 
 
 def semantic_pooling(features: Tensor, nodes: Tensor) -> Tensor:
@@ -25,6 +27,8 @@ def semantic_pooling(features: Tensor, nodes: Tensor) -> Tensor:
     dtype = torch.promote_types(features.dtype, nodes.dtype)
     wide = torch.promote_types(dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
+        if features.is_cuda and len(nodes) < CUDA_NODES:
+            return (semantic_weights(features, nodes) * features[:, :, None].to(wide)).sum(1).to(dtype)
         cells = features.transpose(1, 2).to(wide)[..., None]  # [B, D, N, 1]
         queries = nodes.T.to(wide)[None, ..., None].expand(features.shape[0], -1, -1, -1)  # [B, D, K, 1], not copied
         if features.is_cuda:
@@ -34,8 +38,13 @@ def semantic_pooling(features: Tensor, nodes: Tensor) -> Tensor:
 
 
 def semantic_weights(features: Tensor, nodes: Tensor) -> Tensor:
-    """The weights of semantic pooling, float32 [B, N, K, D], summing to 1 over the N locations.
+    """The weights of semantic pooling, float32 (float64 for float64) [B, N, K, D], summing to 1 over the N locations.
 
     They are as large as this says: meant for a few nodes or channels at a time.
+
+    Example:
+        >>> semantic_weights(torch.zeros(1, 4, 1), nodes=torch.ones(1, 1))[0, :, 0, 0]
+        tensor([0.2500, 0.2500, 0.2500, 0.2500])
     """
-    return torch.softmax(features[:, :, None].float() * nodes.float(), dim=1)
+    wide = torch.promote_types(torch.promote_types(features.dtype, nodes.dtype), torch.float32)
+    return torch.softmax(features[:, :, None].to(wide) * nodes.to(wide), dim=1)

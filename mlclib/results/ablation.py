@@ -9,12 +9,15 @@ from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
 from mlclib.common.errors import UserError
+from mlclib.metrics import resampling
 from mlclib.metrics.pairwise import ALPHA
+from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
 from mlclib.results.comparison import DELTA, HIGH, LOW, NOISE, paired_differences, scored_table, with_interval
 from mlclib.results.style import COLOURS
 from mlclib.results.table import Table, listed, written
+from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.study import Study
 
@@ -38,16 +41,20 @@ def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun],
     points["p"], stated = p, p.notna()
     points.loc[stated, "q"] = false_discovery_control(p[stated]) if stated.any() else np.nan
     frame = pd.concat([frame[[axis, "mAP"]], points, frame[["CF1", "OF1"]]], axis=1)
+    draws, rows = captions.draws(reference), int(stated.sum())
+    least = resampling.least_p(draws)
     protocol = [
         captions.ap(reference),
-        f"Intervals and p: by {captions.draws(reference):,} paired bootstrap draws of test images and seeds; q: p "
-        f"corrected for the number of rows (Benjamini-Hochberg). {captions.resolution(reference, int(stated.sum()))}",
+        f"Intervals and p: by {draws:,} paired bootstrap draws of test images and seeds; q: p corrected for the number "
+        f"of rows (Benjamini-Hochberg). With {draws:,} draws p is {least:.1g} at least, and q of one row of {rows} "
+        f"alone {least * rows:.1g}.",
         "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
     ]
     delta = f"{DELTA}: difference to {full_name}; p: of no difference, q: corrected for the number of rows."
     return scored_table(
-        f"ablation_{model}_{axis.replace(' ', '_')}", f"Ablation of {model}: {axis},", variants, frame,
+        f"ablation_{model}_{axis.replace(' ', '_')}", f"Ablation of {title(model)}: {axis},", variants, frame,
         selection=selection,
+        shown={},
         spread=spread,
         best=("mAP", "CF1", "OF1"),
         reference=list(variants).index(full_name) if full_name else None,
@@ -67,13 +74,13 @@ def axis_figure(table: Table, selection: str = "last") -> Figure:
     frame, names, full = table.frame, table.frame.iloc[:, 0], table.reference is not None
     figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
     bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
-    title = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
+    note = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
     if full:
         level = frame["mAP"][table.reference]
         axes.axvline(level, color=COLOURS[1], lw=1, ls="--", label="full model")
         axes.plot([], [], label="difference, 95 %", **bar)
         axes.legend(fontsize=9)
-        title = f"{(frame['q'] < ALPHA).sum()} of {len(frame) - 1} differ from the full model (q < {ALPHA:g}); {title}"
+        note = f"{(frame['q'] < ALPHA).sum()} of {len(frame) - 1} differ from the full model (q < {ALPHA:g}); {note}"
     for row, (name, mean, low, high) in enumerate(zip(names, frame["mAP"], frame[LOW], frame[HIGH], strict=True)):
         colour = COLOURS[1] if row == table.reference else COLOURS[0]
         seeds = comparison.seed_mAPs(table.runs[name], selection)
@@ -83,7 +90,7 @@ def axis_figure(table: Table, selection: str = "last") -> Figure:
         axes.plot(mean, row, "D", color=colour, ms=8)
     axes.set_yticks(range(len(frame)), names)
     axes.set(xlabel="test mAP (%)", ylabel=names.name, ylim=(len(frame) - 0.4, -0.6))
-    axes.set_title(f"{table.title}\n{title}", loc="right")
+    axes.set_title(f"{table.title}\n{note}", loc="right")
     figure.tight_layout()
     return figure
 
@@ -120,8 +127,9 @@ def per_class_table(
     changes = mean.loc[others] - mean.loc[full_name]
     frame = pd.concat([mean.loc[[full_name]], changes]).T.rename_axis("label").reset_index()
     return scored_table(
-        f"ablation_{model}_{axis}_per_class", f"Ablation of {model}: {axis}, AP per class", variants, frame,
+        f"ablation_{model}_{axis}_per_class", f"Ablation of {title(model)}: {axis}, AP per class", variants, frame,
         selection=selection,
+        shown={},
         formats=dict.fromkeys(others, "+.1f"),
         marks=comparison.noise_per_class(variants, lambda row: full_name, selection),
         noise=full_name,
@@ -157,6 +165,7 @@ def all_tables(study: Study, *, selection: str = "last") -> dict[str, list[Table
     tables: dict[str, list[Table]] = {}
     for model in study.experiment.ablation:
         full, axes = study.finished(model), finished_axes(study, model)
+        axes.pop(LEARNING_CURVE, None)
         together = {ALL_AXES: _together(axes, full)} if len(axes) > 1 else {}
         for axis, variants in (together | axes).items():
             tables.setdefault(model, []).append(axis_table(model, axis, variants, full, selection=selection))
@@ -179,13 +188,13 @@ def variants_sentence(tables: Mapping[str, Table]) -> str:
         return ""
     stated = pd.concat(frames).query("q.notna()")
     shown = stated[stated["q"] < ALPHA]
-    variants = f"{len(stated)} variant{'s' if len(stated) > 1 else ''} of {listed(frames)}"
+    variants = f"{len(stated)} variant{'s' if len(stated) > 1 else ''} of {listed(map(title, frames))}"
     differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
     first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})"
     if shown.empty:
         return f"{first}."
-    row = shown.loc[shown[DELTA].abs().idxmax()]
-    return f"{first}, most of all {' with '.join(row.name)}: {with_interval(row)}."
+    model, variant = shown[DELTA].abs().idxmax()
+    return f"{first}, most of all {title(model)}, {variant}: {with_interval(shown.loc[(model, variant)])}."
 
 
 def finished_axes(study: Study, model: str) -> dict[str, Models]:

@@ -10,6 +10,7 @@ import pandas as pd
 from mlclib import config
 from mlclib.metrics import pairwise
 from mlclib.metrics.pairwise import ALPHA, BETTER, LEAST_SETS
+from mlclib.models import title
 from mlclib.results.captions import MAP, MAP_FREQUENT
 from mlclib.results.table import Table
 
@@ -48,7 +49,7 @@ def reversal_tables(results: Path) -> list[Table]:
         for one, two in combinations(boards, 2):
             turned = sorted(pair for pair in better[one] if pair[::-1] in better[two])
             both = len(better[one] & better[two]) + len(turned)
-            pairs = ", ".join(f"{high} vs {low}" for high, low in turned) or "none"
+            pairs = ", ".join(f"{title(high)} vs {title(low)}" for high, low in turned) or "none"
             rows.append((one, two, both, len(turned), pairs))
     if not rows:
         return []
@@ -58,9 +59,9 @@ def reversal_tables(results: Path) -> list[Table]:
         f"one to be better ({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); turned: those "
         "where it is not the same one, named with the better of the first experiment before the other."
     )
-    title = "Whether a conclusion turns from one experiment to another"
+    heading = "Whether a conclusion turns from one experiment to another"
     formats = {"told apart in both": ".0f", "turned": ".0f"}
-    return [Table("turned", title, pd.DataFrame(rows, columns=columns), caption, formats=formats)]
+    return [Table("turned", heading, pd.DataFrame(rows, columns=columns), caption, formats=formats)]
 
 
 def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame]]:
@@ -111,6 +112,7 @@ def _rank_table(scores: pd.DataFrame, number: int) -> Table:
         frame=frame,
         formats={"average rank": ".2f"},
         best=tuple(scores.columns),
+        shown={model: title(model) for model in frame["model"]},
         caption=caption,
         protocol=protocol,
     )

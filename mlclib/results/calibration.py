@@ -9,6 +9,7 @@ from mlclib.common.errors import UserError
 from mlclib.metrics import calibration as metrics
 from mlclib.metrics.resampling import mean_sd
 from mlclib.metrics.scores import mean_defined
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
 from mlclib.results.comparison import scored_table
@@ -59,7 +60,7 @@ def calibration_sentence(table: Table) -> str:
     before, after = (row for _, row in table.frame.iterrows())
     if np.isnan(before["ECE"]):
         return f"{captions.HIDDEN}."
-    text = f"The probabilities of {before['model']} are {before['ECE']:.2f} points off on average (ECE)"
+    text = f"The probabilities of {title(before['model'])} are {before['ECE']:.2f} points off on average (ECE)"
     if np.isnan(after["ECE"]):
         return f"{text}; no temperature can be fitted: there is no validation part, or nothing in it is wrong."
     sure = "too sure of itself" if after["temperature"] > 1 else "less sure than it may be"
@@ -99,7 +100,7 @@ def reliability_figure(model: str, runs: list[FinishedRun]) -> Figure:
     below.set(xlabel="probability given", ylabel="image-label pairs", yscale="log")
     below.yaxis.set_minor_formatter("")
     error = 100 * np.mean([metrics.expected_error(run.logits["last"], run.targets) for run in runs])
-    above.set_title(f"{model}: probabilities are {error:.1f} points off on average (ECE)")
+    above.set_title(f"{title(model)}: probabilities are {error:.1f} points off on average (ECE)")
     return figure
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from mlclib.common.errors import UserError, unknown
 from mlclib.metrics import resampling
 from mlclib.metrics.scores import FREQUENT, labels_with
+from mlclib.models import title
 from mlclib.runs.store import FinishedRun
 
 Models = dict[str, list[FinishedRun]]  # name -> its runs, one per seed
@@ -50,9 +51,10 @@ def run_details(models: Models, selection: str = "") -> str:
     data = every[0]["data"]
     images = " and ".join(f"{count:,} {part}" for part, count in data["images"].items())
     images = f"{data['name']}, {images} images (checksum {data['checksum'][:8]})"
-    backbone, size, training, unseen = (
+    unseen = by_model({model: "; ".join(about.get("unseen", ())) for model, about in trained.items()})
+    backbone, size, training = (
         by_model({model: describe(about) for model, about in trained.items()})
-        for describe in (_backbone, _input_size, _training, _unseen)
+        for describe in (_backbone, lambda about: f"{about['configuration']['input_size']} px", _training)
     )
     folders = dict.fromkeys(run.folder.parent.name for runs in models.values() if own(runs) for run in runs)
     sentences = [
@@ -101,17 +103,6 @@ def noise(other: str, reference: FinishedRun) -> str:
 def draws(reference: FinishedRun) -> int:
     """How many bootstrap draws a table makes: fewer where the test set is large and each takes long."""
     return resampling.draws_for(*reference.targets.shape)
-
-
-def least_p(reference: FinishedRun) -> float:
-    """The smallest p that the draws can tell."""
-    return resampling.least_p(draws(reference))
-
-
-def resolution(reference: FinishedRun, rows: int) -> str:
-    """The sentence on the smallest p, and the smallest q of `rows` differences, that the draws can tell."""
-    p = least_p(reference)
-    return f"With {draws(reference):,} draws p is {p:.1g} at least, and q of one row of {rows} alone {p * rows:.1g}."
 
 
 def interval(reference: FinishedRun) -> str:
@@ -200,7 +191,7 @@ def by_model(texts: dict[str, str]) -> str:
     distinct = dict.fromkeys(texts.values())
     if len(distinct) == 1:
         return next(iter(distinct))
-    return ", ".join(f"{text} ({', '.join(m for m in texts if texts[m] == text)})" for text in distinct)
+    return ", ".join(f"{text} ({', '.join(title(m) for m in texts if texts[m] == text)})" for text in distinct)
 
 
 def _backbone(about: dict[str, Any]) -> str:
@@ -209,20 +200,11 @@ def _backbone(about: dict[str, Any]) -> str:
     return f"{backbone['name']} from {weights(about)}, {state}"
 
 
-def _input_size(about: dict[str, Any]) -> str:
-    return f"{about['configuration']['input_size']} px"
-
-
 def _training(about: dict[str, Any]) -> str:
     if "checkpoint" in about:
         return f"the authors' checkpoint {Path(about['checkpoint']).name}, not trained here"
     training = about["configuration"]["training"]
     return f"{training['epochs']} epochs in {training['precision']}, scored in {training['evaluation_precision']}"
-
-
-def _unseen(about: dict[str, Any]) -> str:
-    """What of the pictures the model does not use."""
-    return "; ".join(about.get("unseen", ()))
 
 
 def _code_changes(about: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
 from mlclib.metrics.resampling import Difference
+from mlclib.models import title as title_of
 from mlclib.results import captions
 from mlclib.results.captions import MAP, MAP_ALL, MAP_FREQUENT, Models
 from mlclib.results.table import Table, written
@@ -134,13 +135,16 @@ def stacked(runs: list[FinishedRun], selection: str) -> np.ndarray | None:
     return np.stack([run.logits[selection] for run in runs]) if all(selection in r.logits for r in runs) else None
 
 
-def bootstrap(runs: list[FinishedRun], selection: str) -> tuple[float, float]:
-    """The 95 % interval of the runs' mean headline mAP over test images and seeds, as shares; NaN without one."""
+def bootstrap(runs: list[FinishedRun], selection: str, draws: int | None = None) -> tuple[float, float]:
+    """The 95 % interval of the runs' mean headline mAP over test images and seeds, as shares; NaN without one.
+
+    draws: where other than `captions.draws`.
+    """
     logits = stacked(runs, selection)
     if logits is None:
         return np.nan, np.nan
     return resampling.bootstrap(
-        logits, runs[0].targets, draws=captions.draws(runs[0]), labels=captions.frequent(runs[0])
+        logits, runs[0].targets, draws=draws or captions.draws(runs[0]), labels=captions.frequent(runs[0])
     )
 
 
@@ -218,7 +222,7 @@ def scored_table(
         frame=frame,
         caption=caption,
         protocol=" ".join(filter(None, [*protocol, captions.run_details(models, selection)])),
-        **{"runs": models, **layout},
+        **{"runs": models, "shown": {model: title_of(model) for model in models}, **layout},
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
 from mlclib.results.comparison import score_frames, scored_table, seed_mAPs
@@ -53,11 +54,11 @@ def cost_figure(table: Table, models: Models, selection: str = "last") -> Figure
             look = {"color": COLOURS[row % len(COLOURS)], "marker": MARKERS[row % len(MARKERS)], "ls": ""}
             seeds = seed_mAPs(models[model], selection)
             axes.plot([value] * len(seeds), seeds, alpha=0.4, ms=4, **look)
-            axes.plot(value, mean, ms=9, label=model, **look)
+            axes.plot(value, mean, ms=9, label=title(model), **look)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        title = f"By what the head {verb}: unbeaten {', '.join(front['model'])}"
-        axes.set(xlabel=column, title=textwrap.fill(title, 52))
+        text = f"By what the head {verb}: unbeaten {', '.join(map(title, front['model']))}"
+        axes.set(xlabel=column, title=textwrap.fill(text, 52, break_on_hyphens=False))
     panels[0].set_ylabel("test mAP (%)")
     panels[1].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
     figure.tight_layout()
@@ -73,7 +74,7 @@ def cost_sentence(table: Table) -> str:
     rows = front[["model", PARAMETERS, "mAP"]].itertuples(index=False)
     return (
         f"{len(front)} of {len(counted)} models have a higher mAP than every model whose head learns no more "
-        f"parameters: {', '.join(f'{model} ({size:,.2f} M, {mAP:.1f} %)' for model, size, mAP in rows)}."
+        f"parameters: {', '.join(f'{title(model)} ({size:,.2f} M, {mAP:.1f} %)' for model, size, mAP in rows)}."
     )
 
 

@@ -152,7 +152,7 @@ def label_graphs(study: Study) -> dict[str, np.ndarray]:
         origin = ", ".join([*(f"{key} {value}" for key, value in choices.items()), f"counts of {source}"])
         same = next((title for title, (_, other) in graphs.items() if np.array_equal(other, graph.numpy())), origin)
         graphs.setdefault(same, ([], graph.numpy()))[0].append(name)
-    return {f"{', '.join(names)} ({origin})": graph for origin, (names, graph) in graphs.items()}
+    return {f"{', '.join(map(models.title, names))} ({origin})": graph for origin, (names, graph) in graphs.items()}
 
 
 def label_graph_figure(adjacency: np.ndarray, labels: Sequence[str], totals: np.ndarray, title: str) -> Figure:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from mlclib.models import title
 from mlclib.results import ablation, captions, comparison, protocols
 from mlclib.results.captions import Models
 from mlclib.results.comparison import BASELINE, DELTA, HIGH, LOW, NOISE
@@ -27,45 +28,47 @@ def decomposition_tables(study: Study, models: Models, *, selection: str = "last
     interval, those of the head against the model BASELINE, which is trained alike.
     """
     reference = captions.checked(models, selection)
-    varied, runs = [], {}
+    rows, runs = [], {}  # a row's change is that of `model`, told by the words `how`
     for model in study.experiment.ablation:
         full = study.finished(model)
         for axis, variants in ablation.finished_axes(study, model).items():
             if axis in PARTS and full:
                 table = ablation.axis_table(model, axis, variants, full, selection=selection)
                 for row in table.frame.drop(index=table.reference).to_dict("records"):
-                    change = f"{model}: {axis} {row[axis]}"
-                    varied.append({**row, "part": PARTS[axis], "change": change})
-                    runs[change] = variants[row[axis]]
-    if not varied:
+                    rows.append({**row, "part": PARTS[axis], "model": model, "how": f": {axis} {row[axis]}"})
+                    runs[f"{model}: {axis} {row[axis]}"] = variants[row[axis]]
+    if not rows:
         return []
     ablated = {model: models[model] for model in study.experiment.ablation if model in models}
     audit = protocols.changes(protocols.audit(ablated))["mean"].xs("mAP", level="score").dropna()
     counted = [
-        {"part": "protocol", "change": f"{model}: {kind}, {choice}", DELTA: change}
+        {"part": "protocol", "model": model, "how": f": {kind}, {choice}", DELTA: change}
         for (kind, choice, model), change in audit.items()
     ]
     differences = comparison.paired_differences(models, BASELINE if BASELINE in models else None, selection)
     heads = [
-        {"part": "head", "change": f"{model} in place of {BASELINE}", **comparison.in_points(difference)}
+        {"part": "head", "model": model, "how": f" in place of {BASELINE}", **comparison.in_points(difference)}
         for model, difference in differences.items()
     ]
-    columns = ["part", "change", DELTA, LOW, HIGH]
-    frame = pd.DataFrame([*counted, *varied, *heads], columns=columns).astype({LOW: float, HIGH: float})
+    frame = pd.DataFrame([*counted, *rows, *heads]).astype({LOW: float, HIGH: float})
+    frame["change"] = frame["model"] + frame["how"]
+    how = frame["how"].replace(f" in place of {BASELINE}", f" in place of the {title(BASELINE)}")
     within = np.flatnonzero((frame[LOW] <= 0) & (frame[HIGH] >= 0))
     return [
         comparison.scored_table(
-            "gap", "What a difference of mAP is made of,", models, frame, selection=selection,
+            "gap", "What a difference of mAP is made of,", models,
+            frame[["part", "change", DELTA, LOW, HIGH]], selection=selection,
             marks={(int(row), DELTA): NOISE for row in within},
             noise="0",
             runs=models | runs,
+            shown=dict(zip(frame["change"], frame["model"].map(title) + how, strict=True)),
             caption=f"{DELTA}: by how many points of mAP a change, made alone, moves the score; means over seeds. "
             "Where two published figures differ in a part, a difference between them that is smaller than what the "
             "part moves says nothing of their heads.",
             protocol=[
                 f"95 % intervals by {captions.draws(reference):,} paired bootstrap draws of test images and seeds. "
                 "Protocol: the same predictions counted otherwise, so without an interval. Pretraining: another frozen "
-                f"backbone's ImageNet features. Head: a model against {BASELINE} on the same features."
+                f"backbone's ImageNet features. Head: a model against the {title(BASELINE)} on the same features."
             ],
         )
     ]  # fmt: skip

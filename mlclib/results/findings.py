@@ -12,14 +12,17 @@ from mlclib.results.leaderboard import PairwiseComparison
 from mlclib.results.table import Table
 
 
-def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table]) -> list[str]:
-    """The findings of an experiment. ablations: model -> the table of all its variants, the first of `all_tables`."""
+def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curves: str = "") -> list[str]:
+    """The findings of an experiment. ablations: model -> the table of all its variants, the first of `all_tables`;
+    curves: the sentence on learning curves, empty where there are none.
+    """
     if not compared.models:
         return [leaderboard.leader_sentence(compared)]
     every = [
         leaderboard.leader_sentence(compared),
         leaderboard.baseline_sentence(compared),
         ablation.variants_sentence(ablations),
+        curves,
         leaderboard.power_sentence(compared),
         protocols.reversed_pairs_sentence(compared),
     ]

@@ -1,6 +1,7 @@
 """Who leads, who is tied, and what the test set cannot tell (05_tables), from paired comparisons of all models."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ from mlclib.metrics import pairwise
 from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, SEEDS_SHARE, UNKNOWN, WORSE, Pair
 from mlclib.metrics.resampling import least_p
 from mlclib.metrics.variance import BEYOND, POWER
+from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
 from mlclib.results.comparison import BASELINE, DELTA, scored_table
@@ -55,9 +57,12 @@ class PairwiseComparison:
         return pairwise.rank_intervals(self.better)
 
     def with_verdict(self, at: int, verdict: str) -> list[str]:
-        """The models that have this verdict against model number `at`: with BETTER those that it is better than."""
+        """In words, the models that have this verdict against model number `at`: with BETTER those that it is
+        better than.
+        """
         pairs = [pair for pair in self.pairs if pair.verdict == verdict and at in (pair.a, pair.b)]
-        return [self.names[pair.b if pair.a == at else pair.a] for pair in pairs if verdict != BETTER or pair.a == at]
+        models = [pair.b if pair.a == at else pair.a for pair in pairs if verdict != BETTER or pair.a == at]
+        return [spoken(self.names[model]) for model in models]
 
 
 def compare_all(models: Models, *, selection: str = "last") -> PairwiseComparison:
@@ -130,7 +135,7 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
     for label, look in (("mean over seeds", line), ("one seed", dot), ("95 % interval of the mean", bar)):
         scores.plot([], [], label=label, **look)
     figure.legend(loc="outside lower left", ncols=3, fontsize=10, frameon=False)
-    scores.set_yticks(range(len(frame)), frame["model"])
+    scores.set_yticks(range(len(frame)), map(title, frame["model"]))
     scores.set(xlabel=f"test {mAP} (%)", ylim=(len(frame) - 0.4, -1.2))
     ranks.set(xlim=(-0.2, 3.2 + len(ties)), xlabel="a line joins models that\nno paired test tells apart", xticks=[])
     ranks.grid(False)
@@ -138,7 +143,7 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
     scores.spines[["top", "right", "left"]].set_visible(False)
     ranks.spines[:].set_visible(False)
     first = sum(best == 1 for best, _ in compared.ranks)
-    leader = f"{frame['model'][0]} leads alone" if first == 1 else f"{first} models may be first"
+    leader = f"{title(frame['model'][0])} leads alone" if first == 1 else f"{first} models may be first"
     figure.suptitle(f"{table.title}: {leader}")
     return figure
 
@@ -158,6 +163,7 @@ def pairs_table(compared: PairwiseComparison) -> Table:
         footnotes={FEW_SEEDS: note} if flagged else {},
         runs={pair_name(pair, compared): [run for at in pair[:2] for run in models[compared.names[at]]]
               for pair in pairs},
+        shown={pair_name(pair, compared): pair_name(pair, compared, title) for pair in pairs},
         caption=f"By how many points of {captions.headline(reference)} the first of two models scores above the second "
         f"and whether this test set tells them apart: better, worse, equivalent within {MARGIN:g} point, or not to be "
         f"told. {captions.rare(reference)}".strip(),
@@ -175,9 +181,14 @@ def pairs_table(compared: PairwiseComparison) -> Table:
     )  # fmt: skip
 
 
-def pair_name(pair: Pair, compared: PairwiseComparison) -> str:
-    """A pair as tables and sentences name it."""
-    return f"{compared.names[pair.a]} vs {compared.names[pair.b]}"
+def spoken(model: str) -> str:
+    """A model within a sentence."""
+    return f"the {title(model)}" if model == BASELINE else title(model)
+
+
+def pair_name(pair: Pair, compared: PairwiseComparison, name: Callable[[str], str] = str) -> str:
+    """A pair as the tables name it. name: of a model."""
+    return f"{name(compared.names[pair.a])} vs {name(compared.names[pair.b])}"
 
 
 def leader_sentence(compared: PairwiseComparison) -> str:
@@ -188,12 +199,12 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     leader = {best: compared.models[best]}
     mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
     data, name = captions.data_name(compared.models), captions.headline(compared.reference)
-    first = f"{best} has the highest {name} on {data}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    first = f"{title(best)} has the highest {name} on {data}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     if not others:
         return f"{first}; no other model is scored here."
     better, equal, unknown = (compared.with_verdict(0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN))
     if len(better) == len(others):
-        return f"{first}, and is shown to be better than {others[0] if len(others) == 1 else 'every other model'}."
+        return f"{first}, and is shown to be better than {better[0] if len(others) == 1 else 'every other model'}."
     parts = [
         f"is shown to be better than {listed(better)}" if better else "",
         f"is equivalent to {listed(equal)} within {MARGIN:g} point" if equal else "",
@@ -209,12 +220,12 @@ def baseline_sentence(compared: PairwiseComparison) -> str:
         return ""
     at = names.index(BASELINE)
     above = [
-        f"{names[pair.a]} ({comparison.with_interval(pd.Series(comparison.in_points(pair.difference)))})"
+        f"{title(names[pair.a])} ({comparison.with_interval(pd.Series(comparison.in_points(pair.difference)))})"
         for pair in compared.pairs
         if pair.b == at and pair.verdict == BETTER
     ]
     others = {"below it": BETTER, f"equivalent within {MARGIN:g} point": EQUIVALENT, "not to be told from it": UNKNOWN}
-    parts = [f"Shown to be above the {BASELINE} baseline: {listed(above) or 'no model'}"]
+    parts = [f"Shown to be above the {title(BASELINE)}: {listed(above) or 'no model'}"]
     for words, verdict in others.items():
         if models := compared.with_verdict(at, verdict):
             parts.append(f"{words}: {listed(models)}")
@@ -233,7 +244,7 @@ def power_sentence(compared: PairwiseComparison) -> str:
     gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
     gap = f"{gaps[0]:.1f} points" if len(gaps) == 1 else f"{gaps[0]:.1f} to {gaps[-1]:.1f} points, by the pair"
     named = [f"of {name} in {sum(size <= 100 * share for size in gaps)}" for name, share in GAPS.items()]
-    alike, within = listed(compared.names[at] for at in closest[:2]), 100 * closest.equivalent_within
+    alike, within = listed(spoken(compared.names[at]) for at in closest[:2]), 100 * closest.equivalent_within
     return (
         f"Of {len(verdicts)} pairs of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
         f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}. A gap "

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mlclib import datasets, published
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
 from mlclib.results.comparison import DELTA, all_scores, class_scores, over_seeds, scored_table
@@ -52,7 +53,7 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
     frame = pd.concat([theirs.assign(made=STATED), own], ignore_index=True)
     spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
     apart = _why_not_comparable(models)
-    top = own["method"][ours["mAP"].argmax()] if not apart and ours["mAP"].notna().any() else ""
+    top = title(own["method"][ours["mAP"].argmax()]) if not apart and ours["mAP"].notna().any() else ""
     frame[DELTA] = ours["mAP"].max() - frame["mAP"] if top else np.nan
     return scored_table(
         f"published_{key}", f"Published {'mAPs' if key == 'summary' else 'figures'} and ours", models,
@@ -63,6 +64,7 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
         best=() if apart else tuple(figures),
         marks={(row, "method"): "*" for row in range(len(theirs), len(frame))} if apart else {},
         footnotes={"*": apart} if apart else {},
+        shown={row["method"]: title(row["method"]) for row in sources},
         runs={row["method"]: runs for row, runs in zip(sources, models.values(), strict=False)},
         caption="Published rows as their source states them, in percent, an em dash where it states nothing. Rows "
         f"scored here: {captions.average(models, 'in percent')}"

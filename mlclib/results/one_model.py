@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
 from mlclib.results.comparison import class_scores, over_seeds, scored_table
@@ -47,7 +48,7 @@ def configuration_table(model: str, runs: list[FinishedRun]) -> Table:
         rows["backbone computes"] = f"{cost['backbone'] / 1e9:,.2f} G multiply-adds per image"
     frame = pd.DataFrame({"of its runs": list(rows), model: list(rows.values())})
     return scored_table(
-        f"configuration_{model}", f"What was trained: {model}", {model: runs}, frame, selection="",
+        f"configuration_{model}", f"What was trained: {title(model)}", {model: runs}, frame, selection="",
         caption="As each run recorded it.", protocol=[], runs={"": runs},
     )  # fmt: skip
 
@@ -74,11 +75,11 @@ def curves_figure(models: Models) -> Figure:
     for colour, (name, runs) in zip(COLOURS, models.items(), strict=False):
         for axes, key, factor in ((left, "loss", 1), (right, "mAP", 100)):
             values = factor * _over_epochs(runs, key)
-            axes.plot(values.columns, values.mean(), color=colour, label=name)
+            axes.plot(values.columns, values.mean(), color=colour, label=title(name))
             axes.fill_between(values.columns, values.min(), values.max(), color=colour, alpha=0.2, lw=0)
             ends[name] = values.iloc[:, -1].mean()
     best, part = max(ends, key=ends.get), _scored_part(next(iter(models.values())))
-    end = f"{best} ends at {ends[best]:.1f}%" if np.isfinite(ends[best]) else "the test labels are not public"
+    end = f"{title(best)} ends at {ends[best]:.1f}%" if np.isfinite(ends[best]) else "the test labels are not public"
     left.set(xlabel="epoch", ylabel="training loss", title="Training loss")
     right.set(xlabel="epoch", ylabel=f"{part} mAP (%)", title=f"{part.capitalize()} mAP: {end}")
     right.legend()
@@ -115,9 +116,8 @@ def scores_sentence(table: Table) -> str:
     threshold = "the threshold chosen on validation images" if "CF1 at 0" in row else "probability 0.5"
     return (
         f"For other test images like these the {mAP} would lie between {row[f'{mAP} low']:.1f} and "
-        f"{row[f'{mAP} high']:.1f} (95 % interval){seeds}. At {threshold} {row['model']} {leaning}: over all decisions "
-        f"its {more} is "
-        f"{abs(row['OR'] - row['OP']):.1f} points above its {less}."
+        f"{row[f'{mAP} high']:.1f} (95 % interval){seeds}. At {threshold} {title(row['model'])} {leaning}: "
+        f"over all decisions its {more} is {abs(row['OR'] - row['OP']):.1f} points above its {less}."
     )
 
 
@@ -144,7 +144,7 @@ def hardest_table(model: str, runs: list[FinishedRun], training: np.ndarray) -> 
     )
     order = frame["AP"].argsort(kind="stable")
     return scored_table(
-        f"hardest_{model}", f"The labels by AP, hardest for {model} first,", models,
+        f"hardest_{model}", f"The labels by AP, hardest for {title(model)} first,", models,
         frame.iloc[order].reset_index(drop=True),
         spread=pd.DataFrame({"AP": spread[labels].iloc[0].to_numpy()[order]}),
         formats={"training images": ",.0f", "test images": ",.0f"},

@@ -19,6 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mlclib.metrics import scores as metrics
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
 from mlclib.results.comparison import scored_table
@@ -97,7 +98,7 @@ def changes_table(frame: pd.DataFrame, models: Models) -> Table:
     """Choices x models: by how many points each choice of `frame`, the audit of `models`, moves each score."""
     default = frame[frame["kind"] == DEFAULT.kind].groupby(["model", "score"], sort=False)["value"].mean()
     stated = "; ".join(
-        f"{model} {', '.join(f'{default[model, score]:.1f} {score}' for score in SCORES)}"
+        f"{title(model)} {', '.join(f'{default[model, score]:.1f} {score}' for score in SCORES)}"
         for model in models
         if default[model].notna().all()
     )
@@ -110,6 +111,7 @@ def changes_table(frame: pd.DataFrame, models: Models) -> Table:
         "protocols", "What the choice of protocol is worth,", models, mean.reset_index(), selection="",
         spread=spread.reset_index(drop=True),
         formats=dict.fromkeys(columns, "+.2f"),
+        shown={column: f"{score} {title(model)}" for column, (score, model) in columns.items()},
         runs={column: models[model] for column, (_, model) in columns.items()},
         caption="What each choice, made alone, adds to a score in points, mean ± standard deviation over the seeds; an "
         "em dash where the score does not depend on it, or there is nothing to make it from.",
@@ -152,7 +154,7 @@ def changes_figure(frame: pd.DataFrame) -> Figure:
             dots = summary.xs((model, score), level=("model", "score"))
             height = [order.index(key) + 0.5 * (0.5 - (at + 0.5) / len(models)) for key in dots.index]
             look = {"fmt": "osD^vP*X"[at % 8], "color": COLOURS[at % len(COLOURS)], "ms": 5, "lw": 1}
-            axes.errorbar(dots["mean"], height, xerr=dots["std"].fillna(0), label=model, **look)
+            axes.errorbar(dots["mean"], height, xerr=dots["std"].fillna(0), label=title(model), **look)
         axes.axvline(0, color="0.4", lw=1, zorder=0)
         axes.grid(axis="y", color="0.92", zorder=0)
         axes.set(title=score, xlabel="points against the default")
@@ -162,7 +164,7 @@ def changes_figure(frame: pd.DataFrame) -> Figure:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(models), frameon=False)
     kind, choice, model, score = furthest = summary["mean"].abs().idxmax()
     points = written(summary["mean"][furthest], "+.1f")
-    figure.suptitle(f"{kind}, {choice}: {points} {score} points for {model}, the furthest of all choices")
+    figure.suptitle(f"{kind}, {choice}: {points} {score} points for {title(model)}, the furthest of all choices")
     return figure
 
 
@@ -194,8 +196,8 @@ def reversals_sentence(frame: pd.DataFrame) -> str:
     if rows.empty:
         return "No choice turns any ranking: by each score the models stand in the same order (means over seeds)."
     text = "; ".join(
-        f"{row['kind']}, {row['choice']}: by {row['score']} {row['above']} ({row['above score']:.1f}) comes to stand "
-        f"above {row['below']} ({row['below score']:.1f})"
+        f"{row['kind']}, {row['choice']}: by {row['score']} {title(row['above'])} ({row['above score']:.1f}) comes to "
+        f"stand above {title(row['below'])} ({row['below score']:.1f})"
         for _, row in rows.head(3).iterrows()
     )
     count = len(rows[["kind", "choice", "score"]].drop_duplicates())
@@ -220,7 +222,8 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():
         values = row.to_numpy()
-        pairs = [f"{names[a]} vs {names[b]}" for a, b in np.argwhere(compared.better & (values[:, None] < values))]
+        lower = compared.better & (values[:, None] < values)
+        pairs = [f"{title(names[a])} vs {title(names[b])}" for a, b in np.argwhere(lower)]
         more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
         if pairs:
             turned.append(f"{', '.join(pairs[:3])}{more} ({kind}: {choice})")
@@ -230,7 +233,7 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
     text = f"By mAP no choice of protocol ({kinds}) turns a pair that is told apart"
     if turned:
         text = f"By mAP turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
-    others = listed(f"{model} ({'; '.join(choices)})" for model, choices in first.items())
+    others = listed(f"{title(model)} ({'; '.join(choices)})" for model, choices in first.items())
     text += f"; another model comes first by some: {others}." if others else "."
     wide = reversals(frame).query("score in @F1S and margin > 1")
     if wide.empty:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlclib.common.files import write_text
-from mlclib.results import across
+from mlclib.models import NAMES, title
+from mlclib.results import across, recipes
 from mlclib.runs.study import Study
 
 # Named in a README, not shown in it: an experiment may have dozens, and git does not track them.
@@ -25,9 +26,7 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     tables = [path for path in paths if path.suffix == ".md" and path.with_suffix(".csv").exists()]
     inline = [path.read_text(encoding="utf-8").strip() for path in tables if not LONG.match(path.name)]
     further = [f"- `tables/{path.name}`" for path in tables if LONG.match(path.name)]
-    figures = [
-        f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in paths if path.match("figures/*.png")
-    ]
+    figures = [f"![{words(path.stem)}](figures/{path.name})" for path in paths if path.match("figures/*.png")]
     parts = [
         f"# {experiment.title}",
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
@@ -36,12 +35,19 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         "data set is elsewhere, add `DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with "
         "the runs that each row or column is made of in json. The command writes html, tex and svg beside them, and "
         "pages for a browser.",
+        recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
         *(["## Figures", *figures] if figures else []),
     ]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return folder / "README.md"
+
+
+def words(stem: str) -> str:
+    """What a figure's file name says, in words: "curves ML-Decoder" for curves_ml_decoder."""
+    known = "|".join(sorted(NAMES, key=len, reverse=True))
+    return re.sub(rf"(?<![a-z])({known})(?![a-z])", lambda key: title(key[0]), stem).replace("_", " ")
 
 
 def findings(folder: Path) -> str:

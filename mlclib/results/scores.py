@@ -6,7 +6,9 @@ name -> runs, one per seed. The tables are in percent.
 
 import numpy as np
 
+from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
+from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
 from mlclib.results.comparison import COMPARED, NOISE, RATES, highest, over_seeds, paired_differences, scored_table
@@ -16,6 +18,7 @@ from mlclib.results.table import Table
 def scores_table(models: Models, *, selection: str = "last") -> Table:
     """Models x mAP with its bootstrap interval, precision, recall and F1, over all labels and the top three."""
     reference = captions.checked(models, selection)
+    least_p = resampling.least_p(captions.draws(reference))
     frame, spread = comparison.headline_frames(models, selection, list(RATES))
     mean, headline = frame.set_index("model"), captions.headline(reference)
     chosen = comparison.at_chosen_thresholds(models, selection)
@@ -49,7 +52,7 @@ def scores_table(models: Models, *, selection: str = "last") -> Table:
         protocol=[
             captions.ap(reference),
             captions.interval(reference),
-            f"p is by paired bootstrap, at least {captions.least_p(reference):.1g} with so many draws.",
+            f"p is by paired bootstrap, at least {least_p:.1g} with so many draws.",
             captions.threshold(chosen is not None),
         ],
     )  # fmt: skip
@@ -81,7 +84,7 @@ def per_class_sentence(table: Table) -> str:
     if scored.empty:
         return f"{captions.HIDDEN}."
     counts = scored.idxmax(axis=1).value_counts()
-    text = ", ".join(f"{model} of {count}" for model, count in counts.items())
+    text = ", ".join(f"{title(model)} of {count}" for model, count in counts.items())
     return f"Of {len(scored)} labels the highest AP has, by mean over seeds: {text}."
 
 

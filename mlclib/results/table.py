@@ -39,6 +39,7 @@ class Table:
     reference: the row that the others are compared with, as the full model of an ablation.
     marks: (row, column) -> marks set high beside the cell, each explained in footnotes: mark -> sentence.
     runs: what it is made of: the runs of a row, by its first cell, or of a column, by its name, or "" -> of all of it.
+    shown: texts of cells and names of columns -> what readers see in their place; csv and json keep them as they are.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Table:
     marks: dict[tuple[int, str], str] = field(default_factory=dict)
     footnotes: dict[str, str] = field(default_factory=dict)
     runs: dict[str, list[FinishedRun]] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: str | Path) -> "Table":
         """Write <name>.csv, .md, .html, .tex and .json into `folder`, each whole or not at all; the table itself."""
@@ -160,7 +162,7 @@ def cells(table: Table) -> tuple[dict[str, bool], list[list[Cell]]]:
         if end == "low":
             columns[f"{stem} 95 %"] = column
         elif end != "high":
-            columns[column] = column
+            columns[table.shown.get(column, column)] = column
     header = {name: pd.api.types.is_numeric_dtype(table.frame[column]) for name, column in columns.items()}
     places = _places(table)
     rows = []
@@ -168,13 +170,13 @@ def cells(table: Table) -> tuple[dict[str, bool], list[list[Cell]]]:
         shown = []
         for name, column in columns.items():
             value = table.frame[column].iloc[row]
-            if name != column:
+            if column.endswith(" low"):
                 low, high = (number(table, row, f"{column.removesuffix(' low')} {end}") for end in ("low", "high"))
                 text = DASH if DASH in (low, high) else f"{low} to {high}"
             elif header[name]:
                 text = _with_spread(table, row, column)
             else:
-                text = DASH if pd.isna(value) or value == "" else str(value)
+                text = DASH if pd.isna(value) or value == "" else table.shown.get(value, str(value))
             shown.append(Cell(text, places.get((row, column), ""), table.marks.get((row, column), "")))
         rows.append(shown)
     return header, rows

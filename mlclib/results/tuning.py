@@ -1,13 +1,16 @@
 """What tuning chose for each model, what it gained, and how many trials it took (07_tuning)."""
 
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
-from mlclib.config import Experiment
+from mlclib.config import Experiment, Range
+from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.comparison import scored_table
 from mlclib.results.style import COLOURS
@@ -19,31 +22,52 @@ FILE, BEST, GAIN = "validation mAP, file's settings", "validation mAP, best tria
 
 
 def trials_table(experiment: Experiment, trials: Trials) -> Table:
-    """Models x number of trials, validation mAP of the file's settings and of the best trial, and its settings."""
-    rows = []
+    """Models x number of trials, validation mAP of the file's settings and of the best trial, its settings and which of
+    them lie at an edge of what was tried, and the model's rank by the best that is expected of so many trials.
+    """
+    rows, curves = [], _expected_best(trials)
     for model, values in tuning.scores(trials).items():
-        best = int(values.argmax())
-        settings = tuning.settings(experiment, model, best)
-        text = ", ".join(f"{name.partition('.')[2]} {_text(value)}" for name, value in settings.items())
-        rows.append((model, len(values), values[0], values[best], values[best] - values[0], best, text))
+        best, ranges = int(values.argmax()), experiment.ranges(model)
+        settings = {
+            name: (name.partition(".")[2], value) for name, value in tuning.settings(experiment, model, best).items()
+        }
+        edges = [key for name, (key, value) in settings.items() if at_the_edge(ranges[name], value)]
+        row = (model, len(values), values[0], values[best], values[best] - values[0], best)
+        text = ", ".join(f"{key} {_text(value)}" for key, value in settings.values())
+        rows.append((*row, text, ", ".join(edges) or "none"))
+    columns = ["model", "trials", FILE, BEST, GAIN, "best trial", "its settings", "at the edge"]
+    frame, count = pd.DataFrame(rows, columns=columns), experiment.tuning.trials
+    for k in (*(k for k in (5, 10) if k < count), count):
+        frame[f"rank by {k}"] = rankdata([-curve[k - 1] for curve in curves.values()], method="min")
     models = {model: [run for runs in each for run in runs] for model, each in trials.items()}
     reference = captions.checked(models, "last")
     return scored_table(
         "tuning", "What tuning chose by its validation images,", models,
-        pd.DataFrame(rows, columns=["model", "trials", FILE, BEST, GAIN, "best trial", "its settings"]),
-        selection="last",
-        formats={"trials": "d", "best trial": "d", FILE: ".1f", BEST: ".1f", GAIN: "+.1f"},
+        frame,
+        formats={"trials": "d", "best trial": "d", GAIN: "+.1f"} | {name: "d" for name in frame if "rank" in name},
         best=(BEST,),
+        shown={text: title(text).replace("_", " ") for row in rows for text in (row[0], *row[6:])},
         caption=f"mAP in percent on the {len(reference.names):,} validation images; nothing here was computed on the "
-        "test images. The best of several trials scores too high on the images that chose it.",
+        "test images. The best of several trials scores too high on the images that chose it. At the edge: settings at "
+        "the lowest or highest of what was tried. Rank by 5: by the best that is expected of 5 trials.",
         protocol=[
             f"Seed {', '.join(map(str, experiment.seeds))}.",
             captions.ap(reference),
+            "At the edge: the lowest or highest of several numbers, or in the outer tenth of a range.",
             "Trial 0 is the configuration as it stands in the file; the others' settings are points of a scrambled "
             f"Sobol sequence (seed {experiment.tuning.seed}) over the model's ranges. What the best trial is worth, "
             "runs with fresh seeds on the test images say.",
         ],
     )  # fmt: skip
+
+
+def at_the_edge(values: list[Any] | Range, value: Any) -> bool:
+    """Whether a setting is the lowest or highest of several numbers, or lies in the outer tenth of a range."""
+    if isinstance(values, list):
+        numbers = len(values) > 1 and all(isinstance(one, int | float) for one in values)
+        return numbers and value in (min(values), max(values))
+    low, high, at = np.log([values.low, values.high, value]) if values.log else (values.low, values.high, value)
+    return not 0.1 < (at - low) / (high - low) < 0.9
 
 
 def gain_sentence(table: Table) -> str:
@@ -52,7 +76,7 @@ def gain_sentence(table: Table) -> str:
     most, least = gain.idxmax(), gain.idxmin()
     return (
         f"On the images that chose it the best trial is {gain.mean():.1f} points above the file's settings on average, "
-        f"{gain[most]:.1f} at most ({most}), {gain[least]:.1f} at least ({least})."
+        f"{gain[most]:.1f} at most ({title(most)}), {gain[least]:.1f} at least ({title(least)})."
     )
 
 
@@ -66,7 +90,7 @@ def effort_figure(trials: Trials) -> Figure:
     figure, axes = plt.subplots(figsize=(9, 6))
     styles = cycle(zip(COLOURS * 4, np.repeat(["-", "--", ":", "-."], len(COLOURS)), strict=True))
     for model, (colour, line) in zip(sorted(curves, key=lambda model: -curves[model][-1]), styles, strict=False):
-        axes.plot(range(1, len(curves[model]) + 1), curves[model], line, color=colour, marker=".", label=model)
+        axes.plot(range(1, len(curves[model]) + 1), curves[model], line, color=colour, marker=".", label=title(model))
         axes.plot(0, scores[model][0], "o", color=colour, mfc="none")
     count = max(map(len, curves.values()))
     axes.set_xticks(range(count + 1), ["file", *map(str, range(1, count + 1))])
@@ -86,7 +110,7 @@ def effort_sentence(trials: Trials) -> str:
     most = max(late, key=late.get)
     return (
         f"From {half} to {count} trials the best gains {np.mean(list(late.values())):.1f} points on average, "
-        f"{late[most]:.1f} at most ({most})."
+        f"{late[most]:.1f} at most ({title(most)})."
     )
 
 

@@ -27,6 +27,7 @@ from mlclib.runs.run import Run
 from mlclib.runs.study import Study
 
 JOBS = "jobs.json"
+LEARNING_CURVE = "training.images"  # an ablation axis that has one table and figure over all models, in 05_tables
 SHOWN = ("tables", "figures", "photographs")  # folders that notebooks write their results to
 
 
@@ -233,7 +234,8 @@ def _over(study: Study, declaration: Declaration) -> list[dict[str, str]]:
     if absent.intersection(declaration.reads):
         return []
     if declaration.over == "axis":
-        return [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
+        axes = [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
+        return [one for one in axes if one["axis"] != LEARNING_CURVE]
     if declaration.over == "experiment":
         return [{}]
     return [{"model": model} for model in (setting.models if declaration.over == "model" else setting.attended)]

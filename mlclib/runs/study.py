@@ -13,7 +13,7 @@ from mlclib.common import progress, sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256, write_text
 from mlclib.config import Experiment, RunConfig
-from mlclib.datasets import content, integrity, labels, stratify
+from mlclib.datasets import integrity, labels, stratify
 from mlclib.datasets.base import Dataset
 from mlclib.models import LabelInfo, authors
 from mlclib.models.base import Classifier
@@ -60,7 +60,7 @@ class Study:
     def checksum(self) -> str:
         """SHA-256 of what the data set holds, the bytes of its images with it; nothing of where it lies."""
         place = config.digest(str(self.root.resolve()))
-        return content.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
+        return integrity.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
 
     def rows(self, configuration: RunConfig) -> np.ndarray:
         """The rows of the training split that a run learns from: all, or the first of `training.images`."""
@@ -213,7 +213,8 @@ class Study:
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
-        self._train_announced(self.runs.values())
+        # those that are current may hold no predictions on test images
+        self._train_announced(run for run in self.runs.values() if run.renewed().reasons)
         return self.finished_trials()
 
     def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:

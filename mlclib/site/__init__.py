@@ -20,6 +20,7 @@ from mlclib import models
 from mlclib.common.errors import UserError
 from mlclib.common.files import file_lock, write_text, written_whole
 from mlclib.common.sources import ROOT
+from mlclib.results import report
 from mlclib.runs import plan
 from mlclib.runs.times import words
 from mlclib.site import ledger, live, pages
@@ -71,7 +72,8 @@ def _build(results: Path, out: Folder) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"markdown": pages.markdown, "title": pages.title, "time": words}
+    environment.filters |= {"markdown": pages.markdown, "title": models.title, "words": report.words}
+    environment.filters["time"] = words
     runs = pages.trained(results)
     folders = {path.parent for name in ("README.md", plan.JOBS) for path in results.glob(f"*/{name}")}
     every = [pages.read(folder, runs) for folder in sorted(folders)]

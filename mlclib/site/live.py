@@ -11,11 +11,11 @@ import numpy as np
 
 from mlclib.common.errors import UserError
 from mlclib.datasets.scenes.picture import draw_scene
+from mlclib.models import title
 from mlclib.results import captions, entries
 from mlclib.results.captions import Models
 from mlclib.runs import store
 from mlclib.runs.store import FinishedRun
-from mlclib.site.pages import title
 
 MOST = 64 * 2**20  # bytes of logits that a browser is given at once
 DRAWS = 1000  # of test images and seeds, for the intervals that the browser computes

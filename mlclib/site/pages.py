@@ -14,7 +14,6 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import ExtractOutputPreprocessor
 
-from mlclib import models
 from mlclib.results import report as reports
 from mlclib.results.captions import MAP, MAP_FREQUENT
 from mlclib.runs import plan, store, times
@@ -68,12 +67,6 @@ def trained(results: Path) -> list[dict[str, Any]]:
         row = {key: about[key] for key in ("experiment", "ended", "commit")}
         rows.append({"folder": folder, "mAP": 100 * scores["last"]["mAP"], "device": store.device(about), **row})
     return rows
-
-
-def title(model: str) -> str:
-    """The name by which people know a model of the registry; any other name as it is."""
-    key, *more = model.split(" ", 1)
-    return " ".join([getattr(models.MODELS.get(key), "title", key), *more])
 
 
 def markdown(text: str) -> jinja2.filters.Markup:

@@ -22,14 +22,15 @@ from mlclib.training.inputs import Images, Maps, as_is, batches
 def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: int, layers: tuple[int, ...]) -> Maps:
     """The maps of these layers of a split, from the cache `folder`, or computed and cached there now.
 
-    Kept as float16 arrays [N, C_l, h, w], memory-mapped. A cache whose checksums do not hold, or that lacks one of the
-    layers, is computed again, with the layers that it holds.
+    Kept as float16 arrays [N, h, w, C_l], memory-mapped: a batch then needs no copy to be channels_last. A cache whose
+    checksums do not hold, or that lacks one of the layers, is computed again, with the layers that it holds.
     """
     if not verified(folder, layers):
         with file_lock(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
             if not verified(folder, layers):
                 _compute(split, config, input_size, folder, tuple(sorted({*layers, *_cached(folder)})))
-    return Maps({layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in layers}, split.targets)
+    arrays = {layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in layers}
+    return Maps({layer: array.transpose(0, 3, 1, 2) for layer, array in arrays.items()}, split.targets)
 
 
 def verified(folder: Path, layers: tuple[int, ...]) -> bool:
@@ -79,10 +80,11 @@ def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path
         for pictures, _ in tqdm(loader, desc=f"layer maps of {len(split)} images", leave=False, disable=None):
             maps = backbone(pictures.to(device, memory_format=torch.channels_last))
             for layer, values in maps.items():
+                values = values.permute(0, 2, 3, 1).cpu()
                 if layer not in arrays:
                     shape = (len(split), *values.shape[1:])
                     arrays[layer] = np.lib.format.open_memmap(part / f"layer{layer}.npy", "w+", np.float16, shape)
-                arrays[layer][done : done + len(values)] = values.cpu().contiguous().numpy()
+                arrays[layer][done : done + len(values)] = values.numpy()
             done += len(pictures)
     for array in arrays.values():
         array.flush()

@@ -67,12 +67,13 @@ class Maps(torch.utils.data.Dataset):
             return self
         if 2 * sum(map.nbytes for map in maps) >= torch.cuda.mem_get_info(device)[0]:
             return self
-        return Maps({layer: _resident(str(map.filename), device) for layer, map in self.maps.items()}, self.targets)
+        resident = {layer: _resident(str(map.filename), device).permute(0, 3, 1, 2) for layer, map in self.maps.items()}
+        return Maps(resident, self.targets)
 
 
 @lru_cache(maxsize=9)  # three layers of three splits
 def _resident(path: str, device: torch.device) -> torch.Tensor:
-    """The array of a file, float16, on a device."""
+    """The array [N, h, w, C] of a file, float16, on a device."""
     array = np.load(path, mmap_mode="r")
     moved = torch.empty(array.shape, dtype=torch.float16, device=device)
     for start in range(0, len(array), 256):  # in parts, as memory need not hold a whole file

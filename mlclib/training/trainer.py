@@ -32,7 +32,7 @@ from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
 from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
-from mlclib.training.settings import PRECISION, check_precision, processes
+from mlclib.training.settings import autocast, check_precision, processes
 
 
 class Interrupted(Exception):
@@ -70,7 +70,7 @@ class Trainer:
             from timm.layers import convert_sync_batchnorm
 
             model = convert_sync_batchnorm(model)
-        self.model = model
+        self.model, self.learnt = model, [p for p in model.parameters() if p.requires_grad]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         optimizer = optimizer_of(model.parameter_groups(config.learning_rate, config.backbone_factor), config)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -114,7 +114,7 @@ class Trainer:
         model.eval()
         rows = np.arange(len(data))[self.rank :: self.world]
         parts = [torch.empty(0, data.targets.shape[1], device=self.device)]  # there may be more processes than images
-        with torch.no_grad(), self._autocast(self.config.evaluation_precision):
+        with torch.no_grad(), autocast(self.config.evaluation_precision, self.device):
             for inputs, _ in self._loader(data, list(batches(rows, self.config.batch_size))):
                 parts.append(model(self._to_device(inputs)).logits.float())
         own = torch.cat(parts)
@@ -167,7 +167,7 @@ class Trainer:
         for number, (inputs, targets) in enumerate(parts):
             last = number == len(parts) - 1
             with self.accelerator.no_sync(self.wrapped) if not last else nullcontext():
-                with self._autocast(self.config.precision):
+                with autocast(self.config.precision, self.device):
                     output = self.wrapped(self._to_device(inputs))
                     loss = self.model.loss(output, self._to_device(targets))
                 # gradients are averaged over the processes
@@ -184,7 +184,7 @@ class Trainer:
             )
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            torch.nn.utils.clip_grad_norm_(self.learnt, self.config.clip_norm)
         self.scaler.step(self.optimizer.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
@@ -250,10 +250,6 @@ class Trainer:
         stop, due = self.accelerator.reduce(own).tolist()
         return bool(stop), bool(due)
 
-    def _autocast(self, precision: str) -> torch.autocast:
-        wide = precision == "float32"
-        return torch.autocast(self.device.type, None if wide else PRECISION[precision], enabled=not wide)
-
     def _loader(self, data: torch.utils.data.Dataset, keys: list[list[tuple[int, int]]]) -> DataLoader:
         return DataLoader(data, batch_sampler=keys, collate_fn=as_is, num_workers=self.config.workers)
 
@@ -294,7 +290,7 @@ class Trainer:
         inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         self.wrapped.train()
-        with self._autocast(self.config.precision):
+        with autocast(self.config.precision, self.device):
             loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
         loss.backward()
         self.optimizer.zero_grad()
@@ -310,7 +306,7 @@ class Trainer:
     def _checkpoint_size(self) -> int:
         """Bytes of a checkpoint: weights, those of the best epoch, averaged weights, and the optimizer's state."""
         weights = sum(value.nbytes for value in trained_state(self.model).values())
-        learnt = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+        learnt = sum(p.nbytes for p in self.learnt)
         slots = int(self.config.momentum > 0) if self.config.optimizer == "sgd" else 2
         averaged = sum(value.nbytes for value in self.model.state_dict().values()) if self.ema else 0
         return weights * (2 if self.val_data is not None else 1) + averaged + slots * learnt

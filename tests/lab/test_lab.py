@@ -1,10 +1,5 @@
 """04_attention in a real JupyterLab: all its cells run, and the explorer's picture follows its slider."""
 
-import json
-import os
-import subprocess
-import sys
-import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -19,7 +14,6 @@ pytestmark = [
     pytest.mark.skipif(chrome.executable() is None, reason="no Chromium or Chrome is installed"),
 ]
 
-PANEL = "[...(window.jupyterapp?.shell.widgets('main') ?? [])].find(widget => widget.sessionContext)"
 ROW = "document.querySelector('.widget-slider .widget-readout')"
 PICTURE = "document.querySelector('img.widget-image')"
 
@@ -34,35 +28,20 @@ def lab(tiny_study, tiny_yaml, tmp_path):
     )
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "04_attention.ipynb")
-    with open(tmp_path / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root",
-             "--IdentityProvider.token=tiny", "--expose-app-in-browser", f"--notebook-dir={tmp_path}"],
-            stdout=log, stderr=log, cwd=tmp_path, env={**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")},
-        )  # fmt: skip
-        try:
-            info = chrome.wait(
-                lambda: next((tmp_path / "runtime").glob("jpserver-*.json"), None), "the server to start"
-            )
-            port = chrome.wait(lambda: json.loads(info.read_text())["port"], "the server's port")
-            address = f"http://127.0.0.1:{port}"
-            chrome.wait(lambda: urllib.request.urlopen(f"{address}/api/status?token=tiny"), "the server to answer")
-            yield f"{address}/lab/tree/notebooks/04_attention.ipynb?token=tiny"
-        finally:
-            server.terminate()
-            server.wait(30)
+    with chrome.jupyterlab(tmp_path) as address:
+        yield address.format("notebooks/04_attention.ipynb")
 
 
 def test_all_cells_run_and_the_picture_follows_the_slider(lab, tmp_path):
     with chrome.Chrome(tmp_path / "profile") as page:
         page.call("Page.navigate", url=lab)
         chrome.wait(
-            lambda: page.evaluate(f"{PANEL}?.sessionContext.session?.kernel?.status == 'idle'"), "a kernel", 120
+            lambda: page.evaluate(f"{chrome.PANEL}?.sessionContext.session?.kernel?.status == 'idle'"), "a kernel", 120
         )
-        page.evaluate(f"window.jupyterapp.shell.activateById({PANEL}.id)")
+        page.evaluate(f"window.jupyterapp.shell.activateById({chrome.PANEL}.id)")
         ran = page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         errors = page.evaluate(
-            f"{PANEL}.content.widgets.map(cell => cell.node.innerText).filter(t => t.includes('Traceback'))"
+            f"{chrome.PANEL}.content.widgets.map(cell => cell.node.innerText).filter(t => t.includes('Traceback'))"
         )
         assert ran and not errors, errors
         chrome.wait(lambda: page.evaluate(f"{PICTURE}?.naturalWidth > 500"), "the explorer's picture")
