@@ -175,12 +175,14 @@ def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logit
 
 
 def write_run(folder: Path, about: dict[str, Any], scores: dict[str, Any]) -> None:
-    """Write run.yaml and metrics.json, then the manifest that makes the run finished, then drop its checkpoints."""
+    """Write run.yaml and metrics.json, then the manifest that makes the run finished, then drop its checkpoints and what
+    a kill in the middle of a write left.
+    """
     write_text(folder / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
     write_text(folder / "metrics.json", json.dumps(scores, indent=1))
     present = [name for name in FILES if (folder / name).exists()]
     write_text(folder / "manifest.json", json.dumps({name: sha256(folder / name) for name in present}, indent=1))
-    for left in (*folder.glob("checkpoint-*"), folder / CODE):
+    for left in (*folder.glob("checkpoint-*"), *folder.glob(".*.part"), folder / CODE):
         left.unlink(missing_ok=True)
 
 
