@@ -51,9 +51,9 @@ def words(stem: str) -> str:
 
 
 def findings(folder: Path) -> str:
-    """What the runs of an experiment say, as 05_tables computed it, in Markdown; empty where it did not run."""
-    path = folder / "tables" / "findings.md"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    """What the runs of an experiment say, as 05_tables and 09_causes computed it, in Markdown; empty if neither did."""
+    paths = [folder / "tables" / name for name in ("findings.md", "causes-findings.md")]
+    return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in paths if path.is_file())
 
 
 def sentences(folder: Path) -> str:
