@@ -34,7 +34,7 @@ class Explained(NamedTuple):
     maps: dict[Key, Tensor]
 
 
-def judged(panel: Panel, found: Pairs, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judged(panel: Panel, removed: Pairs, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per model and method of maps, judged by the truth and by what needs none; and which of the latter agree.
 
     Columns: model; method; the rank correlation, over the labels of the first `count` images, of the map's weight where
@@ -44,7 +44,7 @@ def judged(panel: Panel, found: Pairs, count: int) -> tuple[pd.DataFrame, pd.Dat
     deletion, of which less is better, the sign is turned.
     """
     rows = []
-    for (model, method), one in _weights(panel, found, count).groupby(["model", "method"], sort=False):
+    for (model, method), one in _weights(panel, removed, count).groupby(["model", "method"], sort=False):
         by_seed = [of_seed[["mass", "fall", "area"]].to_numpy().T for _, of_seed in one.groupby("seed")]
 
         def foretold(often, seeds, by_seed=by_seed):
@@ -62,9 +62,9 @@ def judged(panel: Panel, found: Pairs, count: int) -> tuple[pd.DataFrame, pd.Dat
         taken = own.loc[own.index.repeat(often.astype(int))]
         return {score: rank_correlation(taken[score], taken["beyond size"]) for score in CHEAP}
 
-    known = resampled(agreement, own["model"].to_numpy(), 1)
+    intervals = resampled(agreement, own["model"].to_numpy(), 1)
     ends = ("", " low", " high")
-    agrees = [{"score": score} | {f"agreement{end}": known[score + end] for end in ends} for score in CHEAP]
+    agrees = [{"score": score} | {f"agreement{end}": intervals[score + end] for end in ends} for score in CHEAP]
     return every, pd.DataFrame(agrees)
 
 
@@ -74,17 +74,17 @@ def _beyond(columns: np.ndarray) -> tuple[float, float]:
     return plain, (plain - mass * fall) / np.sqrt(max((1 - mass**2) * (1 - fall**2), 1e-12))
 
 
-def _weights(panel: Panel, found: Pairs, count: int) -> pd.DataFrame:
+def _weights(panel: Panel, removed: Pairs, count: int) -> pd.DataFrame:
     """A row per map: model, seed, row, method, mass (its weight where pixels change), fall, area, and its scores."""
-    at = {pair: number for number, pair in enumerate(zip(found.rows, found.labels, strict=True))}
+    at = {pair: number for number, pair in enumerate(zip(removed.rows, removed.labels, strict=True))}
     frames = []
-    for one in explained(panel, range(min(count, len(found.targets)))):
+    for one in explained(panel, range(min(count, len(removed.targets)))):
         split, seeds = panel.subjects[one.model][one.seed].split, list(panel.subjects[one.model])
         pair = np.array([at[row, label] for row, labels in zip(one.rows, one.labels, strict=True) for label in labels])
-        regions = found.regions[pair]
+        regions = removed.regions[pair]
         masks = torch.stack([torch.stack([thing.mask for thing in boxed_labels(split, row)]) for row in one.rows])
-        fall = found.falls(one.model)[seeds.index(one.seed), pair, found.labels[pair]]
-        about = {"model": one.model, "seed": one.seed, "row": found.rows[pair], "fall": fall}
+        fall = removed.falls(one.model)[seeds.index(one.seed), pair, removed.labels[pair]]
+        about = {"model": one.model, "seed": one.seed, "row": removed.rows[pair], "fall": fall}
         about["area"] = regions.mean((1, 2)).numpy()
         for key, map in one.maps.items():
             mass = (map.flatten(0, 1) * regions).sum((1, 2)).numpy()

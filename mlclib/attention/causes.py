@@ -22,6 +22,7 @@ from mlclib.attention.maps import GRID, ModelOnSplit
 from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
 from mlclib.metrics import resampling
+from mlclib.models import title
 from mlclib.models.backbones import Backbone
 from mlclib.runs.study import Study
 
@@ -79,14 +80,14 @@ class Panel:
 
     def logits(self, pictures: Sequence[Image.Image]) -> dict[str, np.ndarray]:
         """The logits of N pictures by model, float32 [S, N, C]."""
-        found = {model: [[] for _ in seeds] for model, seeds in self.subjects.items()}
+        batches = {model: [[] for _ in seeds] for model, seeds in self.subjects.items()}
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
                 view = self.seen(pictures[start : start + BATCH])
                 for model, seeds in self.subjects.items():
-                    for parts, subject in zip(found[model], seeds.values(), strict=True):
+                    for parts, subject in zip(batches[model], seeds.values(), strict=True):
                         parts.append(subject.model.classify(view(subject)[1]).logits.numpy())
-        return {model: np.stack([np.concatenate(parts) for parts in seeds]) for model, seeds in found.items()}
+        return {model: np.stack([np.concatenate(parts) for parts in seeds]) for model, seeds in batches.items()}
 
 
 def transparent(name: str, weights: str | None, layers: tuple[int, ...]) -> Backbone:
@@ -142,8 +143,9 @@ def _boxes(about: dict, label: str) -> list[dict]:
     return [box for box in about["boxes"] if box["label"] == label]
 
 
-def effects(panel: Panel, found: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What each model's logits rest on, a row per model; and by model what label a lends to b, [C, C].
+def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What each model's logits rest on, a row per model; and by model what label a lends to b, in % of
+    the mean fall, [C, C].
 
     Columns: model; "fall" of the logit of the label that goes; "lost, %" of the recognised labels that go, those no
     longer predicted; "others, %", how far the logits of other labels move, up or down, as a share of the fall; the rank
@@ -152,37 +154,41 @@ def effects(panel: Panel, found: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndar
     the other's logit falls when it goes, mean over the images where the other's visible boxes stay as they are.
     """
     odds = odds_ratios(panel.study)
-    every = {model: _effects_of(panel, found, model, odds) for model in panel.subjects}
+    every = {model: _effects_of(panel, removed, model, odds) for model in panel.subjects}
     rows = [{"model": model} | row for model, (row, _) in every.items()]
     return pd.DataFrame(rows), {model: lent for model, (_, lent) in every.items()}
 
 
-def _effects_of(panel: Panel, found: Pairs, model: str, odds: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """The numbers of one model, and what each of its labels lends to each."""
-    falls, graph, at = found.falls(model), panel.graph(model), np.arange(len(found.rows))
+def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """The numbers of one model, and what each of its labels lends to each, in % of its mean fall."""
+    falls, graph, at = removed.falls(model), panel.graph(model), np.arange(len(removed.rows))
     vectors = [subject.model.embeddings()[1].detach().numpy() for subject in panel.subjects[model].values()]
     beside = {
         "with co-occurrence": odds,
         "with own graph": np.full_like(odds, np.nan) if graph is None else graph.T,
         "with learnt vectors": np.mean([learnt.similarity(one) for one in vectors], axis=0),
     }
-    taken, other = found.labels == np.arange(len(odds))[:, None], ~np.eye(len(odds), dtype=bool)
-    known = found.whole[model][:, found.rows, found.labels] >= 0
-    lost, own = known & (found.without[model][:, at, found.labels] < 0), falls[:, at, found.labels]
-    moved = (abs(falls) * found.untouched).sum(2) / found.untouched.sum(1)
+    taken, other = removed.labels == np.arange(len(odds))[:, None], ~np.eye(len(odds), dtype=bool)
+    predicted = removed.whole[model][:, removed.rows, removed.labels] >= 0
+    lost, own = (
+        predicted & (removed.without[model][:, at, removed.labels] < 0),
+        falls[:, at, removed.labels],
+    )
+    moved = (abs(falls) * removed.untouched).sum(2) / removed.untouched.sum(1)
 
     def lent(often, seeds):
         with np.errstate(invalid="ignore"):
-            return (taken * often) @ (falls[seeds].mean(0) * found.untouched) / ((taken * often) @ found.untouched)
+            return (taken * often) @ (falls[seeds].mean(0) * removed.untouched) / ((taken * often) @ removed.untouched)
 
     def scores(often, seeds):
         fall, moves = (np.average(one[seeds].mean(0), weights=often) for one in (own, moved))
-        shares = {"fall": fall, "lost, %": 100 * (lost[seeds] @ often).sum() / (known[seeds] @ often).sum()}
+        shares = {"fall": fall, "lost, %": 100 * (lost[seeds] @ often).sum() / (predicted[seeds] @ often).sum()}
         between = lent(often, seeds)[other]
         fits = {name: rank_correlation(between, one[other]) for name, one in beside.items()}
         return shares | {"others, %": 100 * moves / fall} | fits
 
-    return resampled(scores, found.rows, len(falls)), lent(np.ones(len(at)), slice(None))
+    row = resampled(scores, removed.rows, len(falls))
+    return row, 100 * lent(np.ones(len(at)), slice(None)) / row["fall"]
 
 
 def odds_ratios(study: Study) -> np.ndarray:
@@ -192,16 +198,16 @@ def odds_ratios(study: Study) -> np.ndarray:
     return np.log((both + 0.5) * (images - one - other - both + 0.5) / ((one + 0.5) * (other + 0.5)))
 
 
-def context(panel: Panel, found: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
+def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each model loses where things stand in the wrong place or company, and whether a label graph adds to it.
 
-    As many scenes as in `found`. The first frame has a row per model: model, mAP as trained, and "Δ <set>" to it for
+    As many scenes as in `removed`. The first frame has a row per model: model, mAP as trained, and "Δ <set>" to it for
     each of SHIFTS, in points. The second has Δ of a model with edges between labels less Δ of one of its class
     "without" edges; and, as "all", the mean over models with edges less that over the others.
     """
-    sets = {"mAP": (found.whole, found.targets)}
+    sets = {"mAP": (removed.whole, removed.targets)}
     for name, together in SHIFTS.items():
-        pictures, about = zip(*scenes.misplaced(panel.seed, TEST, len(found.targets), together), strict=True)
+        pictures, about = zip(*scenes.misplaced(panel.seed, TEST, len(removed.targets), together), strict=True)
         sets[f"Δ {name}"] = panel.logits(pictures), np.array([scenes.targets(one["boxes"]) for one in about])
     draws: dict[str, dict[str, np.ndarray]] = {}  # set -> model -> mAP or its loss, [1 + draws]
     for at, (name, (logits, targets)) in enumerate(sets.items()):
@@ -225,16 +231,16 @@ def context(panel: Panel, found: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), pd.DataFrame(compared)
 
 
-def examples(panel: Panel, found: Pairs, count: int = 4) -> list[tuple[Image.Image, Image.Image, str, list]]:
+def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.Image, Image.Image, str, list]]:
     """Pairs to look at, of the label whose logit falls most of the first images: whole, without, words, boxes."""
-    shown, model = [], next(iter(found.whole))
-    falls = found.falls(model).mean(0)[np.arange(len(found.rows)), found.labels]
+    shown, model = [], next(iter(removed.whole))
+    falls = removed.falls(model).mean(0)[np.arange(len(removed.rows)), removed.labels]
     for row in range(count):
-        at = max(np.flatnonzero(found.rows == row), key=lambda pair: falls[pair])
-        label = panel.labels[found.labels[at]]
+        at = max(np.flatnonzero(removed.rows == row), key=lambda pair: falls[pair])
+        label = panel.labels[removed.labels[at]]
         (whole, about), (without, _) = scenes.draw_versions(panel.seed, TEST, row, ["", label])
-        logit = found.whole[model][:, row, found.labels[at]].mean()
-        words = f"{label}, {model}: {logit:+.1f} to {logit - falls[at]:+.1f}"
+        logit = removed.whole[model][:, row, removed.labels[at]].mean()
+        words = f"{label}, {title(model)}: {logit:+.1f} to {logit - falls[at]:+.1f}"
         shown.append((whole, without, words, [box["box"] for box in _boxes(about, label)]))
     return shown
 
@@ -263,6 +269,6 @@ def _with_interval(name: str, values: np.ndarray) -> dict[str, float]:
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Spearman's, over the places where both are known; NaN where there are none, or where either is constant."""
     both = np.stack([one, other])
-    known = both[:, ~np.isnan(both).any(0)]
+    finite = both[:, ~np.isnan(both).any(0)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return float(np.corrcoef(rankdata(known, axis=1))[0, 1]) if known.size else np.nan
+        return float(np.corrcoef(rankdata(finite, axis=1))[0, 1]) if finite.size else np.nan

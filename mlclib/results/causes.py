@@ -89,9 +89,9 @@ def pairs_figure(shown: Sequence[tuple[Image.Image, Image.Image, str, list]]) ->
     return figure
 
 
-def effects_figure(matrices: Mapping[str, np.ndarray], odds: np.ndarray, labels: Sequence[str]) -> Figure:
+def effects_figure(lent: Mapping[str, np.ndarray], odds: np.ndarray, labels: Sequence[str]) -> Figure:
     """What each label lends to each other, in % of its model's mean fall, mean over models, beside co-occurrence."""
-    shares = np.mean([100 * lent / odds.std() for lent in matrices.values()], axis=0)
+    shares = np.mean(list(lent.values()), axis=0)
     order, off = leaves_list(linkage(pdist(odds), "average", optimal_ordering=True)), ~np.eye(len(odds), dtype=bool)
     names = [safe_text(labels[label]) for label in order]
     figure, places = plt.subplots(1, 2, figsize=(15, 6.6), layout="constrained")
@@ -186,7 +186,8 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
         if row["model"] == "all":
             one, other = "models with a label graph lose", "the others"
         text += f"; in the {SHIFTS[1]} {one} {verdict} than {other} ({_interval(row, column, '+.1f')} points)"
-    return f"{text}."
+    # Heads with and without a graph differ in more than the graph, unless they are of one class.
+    return f"{text}{', whose heads differ in other parts too' if (graphs['model'] == 'all').any() else ''}."
 
 
 def write_findings(folder: Path, sentences: Iterable[str]) -> Markdown:
