@@ -38,9 +38,7 @@ with tempfile.TemporaryDirectory() as folder:
         page.call("Page.navigate", url=address.format(NOTEBOOK.name))
         chrome.wait(lambda: page.evaluate(f"{CELL}?.node.isConnected"), "the notebook", 120)
         page.evaluate("window.jupyterapp.shell.collapseLeft()")
-        page.screenshot(1280, 1080)  # lays it out in its final size
-        page.evaluate(
-            "[...document.querySelectorAll('button')].find(each => each.innerText == 'No')?.click()"
-        )  # no news
+        page.screenshot(1280, 1080)  # lays it out in its final size; then "No" is said to Jupyter's news
+        page.evaluate("[...document.querySelectorAll('button')].find(each => each.innerText == 'No')?.click()")
         page.evaluate(f"{chrome.PANEL}.content.scrollToCell({CELL}, 'end')")
         save("notebook.png", page.screenshot(1280, 1080))
