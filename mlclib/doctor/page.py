@@ -40,7 +40,7 @@ def examine(data: str | Path, table: str = "", results: str | Path = "results") 
 
 
 def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
-    """Write the page, its figures, its tables and own-<folder>.yaml into `folder`. source: the experiment's `dataset`."""
+    """Write the page, its figures, its tables and own-<folder>.yaml into `folder`. source: the data set as in YAML."""
     copies = found.copies[found.copies.duplicated("group", keep=False)].sort_values(["leak", "group"], ascending=False)
     for name in ("suspects", "copies", "odd", "labels"):
         frame = copies if name == "copies" else getattr(found, name).drop(columns="row", errors="ignore")
