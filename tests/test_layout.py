@@ -128,7 +128,7 @@ def test_the_readme_shows_the_strongest_contest_as_its_tables_stand(tmp_path):
     copy = tmp_path / "README.md"
     copy.write_text(re.sub(r"(begin -->)[\s\S]*(<!-- front:end)", r"\1\n\2", README), encoding="utf-8")
     reports.fill_front(copy, ROOT / "results")
-    assert copy.read_text(encoding="utf-8") == README and "| ml\\_decoder |" in README
+    assert copy.read_text(encoding="utf-8") == README and "![Leaderboard of" in README
 
 
 def test_the_readme_names_no_file_or_make_target_that_is_not_there():

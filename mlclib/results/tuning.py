@@ -28,12 +28,10 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
     rows, curves = [], _expected_best(trials)
     for model, values in tuning.scores(trials).items():
         best, ranges = int(values.argmax()), experiment.ranges(model)
-        settings = {
-            name: (name.partition(".")[2], value) for name, value in tuning.settings(experiment, model, best).items()
-        }
-        edges = [key for name, (key, value) in settings.items() if at_the_edge(ranges[name], value)]
+        settings = tuning.settings(experiment, model, best).items()
+        edges = [name.partition(".")[2] for name, value in settings if at_the_edge(ranges[name], value)]
         row = (model, len(values), values[0], values[best], values[best] - values[0], best)
-        text = ", ".join(f"{key} {_text(value)}" for key, value in settings.values())
+        text = ", ".join(f"{name.partition('.')[2]} {_text(value)}" for name, value in settings)
         rows.append((*row, text, ", ".join(edges) or "none"))
     columns = ["model", "trials", FILE, BEST, GAIN, "best trial", "its settings", "at the edge"]
     frame, count = pd.DataFrame(rows, columns=columns), experiment.tuning.trials
