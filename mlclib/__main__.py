@@ -46,19 +46,19 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
         f"{study.folder / 'logs'} holds the output of each",
         flush=True,
     )
-    outcome = batch.run(study.folder, every, arguments.cores, arguments.profile)
-    print(outcome, flush=True)
+    ran, said = batch.run(study.folder, every, arguments.cores, arguments.profile)
+    print(said, flush=True)
     after = _study(arguments)
     every = _jobs(after, arguments)
     plan.write_jobs(after, every)
     from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
 
     build(arguments.results, page.parent)
-    if len(outcome.ran) < len(todo):
+    if ran < len(todo):
         again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
         profile = f" --profile {arguments.profile}" if arguments.profile else ""
         raise UserError(
-            f"{name} is not complete: {len(outcome.ran)} of {len(todo)} jobs ended well; mend what failed above, then "
+            f"{name} is not complete: {ran} of {len(todo)} jobs ended well; mend what failed above, then "
             f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
     summary = study.results / "README.md"
@@ -286,92 +286,83 @@ def _train(study, runs: list, force: bool = False) -> None:
         print(f"finished: {finished.folder}", flush=True)
 
 
+def _argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
+    """An argument that commands take, as `add_argument` does."""
+    return names, options
+
+
+FORCE = _argument("--force", action="store_true", help="although it is up to date")
+CORES = _argument("-c", "--cores", type=int, default=os.cpu_count() or 2, help="how many to use (default: all)")
+SET = _argument(
+    "--set", action="append", default=[], metavar="KEY=VALUE",
+    help="a key of the experiment to change, as training.epochs=3, or a notebook's parameter; repeatable",
+)  # fmt: skip
+RESULTS = _argument("--results", default="results", help="where runs, tables and figures go (default: results)")
+STUDY = (
+    _argument("experiment", help="a name from experiments/, or a YAML file"),
+    _argument("--data", default="", help="the data set's folder, where the experiment's own is not it"),
+    RESULTS,
+)
+RUN = _argument("run", type=Path, help="a finished run's folder")
+FILE = _argument("path", type=Path, help="the file to write")
+COMMANDS = {
+    reproduce: (
+        *STUDY, CORES, FORCE,
+        _argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster"),
+    ),
+    check: (*STUDY, SET, FORCE),
+    status: (*STUDY, CORES),
+    accept: STUDY,
+    verify: (
+        *STUDY,
+        _argument("--retrain", type=float, metavar="SHARE", help="train this share of the runs anew, 0.1 for a tenth"),
+        _argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)"),
+    ),
+    run: (*STUDY, FORCE, _argument("--name", required=True, action="append", help="a run, `msrn seed 0`; repeatable")),
+    maps: (*STUDY, _argument("--part", required=True, help="train, val or test")),
+    stage: (*STUDY, _argument("--name", required=True, help="the notebook with its parameters, as status names it")),
+    execute: (
+        _argument("notebook", type=Path, help="the notebook"),
+        _argument("copy", type=Path, help="where its executed copy goes"),
+        SET,
+    ),
+    train: (
+        *STUDY, SET,
+        _argument("--model", required=True, help="one of the experiment's models"),
+        _argument("--seed", type=int, help="this seed only (default: all of the experiment's)"),
+    ),
+    report: STUDY,
+    site: (RESULTS, _argument("--out", default="", help="the folder of the pages (default: site, beside the results)")),
+    data: (
+        _argument("name", help="voc2007, voc2012, coco2014, ..."),
+        _argument("--root", type=Path, required=True, help="the folder that holds it, or will"),
+        _argument("--verify", action="store_true", help="open every image and report what is wrong; fetch nothing"),
+    ),
+    predict: (
+        RUN,
+        _argument("images", type=Path, nargs="+", help="images, or folders of images"),
+        _argument("--json", dest="form", action="store_const", const="json", default="table", help="print JSON"),
+        _argument("--csv", dest="form", action="store_const", const="csv", default="table", help="print CSV"),
+        _argument("--maps", type=Path, help="a folder for attention maps as PNG"),
+    ),
+    doctor: (
+        _argument("images", type=Path, help="the folder of images and their table, or of a folder for each label"),
+        _argument("--table", default="", help="the table of labels in that folder, where it holds several"),
+        RESULTS,
+    ),
+    export: (RUN, FILE),
+    submit: (RUN, FILE),
+}  # fmt: skip
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m mlclib", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(function, help: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(function.__name__, help=help, description=function.__doc__)
+    for function, arguments in COMMANDS.items():
+        sub = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(function=function)
-        return sub
-
-    def places(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--data", default="", help="the data set's folder, where the experiment's own is not it")
-        sub.add_argument("--results", default="results", help="where runs, tables and figures go (default: results)")
-
-    def studied(function, help: str) -> argparse.ArgumentParser:
-        sub = command(function, help)
-        sub.add_argument("experiment", help="a name from experiments/, or a YAML file")
-        places(sub)
-        return sub
-
-    def cores(sub: argparse.ArgumentParser) -> None:
-        count = os.cpu_count() or 2
-        sub.add_argument("-c", "--cores", type=int, default=count, help="how many cores to use (default: all)")
-
-    def force(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--force", action="store_true", help="although it is up to date")
-
-    def sets(sub: argparse.ArgumentParser) -> None:
-        text = "a key of the experiment to change, as training.epochs=3; repeatable"
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
-
-    sub = studied(reproduce, "rebuild what is out of date of an experiment")
-    cores(sub)
-    force(sub)
-    sub.add_argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster")
-    sub = studied(check, "before a long run: what is missing, and what it will take")
-    sets(sub)
-    force(sub)
-    cores(studied(status, "list what reproduce would run, and why"))
-    studied(accept, "take finished runs as current although the code changed")
-    sub = studied(verify, "check what stands against the runs, and train some of them anew")
-    share = "train this share of the runs anew, 0.1 for a tenth, and compare their scores"
-    sub.add_argument("--retrain", type=float, metavar="SHARE", help=share)
-    sub.add_argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)")
-    sub = studied(run, "one job of reproduce: train runs")
-    sub.add_argument("--name", required=True, action="append", help="a run, as `msrn seed 0`; repeatable")
-    force(sub)
-    sub = studied(maps, "one job of reproduce: cache the layer maps of a split")
-    sub.add_argument("--part", required=True, help="train, val or test")
-    sub = studied(stage, "one job of reproduce: execute a notebook")
-    sub.add_argument("--name", required=True, help="the notebook with its parameters, as status names it")
-    sub = command(execute, "run one notebook headless, with parameters")
-    sub.add_argument("notebook", type=Path, help="the notebook")
-    sub.add_argument("copy", type=Path, help="where its executed copy goes")
-    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, repeatable")
-    sub = studied(train, "train one model of an experiment")
-    sub.add_argument("--model", required=True, help="one of the experiment's models")
-    sub.add_argument("--seed", type=int, help="this seed only (default: all of the experiment's)")
-    sets(sub)
-    studied(report, "one job of reproduce: write an experiment's page")
-    sub = command(site, "write all results as pages to read in a browser")
-    sub.add_argument("--results", default="results", help="where runs, tables and figures are (default: results)")
-    sub.add_argument("--out", default="", help="the folder of the pages (default: site, beside the results)")
-    sub = command(data, "get a data set, or verify it")
-    sub.add_argument("name", help="voc2007, voc2012, coco2014, ...")
-    sub.add_argument("--root", type=Path, required=True, help="the folder that holds it, or will")
-    sub.add_argument(
-        "--verify", action="store_true", help="open every image and report what is wrong; nothing is fetched"
-    )
-    sub = command(predict, "labels for your own images")
-    sub.add_argument("run", type=Path, help="a finished run's folder")
-    sub.add_argument("images", type=Path, nargs="+", help="images, or folders of images")
-    form = sub.add_mutually_exclusive_group()
-    form.add_argument("--json", dest="form", action="store_const", const="json", help="print JSON")
-    form.add_argument("--csv", dest="form", action="store_const", const="csv", help="print CSV")
-    sub.add_argument("--maps", type=Path, help="a folder for attention maps as PNG")
-    sub.set_defaults(form="table")
-    sub = command(doctor, "what is wrong with your own images and their labels")
-    sub.add_argument("images", type=Path, help="the folder of images and their table, or of a folder for each label")
-    sub.add_argument("--table", default="", help="the table of labels in that folder, where it holds several")
-    sub.add_argument("--results", default="results", help="the page goes to doctor/ below this (default: results)")
-    sub = command(export, "write a run's model as ONNX")
-    sub.add_argument("run", type=Path, help="a finished run's folder")
-    sub.add_argument("path", type=Path, help="the .onnx file to write")
-    sub = command(submit, "pack VOC 2012 test predictions for the evaluation server")
-    sub.add_argument("run", type=Path, help="a finished run's folder")
-    sub.add_argument("path", type=Path, help="the .zip file to write")
+        for names, options in arguments:
+            sub.add_argument(*names, **options)
     return top
 
 

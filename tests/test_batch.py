@@ -40,7 +40,7 @@ def took(folder: Path, job: Job, seconds: float, memory: float | None = 1000.0) 
 def test_a_job_asks_for_what_it_took_or_its_like_did_or_check_estimated(tmp_path):
     took(tmp_path, train("msrn", 0), 300)
     took(tmp_path, train("msrn", 1), 900, None)
-    batch.write_estimates(tmp_path, [SimpleNamespace(model="dsdl", hours=3.0, runs=2, memory=8e9)])
+    batch.write_estimates(tmp_path, [{"model": "dsdl", "seconds": 10800.0, "runs": 2, "memory": 8e9}])
     every = [
         train("msrn", 0),
         train("msrn", 1, ()),
@@ -214,10 +214,21 @@ def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkey
     assert capsys.readouterr().out == ""
     watcher.emit(logging.makeLogRecord({"msg": "No space left on device", "levelno": logging.ERROR}))
     assert capsys.readouterr().out == "No space left on device\n"
-    ended = str(batch.outcome(tmp_path, list(jobs.values()), 7, 130.0))
+    count, ended = batch.ended(tmp_path, list(jobs.values()), 7, 130.0)
+    assert count == 1
     assert ended.splitlines()[0] == "1 jobs ran in 2 min (1 train); 7 were up to date"
     assert "failed: train msrn seed 1: the loss became nan (its whole output: " in ended
     assert ended.endswith("waiting for these: train msrn seed 2, train msrn seed 3")
+
+
+def test_an_executed_notebook_is_named_as_it_ends(tmp_path, capsys):
+    (row,) = batch.rows(tmp_path, [Job("05_tables", ("stage",), reasons=("it has not run",))], 1)
+    watcher = watch.Watch({row["file"]: row}, tmp_path)
+    emit(watcher, LogEvent.JOB_INFO, wildcards={"job": row["file"]}, levelno=logging.INFO)
+    watch.done(tmp_path, row).parent.mkdir(parents=True)
+    watch.done(tmp_path, row).touch()
+    emit(watcher, LogEvent.JOB_FINISHED, job_id=1)
+    assert f"05_tables: done in 0 s, see {tmp_path}/notebooks/05_tables.ipynb (" in capsys.readouterr().out
 
 
 def test_a_job_that_was_killed_has_the_word_of_the_cluster(tmp_path, capsys):

@@ -34,11 +34,7 @@ def written(tmp_path, text=PLAIN):
     ("text", "words"),
     [
         (PLAIN + "sedes: [0]\n", ["unknown key 'sedes'", "own.yaml", "seeds"]),
-        (PLAIN + "training: {epoch: 3}\n", ["unknown key 'epoch'", "training", "epochs"]),
         (PLAIN + "training: {epochs: many}\n", ["training.epochs", "whole number", "'many'"]),
-        (PLAIN + "training: {optimizer: adm}\n", ["unknown optimizer 'adm'", "adamw, sgd"]),
-        (PLAIN + "training: {learning_rate: fast}\n", ["training.learning_rate", "number", "'fast'"]),
-        (PLAIN + "seeds: 3\n", ["seeds", "list"]),
         (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         (PLAIN + "ablation: {msrn: {head+width: [[mlp]]}}\n", ["ablation.msrn.head+width", "2 lists", "head, width"]),
         (PLAIN + "attention: {models: [dsdl]}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
@@ -47,22 +43,15 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "title: [\n", ["line", "not valid YAML"]),
         (PLAIN + "include: none.yaml\n", ["include", "none.yaml"]),
         (PLAIN + "backbone: {frozen: true}\ntraining: {augmentation: msrn}\n", ["augmentation", "frozen"]),
-        (of("{gmp: {option: {}}}"), ["unknown key 'option'", "models.gmp"]),
         # Types and ranges: nothing is turned into another type.
         (PLAIN + "training: {epochs: '3'}\n", ["training.epochs of", "own.yaml", "whole number", "'3'"]),
-        (PLAIN + "training: {epochs: true}\n", ["training.epochs", "whole number", "True"]),
         (PLAIN + "training: {epochs: 3.0}\n", ["training.epochs", "whole number"]),
         (PLAIN + "training: {epochs: -3}\n", ["training.epochs", "own.yaml", "greater than or equal to 1", "-3"]),
-        (PLAIN + "training: {batch_size: 0}\n", ["training.batch_size", "greater than or equal to 1"]),
-        (PLAIN + "training: {learning_rate: 0}\n", ["training.learning_rate", "greater than 0"]),
         (PLAIN + "training: {learning_rate: .inf}\n", ["training.learning_rate", "finite"]),
-        (PLAIN + "training: {learning_rate: true}\n", ["training.learning_rate", "number"]),
         (PLAIN + "training: {deterministic: 1}\n", ["training.deterministic", "true or false"]),
-        (PLAIN + "training: {ema: 1.5}\n", ["training.ema", "less than 1"]),
         (PLAIN + "training: {schedule: cosin}\n", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
         (PLAIN + "training: {step_epochs: [a]}\n", ["training.step_epochs.0", "whole number"]),
         (PLAIN + "seeds: [a]\n", ["seeds.0 of", "own.yaml", "whole number", "'a'"]),
-        (PLAIN + "seeds: [-1]\n", ["seeds.0", "greater than or equal to 0"]),
         (PLAIN + "seeds: [1, 2, 1]\n", ["seeds", "must not hold 1 twice"]),
         (PLAIN + "seeds: []\n", ["seeds", "one or more"]),
         (PLAIN + "input_size: 16\n", ["input_size", "greater than or equal to 32"]),
@@ -74,41 +63,29 @@ def written(tmp_path, text=PLAIN):
         # Mappings and lists.
         (of("[msrn]"), ["models of", "own.yaml", "mapping", "['msrn']"]),
         (of("{}"), ["models of", "one or more"]),
-        (of("{gmp: [3]}"), ["models.gmp", "mapping"]),
         (of("{msrn: {options: [width]}}"), ["models.msrn.options", "mapping"]),
         (of("{a/b: {model: gmp}}"), ["models.a/b", "no slash"]),
-        (PLAIN + "seeds: {a: 1}\n", ["seeds", "must be a list"]),
         (PLAIN + "notes: text\n", ["notes", "must be a list", "'text'"]),
-        (PLAIN + "training: [epochs]\n", ["training", "mapping"]),
         (PLAIN + "backbone: resnet101\n", ["backbone", "mapping", "'resnet101'"]),
-        (PLAIN + "ablation: [msrn]\n", ["ablation of", "mapping"]),
         (PLAIN + "include: 3\n", ["include", "own.yaml", "a file, or a list of files"]),
         (PLAIN + "include: own.yaml\n", ["own.yaml includes itself"]),
         # Models, their options and axes.
         (of("{foo: {}}"), ["models.foo of", "own.yaml", "unknown model 'foo'", "msrn"]),
-        (of("{wide: {model: mrsn}}"), ["models.wide", "unknown model 'mrsn'", "did you mean 'msrn'"]),
         (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
         (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "width of model msrn", "'8'"]),
-        (of("{msrn: {label_vectors: onehot}}"), ["models.msrn", "'onehot'", "did you mean 'one-hot'"]),
         (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "equal to 1"]),
-        (of("{gmp: {training: [1]}}"), ["models.gmp.training", "mapping"]),
         (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
-        (axes("{label_vector: [table]}"), ["ablation axis 'label_vector'", "did you mean 'label_vectors'"]),
         (
             axes("{graph: [none, idnetity]}"),
             ["ablation.msrn.graph, value idnetity, of", "own.yaml", "did you mean 'identity'"],
         ),
-        (axes("{label_vectors: [3]}"), ["label_vectors of msrn", "text (put it in quotes), not 3"]),
+        (axes("{training.epcohs: [1]}"), ["did you mean 'training.epochs'"]),
+        (axes("{backbone.name: [3]}"), ["name", "text (put it in quotes), not 3"]),
         (axes("{head+width: [[mlp], [8, x]]}"), ["ablation.msrn.head+width", "value head mlp; width x"]),
-        (axes("{head+widht: [[mlp], [8]]}"), ["ablation axis 'widht'", "did you mean 'width'"]),
-        (axes("{head+width: [[mlp], []]}"), ["ablation.msrn.head+width", "2 lists"]),
         (axes("{width: []}"), ["ablation.msrn.width", "one or more"]),
-        (axes("{width: [4, 4]}"), ["ablation.msrn.width", "must not hold 4 twice"]),
         (axes("{width: 4}"), ["ablation.msrn.width", "must be a list"]),
         # Ranges of tuning.
-        (PLAIN + "tuning: {trails: 3}\n", ["unknown key 'trails' in tuning", "did you mean 'trials'"]),
         (PLAIN + "tuning: {trials: 3}\n", ["tuning of", "own.yaml", "lacks the key 'ranges'"]),
-        (PLAIN + "tuning: [3]\n", ["tuning of", "mapping"]),
         (ranges("{}"), ["tuning.ranges of", "one or more"]),
         (ranges("{'*': {training.epochs: [1, 2]}}", 1), ["tuning.trials", "greater than or equal to 2"]),
         (ranges("{mrsn: {training.epochs: [1, 2]}}"), ["unknown model 'mrsn' in tuning.ranges", "did you mean 'msrn'"]),
@@ -125,16 +102,11 @@ def written(tmp_path, text=PLAIN):
         ),
         (ranges("{'*': {training.epochs: [1, 0]}}", 2), ["training.epochs of gmp", "not 0", "equal to 1"]),
         (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["training.epochs of gmp", "whole number"]),
-        (ranges("{'*': {training.epochs: [2, 2]}}"), ["tuning.ranges.*.training.epochs", "must not hold 2 twice"]),
-        (ranges("{'*': {training.epochs: []}}"), ["tuning.ranges.*.training.epochs", "a list of values"]),
         (ranges("{'*': {training.epochs: 3}}"), ["tuning.ranges.*.training.epochs", "a list of values", "not 3"]),
         (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["'lo' in tuning.ranges.*.training.momentum"]),
-        (ranges("{'*': {training.momentum: {low: 0.1}}}"), ["ranges.*.training.momentum", "lacks the key 'high'"]),
-        (ranges("{'*': {training.momentum: {low: 0.1, high: 1}}}"), ["training.momentum", "not 1.0", "less than 1"]),
         (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["tuning.ranges.*", "low must be below high"]),
         (ranges("{'*': {training.momentum: {low: 0, high: 0.9, log: true}}}"), ["training.momentum", "above 0"]),
         (ranges("{'*': {training.epochs: [1, 2, 3]}}"), ["3 settings of model gmp", "tuning.trials is 4"]),
-        (ranges("{msrn: {training.momentum: {low: 0, high: 0.9}}}"), ["settings of model gmp", "tuning.trials is 4"]),
         (
             FROZEN + ranges("{'*': {training.augmentation: [none, msrn]}}", 2),
             ["tuning.ranges, training.augmentation of gmp", "frozen"],
@@ -144,14 +116,10 @@ def written(tmp_path, text=PLAIN):
         (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
         (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "key 'trian'", "did you mean 'train'"]),
         (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "train", "whole number", "'many'"]),
-        (of("{gmp: {}}", "{name: voc2007, ids: 3}"), ["ids", "text"]),
         (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown key 'year'", "voc2007"]),
         (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
         (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
         (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, train: 0}"), ["train", "scenes", "greater than or equal to 1"]),
-        (of("{gmp: {}}", "{name: scenes, seed: -1}"), ["seed", "greater than or equal to 0"]),
-        (of("{gmp: {}}", "{name: folder, test_share: 1.0}"), ["test_share", "less than 1"]),
         (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
         # Ranges of options and weights.
@@ -160,12 +128,10 @@ def written(tmp_path, text=PLAIN):
             of("{msrn: {options: {graph_threshold: 3.0}}}"),
             ["models.msrn", "graph_threshold", "less than or equal to 1, not 3.0"],
         ),
-        (axes("{graph_threshold: [0.4, -0.1]}"), ["ablation.msrn.graph_threshold", "value -0.1", "or equal to 0"]),
-        (of("{ml_gcn: {options: {graph_threshold: 3.0}}}"), ["models.ml_gcn", "graph_threshold", "not 3.0"]),
         (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),
         # What a frozen backbone would ignore.
+        (PLAIN + "backbone: {weights: null, frozen: true}\n", ["its random weights are stored nowhere"]),
         (FROZEN + PLAIN + "training: {init: a}\n", ["training.init", "own.yaml", "frozen"]),
-        (FROZEN + of("{gmp: {training: {init: a}}}"), ["models.gmp", "training.init", "frozen"]),
         (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp", "training.augmentation", "frozen"]),
         (
             FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
@@ -174,12 +140,10 @@ def written(tmp_path, text=PLAIN):
         (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
         ("", ["own.yaml is empty"]),
-        ("# title: t\n", ["own.yaml is empty"]),
         ("[title]\n", ["own.yaml holds no keys"]),
         (PLAIN + "title: u\n", ["own.yaml line 4", "the key 'title'", "line 1"]),
         (PLAIN + "training:\n  epochs: 3\n  epochs: 4\n", ["own.yaml line 6", "the key 'epochs'", "line 5"]),
         (PLAIN + "3: x\n", ["own.yaml line 4", "3 is no text"]),
-        (PLAIN + "yes: x\n", ["own.yaml line 4", "yes is no text"]),
         (PLAIN + "? [a]\n: x\n", ["own.yaml line 4", "no text"]),
         (PLAIN + "notes: [2007-13-01]\n", ["own.yaml", "not valid YAML", "month"]),
         (PLAIN + "notes: [\0]\n", ["own.yaml", "not valid YAML", "#x0000"]),
@@ -192,13 +156,6 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
     assert "\n" not in message
     for word in words:
         assert word in message
-
-
-def test_a_frozen_backbone_of_random_weights_is_refused(tmp_path):
-    path = tmp_path / "random.yaml"
-    path.write_text("title: t\ndataset: {name: scenes}\nmodels: {gmp: {}}\nbackbone: {weights: null, frozen: true}\n")
-    with pytest.raises(UserError, match="its random weights are stored nowhere"):
-        config.load(path)
 
 
 def test_an_unknown_experiment_names_the_known_ones():
@@ -283,17 +240,6 @@ def test_an_axis_may_vary_the_recipe_the_input_size_and_the_backbone(tmp_path):
     assert all(
         run.options == full.options for axis in ("training.loss", "input_size", "backbone.name") for run in of(axis)
     )
-    for wrong, words in (
-        ("{input_size: [big]}", "input_size"),
-        ("{training.epochs: [0]}", "epochs"),
-        ("{training.epcohs: [1]}", "did you mean 'training.epochs'"),
-        ("{backbone.name: [3]}", "name"),
-    ):
-        with pytest.raises(UserError, match=words):
-            config.load(written(tmp_path, axes(wrong)))
-    with pytest.raises(UserError, match="augmentation .* but the backbone is frozen"):
-        frozen = "backbone: {name: resnet18, weights: offline, frozen: true}\n"
-        config.load(written(tmp_path, frozen + axes("{training.augmentation: [none, msrn]}")))
 
 
 def test_a_file_that_is_not_utf8_is_one_sentence(tmp_path):

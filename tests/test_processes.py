@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from mlclib import config, models
-from mlclib.common.errors import UserError
 from mlclib.runs import store
 from mlclib.runs.study import Study
 from mlclib.training import features
@@ -232,13 +231,6 @@ def test_evaluation_is_in_float32_whatever_the_training(learning, tmp_path):
     assert len(np.unique(results["float32"])) > 0.95 * results["float32"].size
     half = torch.from_numpy(results["bfloat16"])
     assert torch.equal(half, half.bfloat16().float()) and not np.array_equal(results["float32"], results["bfloat16"])
-
-
-def test_float16_on_a_cpu_is_refused(learning, tmp_path):
-    for key in ("precision", "evaluation_precision"):
-        study = Study(config.load(learning, {f"training.{key}": "float16"}), results=tmp_path)
-        with pytest.raises(UserError, match="float16 is not computed on a CPU: set training.precision"):
-            study.train("gmp")
 
 
 def test_what_a_training_sets_in_its_process_is_restored():

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.datasets import integrity
-from mlclib.inference import predict
 from mlclib.metrics import scores as metrics
 from mlclib.results import data as data_results
 from mlclib.runs import run as runs_of
@@ -86,14 +85,9 @@ def test_metrics_are_those_of_the_predictions(tiny_study):
         assert all(written[score] == pytest.approx(fresh[score]) for score in ("OF1", "mAP"))
 
 
-def test_a_frozen_backbone_is_not_stored_and_the_weights_give_the_predictions(tiny_study):
+def test_a_frozen_backbone_is_not_stored(tiny_study):
     (run,) = tiny_study.finished("msrn")
     assert not any(key.startswith("backbone.") for key in load_file(run.folder / "weights.safetensors"))
-    model = predict.load_model(run.folder)
-    test = tiny_study.inputs(tiny_study.experiment.run("msrn"), "test")
-    maps, _ = test.__getitems__([(0, row) for row in range(len(run.names))])
-    with torch.inference_mode():
-        assert np.allclose(model(maps).logits.numpy(), run.logits["last"], atol=1e-5)
 
 
 def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
@@ -157,16 +151,14 @@ def test_a_picture_in_train_and_test_is_refused_with_the_line_that_excludes_it(t
     assert mended.dataset.notes[-1] == f"2 images excluded: {', '.join(sorted(train))}"
 
 
-def test_init_names_one_run_and_else_lists_those_that_it_could_be(tmp_path, monkeypatch):
+def test_init_names_one_run_and_else_lists_those_that_it_could_be(tmp_path):
     first, second = (made_runs.make(tmp_path, "msrn", seed) for seed in (0, 1))
     pattern = f"{tmp_path}/runs/scenes/msrn-*/seed-*"
     with pytest.raises(UserError, match="matches 2 finished runs") as refused:
         runs_of.start_of(pattern)
     assert all(f"{run.folder} of experiment demo" in str(refused.value) for run in (first, second))
     assert runs_of.start_of(pattern.replace("seed-*", "seed-1")) == second.folder
-    monkeypatch.chdir(Path(__file__).parents[1])
-    trainers = "matches no finished run.*experiments with such runs: coco2014-modern, coco2014"
-    with pytest.raises(UserError, match=trainers):
+    with pytest.raises(UserError, match="matches no finished run: train one first"):
         runs_of.start_of("results/nowhere/coco2014/msrn-*/seed-0")
 
 
@@ -177,7 +169,7 @@ def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
     others = {"gmp": config.Model(), "msrn-4": kinds[3], "ml_gcn": config.Model()}
     study = Study(replace(tiny_study.experiment, models={**named, **others}), tiny_study.root, tiny_study.results)
     graphs = data_results.label_graphs(study)
-    assert [title.partition(" (")[0] for title in graphs] == ["msrn-0", "msrn-1", "msrn-3, msrn-4, ml_gcn"]
+    assert [title.partition(" (")[0] for title in graphs] == ["msrn-0", "msrn-1", "msrn-3, msrn-4, ML-GCN"]
     for title, graph in graphs.items():
         model = study.build(study.experiment.run(title[:6]))
         assert np.array_equal(graph, model.adjacency.numpy())

@@ -98,15 +98,6 @@ def test_every_model_has_as_many_trials_each_another_and_the_first_is_the_files(
     assert {str(run["options"]["layers"]) for run in every[1:]} == {"[4]", "[2, 3, 4]"}
 
 
-def test_the_draws_fill_a_range_evenly_and_a_logarithmic_one_by_its_logarithm(yaml_file):
-    """Of 64 points of a scrambled Sobol sequence 16 fall into each quarter of each range; one may be rounded over."""
-    every = identities(changed(config.load(yaml_file), trials=65), "gmp")[1:]
-    rates = np.log10([run["training"]["learning_rate"] for run in every])
-    decays = [run["training"]["weight_decay"] for run in every]
-    for values, low, high in ((rates, -3, -1), (decays, 0, 0.5)):
-        assert np.histogram(values, bins=4, range=(low, high))[0] == pytest.approx([16] * 4, abs=1)
-
-
 def test_all_models_try_the_same_points_of_the_ranges_that_they_share(yaml_file):
     ranges = {"*": {"training.learning_rate": {"low": 1e-4, "high": 5e-2, "log": True}, "training.epochs": [5, 10, 20]}}
     ranges["msrn"] = {"options.group_ratio": [0.2, 0.4]}

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,10 @@ from mlclib.training.inputs import transform_of
 FORMS = ("table", "json", "csv")
 PRESENT = 0.5  # probability from which a label counts as present: logit 0, the default threshold of the scores
 HEIC = (".heic", ".heif")
+with suppress(ImportError):  # with this package Pillow opens them
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 @dataclass
@@ -160,44 +165,27 @@ def _files(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, str], Cou
     """The image files that the paths name, folders opened; what cannot be read; what of folders is passed over."""
     Image.init()
     readable = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind != "MPEG"}
-    readable |= set(HEIC) if _opens_heic() else set()
     files, unreadable, passed_over = [], {}, Counter()
     for path in map(Path, paths):
         if not path.is_dir():
             files.append(path)
             continue
-        kinds = {file: _kind(file, path, readable) for file in sorted(path.rglob("*"))}
-        images = [file for file, kind in kinds.items() if kind == "image"]
+        images = []
+        for file in sorted(file for file in path.rglob("*") if file.is_file()):
+            if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts):
+                passed_over["hidden"] += 1
+            elif (suffix := file.suffix.lower()) in readable:
+                images.append(file)
+            elif suffix in HEIC:
+                unreadable[str(path)] = f"the HEIC pictures in {path} need a package: pip install pillow-heif"
+            else:
+                passed_over[suffix or "without a suffix"] += 1
+        if not images:
+            unreadable.setdefault(
+                str(path), f"the folder {path} holds no images; name one that does, or the images themselves"
+            )
         files += images
-        count = Counter(kind for kind in kinds.values() if kind not in ("image", "folder"))
-        if heic := count.pop("HEIC", 0):
-            unreadable[str(path)] = f"{heic} HEIC pictures in {path} need a package: pip install pillow-heif"
-        elif not images:
-            unreadable[str(path)] = f"the folder {path} holds no images; name one that does, or the images themselves"
-        passed_over += count
     return list(dict.fromkeys(files)), unreadable, passed_over
-
-
-def _kind(file: Path, folder: Path, readable: set[str]) -> str:
-    """What a file below `folder` is to `predict`: "image", "folder", "HEIC", or what it is passed over as."""
-    suffix = file.suffix.lower()
-    if file.is_dir():
-        return "folder"
-    if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(folder).parts):
-        return "hidden"
-    if suffix in readable:
-        return "image"
-    return "HEIC" if suffix in HEIC else suffix or "without a suffix"
-
-
-def _opens_heic() -> bool:
-    """Whether Pillow opens HEIC pictures: it does where the package pillow-heif is installed."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener()
-    return True
 
 
 def _file_name(image: str, label: str, written: set[str]) -> str:

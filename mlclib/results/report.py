@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from mlclib.common.files import write_text
+from mlclib.metrics.pairwise import BETTER, WORSE
 from mlclib.models import NAMES, title
 from mlclib.results import across, recipes
 from mlclib.runs.study import Study
@@ -51,9 +54,9 @@ def words(stem: str) -> str:
 
 
 def findings(folder: Path) -> str:
-    """What the runs of an experiment say, as 05_tables computed it, in Markdown; empty where it did not run."""
-    path = folder / "tables" / "findings.md"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    """What the runs of an experiment say, as 05_tables and 09_causes computed it, in Markdown; empty if neither did."""
+    paths = [folder / "tables" / name for name in ("findings.md", "causes-findings.md")]
+    return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in paths if path.is_file())
 
 
 def sentences(folder: Path) -> str:
@@ -78,13 +81,17 @@ def test_images(folder: Path) -> int:
 
 
 def contests(results: Path) -> list[Path]:
-    """The folders of the experiments with a leaderboard: those of most models first, then of most test images, then of
-    fewest ablations.
+    """The folders of the experiments with a leaderboard: those of most models first, then of most test images, then
+    those that tell most pairs apart.
     """
     boards = [path for path in results.glob("*/tables/leaderboard.csv") if (path.parents[1] / "README.md").exists()]
     models = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in boards}
-    ablations = {folder: len(list(folder.glob("tables/ablation_*.csv"))) for folder in models}
-    return sorted(models, key=lambda one: (-models[one], -test_images(one), ablations[one], one.name))
+    apart = {folder: _told_apart(folder / "tables" / "pairs.csv") for folder in models}
+    return sorted(models, key=lambda one: (-models[one], -test_images(one), -apart[one], one.name))
+
+
+def _told_apart(pairs: Path) -> int:
+    return int(pd.read_csv(pairs)["verdict"].isin((BETTER, WORSE)).sum()) if pairs.exists() else 0
 
 
 def front(folder: Path) -> str:

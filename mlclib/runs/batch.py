@@ -15,7 +15,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,27 +33,6 @@ COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is on
 SHORT = 600.0  # seconds; jobs that take less may go to a cluster's queue together
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a batch ended. ran: name -> kind; failed: name -> its sentence; seconds: of all together."""
-
-    ran: dict[str, str]
-    failed: dict[str, str]
-    waiting: list[str]
-    reused: int
-    seconds: float
-
-    def __str__(self) -> str:
-        kinds = Counter(self.ran.values())
-        what = f" ({', '.join(f'{count} {kind}' for kind, count in kinds.items())})" if kinds else ""
-        lines = [f"{len(self.ran)} jobs ran in {words(self.seconds)}{what}; {self.reused} were up to date"]
-        lines += [f"failed: {name}: {sentence}" for name, sentence in self.failed.items()]
-        if self.waiting:
-            more = f" and {len(self.waiting) - 5} more" if self.waiting[5:] else ""
-            lines.append(f"waiting for these: {', '.join(self.waiting[:5])}{more}")
-        return "\n".join(lines)
-
-
 def together(study: Study, profile: str) -> bool:
     """Whether one job trains all seeds of a configuration: where runs are short, on this machine's CPUs."""
     if profile or gpus.visible_gpus() or not study.experiment.backbone.frozen:
@@ -63,8 +41,8 @@ def together(study: Study, profile: str) -> bool:
     return not any(seconds > SHORT for seconds in times)
 
 
-def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcome:
-    """Run the jobs of an experiment's plan that have a reason to, in its folder; those that are current are reused.
+def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> tuple[int, str]:
+    """Run the jobs of an experiment's plan that have a reason to, in its folder; see `ended` for what it returns.
 
     cores: of this machine. profile: a folder with a Snakemake profile, which then says where and how many.
     Raises UserError where the profile, or the plugin that it names, is not there.
@@ -81,19 +59,25 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> Outcom
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
     _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
-    return outcome(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
+    return ended(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
-def outcome(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: float) -> Outcome:
-    """How the jobs of a plan ended, from what each left: its .done file, or a log alone."""
-    ran = {job["name"]: job["kind"] for job in jobs if watch.done(folder, job).exists()}
-    left = [job for job in jobs if job["name"] not in ran]
-    failed = {
-        job["name"]: f"{watch.sentence(folder, job)} (its whole output: {watch.log(folder, job)})"
-        for job in left
-        if watch.log(folder, job).exists()
-    }
-    return Outcome(ran, failed, [job["name"] for job in left if job["name"] not in failed], reused, seconds)
+def ended(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int, str]:
+    """How many jobs of a plan ended well, and in words how each ended: each left its .done file, or a log alone."""
+    ran, failed, waiting = Counter(), [], []
+    for job in jobs:
+        if watch.done(folder, job).exists():
+            ran[job["kind"]] += 1
+        elif (log := watch.log(folder, job)).exists():
+            failed.append(f"failed: {job['name']}: {watch.sentence(folder, job)} (its whole output: {log})")
+        else:
+            waiting.append(job["name"])
+    kinds = f" ({', '.join(f'{count} {kind}' for kind, count in ran.items())})" if ran else ""
+    lines = [f"{ran.total()} jobs ran in {words(seconds)}{kinds}; {reused} were up to date", *failed]
+    if waiting:
+        more = f" and {len(waiting) - 5} more" if waiting[5:] else ""
+        lines.append(f"waiting for these: {', '.join(waiting[:5])}{more}")
+    return ran.total(), "\n".join(lines)
 
 
 def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,10 @@ def announce(study: Study, wanted: Iterable[Run]) -> None:
     """Where these runs take more than a minute to train, say so before they do."""
     stale = [run for run in wanted if run.reasons]
     models = dict.fromkeys(run.model for run in stale)
-    rows = [_estimate(study, model, [run for run in stale if run.model == model]) for model in models]
-    rows += _estimate_maps(study) if stale and study.experiment.backbone.frozen else []
+    rows = []
+    with suppress(UserError):  # training will raise it too
+        rows += [_estimate(study, model, [run for run in stale if run.model == model]) for model in models]
+        rows += _estimate_maps(study) if stale and study.experiment.backbone.frozen else []
     if (seconds := sum(row["seconds"] for row in rows)) > 60:
         print(f"This trains {len(stale)} runs, about {words(seconds)}; interrupt to stop.", flush=True)
 

@@ -104,9 +104,9 @@ def jobs(
         plan[stage.name] = Job(stage.name, command, needs, threads if stage.declaration.all_threads else 1, reasons)
     reasons = (*forced, *_differences(study, "page", _page_inputs(study, every)))
     plan["page"] = Job("page", ("report", *arguments), tuple(stage.name for stage in every), 1, reasons)
-    needed = {need for job in _with_downstream(plan.values()) if job.reasons for need in job.needs}
-    maps = _maps(study, [name for name in prepared if name in needed], arguments, cores)
-    return _with_downstream((maps | plan).values())
+    every = _with_downstream(plan.values())
+    needed = {need for job in every if job.reasons for need in job.needs}
+    return [*(_maps(study, name, arguments, cores) for name in prepared if name in needed), *every]
 
 
 def stages(study: Study) -> list[Stage]:
@@ -210,6 +210,8 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
         shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes}
     if "attention" in reads:
         shown["attention"] = {**dataclasses.asdict(setting.attention), "models": ""}
+    if "causes" in reads:
+        shown["causes"] = dataclasses.asdict(setting.causes)
     if "trials" in reads:
         shown["tuning"] = setting.tuning.ranges
     rests_on |= dict(_flat(shown))
@@ -236,8 +238,8 @@ def _over(study: Study, declaration: Declaration) -> list[dict[str, str]]:
     if declaration.over == "axis":
         axes = [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
         return [one for one in axes if one["axis"] != LEARNING_CURVE]
-    if declaration.over == "experiment":
-        return [{}]
+    if declaration.over in ("experiment", "causes"):
+        return [{}] if declaration.over == "experiment" or setting.causes else []
     return [{"model": model} for model in (setting.models if declaration.over == "model" else setting.attended)]
 
 
@@ -291,30 +293,27 @@ def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
     return reasons
 
 
-def _maps(study: Study, prepared: Iterable[str], arguments: tuple[str, ...], cores: int) -> dict[str, Job]:
-    """The jobs "maps <split>", with a reason where the split's cache of layer maps is not whole."""
+def _maps(study: Study, name: str, arguments: tuple[str, ...], cores: int) -> Job:
+    """The job "maps <split>". It makes no other stale: layer maps that are cached anew are equal."""
     from mlclib.training import features
 
-    plan = {}
-    for name in prepared:
-        part = name.removeprefix("maps ")
-        whole = features.verified(study.maps_folder(part), study.layers)
-        reasons = () if whole else (f"the layer maps of {part} are not cached",)
-        plan[name] = Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
-    return plan
+    part = name.removeprefix("maps ")
+    whole = features.verified(study.maps_folder(part), study.layers)
+    reasons = () if whole else (f"the layer maps of {part} are not cached",)
+    return Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
 
 
 def _with_downstream(every: Iterable[Job]) -> list[Job]:
-    """Mark every job downstream of a stale job as stale. Layer maps make nothing stale: cached anew they are equal."""
-    stale: dict[str, Job] = {}
+    """Mark every job downstream of a stale job as stale."""
+    stale: set[str] = set()
     result = []
     for job in every:
-        before = [need for need in job.needs if need in stale and stale[need].kind != "maps"]
+        before = [need for need in job.needs if need in stale]
         if before and not job.reasons:
             more = f" and {len(before) - 3} more" if len(before) > 3 else ""
             job = dataclasses.replace(job, reasons=(f"it rests on {', '.join(before[:3])}{more}",))
         if job.reasons:
-            stale[job.name] = job
+            stale.add(job.name)
         result.append(job)
     return result
 

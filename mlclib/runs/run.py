@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import fnmatch
 import glob
 import inspect
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from mlclib import config, models
+from mlclib import models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
@@ -49,7 +48,6 @@ class Run:
     @cached_property
     def state(self) -> str:
         """ "current", "outdated" (finished, by other code) or "missing"."""
-        store.recover(self.folder)
         if not store.finished(self.folder):
             return "missing"
         return "outdated" if self.changes else "current"
@@ -57,7 +55,6 @@ class Run:
     @cached_property
     def changes(self) -> list[str]:
         """What of the code changed since the run was trained or accepted; none where it is not finished."""
-        store.recover(self.folder)
         if not store.finished(self.folder):
             return []
         about = store.about(self.folder)
@@ -97,23 +94,14 @@ def starts(pattern: str) -> list[Path]:
 def start_of(pattern: str) -> Path:
     """The one finished run that `training.init` names. Raises UserError where there is none, or several."""
     folders = starts(pattern)
-    if len(folders) == 1:
-        return folders[0]
-    if folders:
+    if not folders:
+        raise UserError(
+            f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME)"
+        )
+    if len(folders) > 1:
         listed = "; ".join(f"{folder} of experiment {store.about(folder)['experiment']}" for folder in folders)
         raise UserError(f"training.init {pattern!r} matches {len(folders)} finished runs, name one of them: {listed}")
-    data, _, model = "/".join(Path(pattern).parts[-3:-1]).partition("/")
-    experiments = (config.load(path) for path in sorted(config.FOLDER.glob("[!_]*.yaml")))
-    names = [
-        one.name
-        for one in experiments
-        if fnmatch.fnmatch(one.dataset["name"], data)
-        and fnmatch.filter((one.run(key).model for key in one.models), model.rpartition("-")[0] or "*")
-    ]
-    raise UserError(
-        f"training.init {pattern!r} matches no finished run: train one first (make reproduce EXPERIMENT=NAME); "
-        f"experiments with such runs: {', '.join(names) or 'none that is there'}"
-    )
+    return folders[0]
 
 
 def content(weights: str | None) -> str | None:

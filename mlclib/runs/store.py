@@ -138,9 +138,9 @@ def device(about: dict[str, Any]) -> str:
     return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
 
 
-def beside(folder: Path, what: str) -> Path:
-    """Where a run's folder stands while it is trained anew ("new"), or replaced ("old")."""
-    return folder.with_name(f".{folder.name}.{what}")
+def beside(folder: Path) -> Path:
+    """Where a finished run is trained anew, which stays until the new one is whole."""
+    return folder.with_name(f".{folder.name}.new")
 
 
 def begin(folder: Path, code: dict[str, str]) -> None:
@@ -154,19 +154,10 @@ def begin(folder: Path, code: dict[str, str]) -> None:
 
 
 def replace(folder: Path) -> None:
-    """Put the run trained beside `folder` in its place. Where a kill comes in between, `recover` ends it."""
-    folder.rename(beside(folder, "old"))
-    beside(folder, "new").rename(folder)
-    shutil.rmtree(beside(folder, "old"))
-
-
-def recover(folder: Path) -> None:
-    """End a `replace` that was cut short: the new run stands in its place where it is whole, else the old one."""
-    old, new = beside(folder, "old"), beside(folder, "new")
-    if old.exists() and not folder.exists():
-        (new if finished(new) else old).rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    """Put the run trained beside `folder` in its place, if it is whole."""
+    if finished(beside(folder)):
+        shutil.rmtree(folder, ignore_errors=True)
+        beside(folder).rename(folder)
 
 
 def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:
@@ -184,12 +175,15 @@ def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logit
 
 
 def write_run(folder: Path, about: dict[str, Any], scores: dict[str, Any]) -> None:
-    """Write run.yaml and metrics.json, then the manifest that makes the run finished, then drop its checkpoints."""
+    """Write run.yaml and metrics.json, then the manifest that makes the run finished.
+
+    Its checkpoints, and what a kill in the middle of a write left, are dropped last.
+    """
     write_text(folder / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
     write_text(folder / "metrics.json", json.dumps(scores, indent=1))
     present = [name for name in FILES if (folder / name).exists()]
     write_text(folder / "manifest.json", json.dumps({name: sha256(folder / name) for name in present}, indent=1))
-    for left in (*folder.glob("checkpoint-*"), folder / CODE):
+    for left in (*folder.glob("checkpoint-*"), *folder.glob(".*.part"), folder / CODE):
         left.unlink(missing_ok=True)
 
 

@@ -43,6 +43,8 @@ def train(study: Study, run: Run, force: bool = False) -> FinishedRun:
     if run.reasons or force:
         lock = file_lock(run.folder.with_name(f".{run.folder.name}.lock"), f"the training of {run.name}")
         with lock if processes().is_main_process else nullcontext():
+            if processes().is_main_process:
+                store.replace(run.folder)  # where a kill came before this
             processes().wait_for_everyone()
             with torch_settings(run.configuration.training):
                 _train(study, run.renewed(), force)  # another process may have trained it while this one waited
@@ -54,7 +56,7 @@ def _train(study: Study, run: Run, force: bool) -> None:
         return
     configuration, folder, started = run.configuration, run.folder, now()
     # What was finished stays until the new is whole.
-    work = folder if run.state == "missing" else store.beside(folder, "new")
+    work = folder if run.state == "missing" else store.beside(folder)
     store.begin(work, run.code)
     torch.manual_seed(run.seed)
     model = study.build(configuration)
