@@ -4,8 +4,8 @@ figures and file names can hold them.
 
 import hashlib
 import re
+import sys
 import unicodedata
-import warnings
 from collections.abc import Hashable
 from functools import cache
 from urllib.parse import quote
@@ -68,7 +68,7 @@ def _drawable(character: str) -> str:
             return character
     if unicodedata.category(character) in ("Cf", "Mn"):  # joins or varies its neighbours, and shows nothing itself
         return ""
-    warnings.warn("figures write out characters that no font has; install one, such as Noto Sans CJK", stacklevel=2)
+    print(f"figures write out {character!r}, which no installed font has; Noto Sans CJK may", file=sys.stderr)
     name = unicodedata.name(character, "ideograph").lower()
     return f"[U+{ord(character):04X}]" if "ideograph" in name else f"[{name}]"
 
