@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 
 from mlclib.common.files import write_text
-from mlclib.models import title
+from mlclib.models import NAMES, title
 from mlclib.results.captions import Models
 from mlclib.results.style import COLOURS, draw_boxes, safe_text
 from mlclib.results.table import Table, listed, plain, written
@@ -25,6 +25,7 @@ from mlclib.results.table import Table, listed, plain, written
 BLIND = ("centre", "random")
 INTERVALS = "95 %: over images and seeds."
 SHIFTS = ("wrong place", "wrong company")
+TITLES = {name: title(name) for name in NAMES}
 
 
 def effects_table(effects: pd.DataFrame, pairs: int, runs: Models) -> Table:
@@ -37,7 +38,7 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models) -> Table:
         f"graph, and with the similarity of its learnt vectors. {INTERVALS}"
     )
     formats = {column: "+.2f" for column in effects if column.startswith("with ")}
-    return Table("causes", "What a label's logit rests on", effects, caption, formats=formats, runs=runs)
+    return Table("causes", "What a label's logit rests on", effects, caption, formats=formats, runs=runs, shown=TITLES)
 
 
 def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs: Models) -> list[Table]:
@@ -52,11 +53,10 @@ def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs
     formats = {column: ".2f" for column in judged.columns[2:]}
     which = "Rank correlation of each score with beyond size, over all models and methods; 95 %: over models."
     how, every = dict.fromkeys(agreement.columns[1:], "+.2f"), {"": sum(runs.values(), [])}
+    title_of_maps = "Which maps foretell by how much a logit falls"
     name = "Which score tells this without a second picture"
     return [
-        Table(
-            "causes-maps", "Which maps foretell by how much a logit falls", judged, caption, formats=formats, runs=runs
-        ),
+        Table("causes-maps", title_of_maps, judged, caption, formats=formats, runs=runs, shown=TITLES),
         Table("causes-scores", name, agreement, which, formats=how, runs=every),
     ]
 
@@ -68,11 +68,12 @@ def context_tables(context: pd.DataFrame, graphs: pd.DataFrame, scenes: int, run
         "scene's place together (wrong place), or are dealt out one by one (wrong company); each is there as often. "
     )
     name = "What mAP loses where things stand in the wrong place"
-    tables = [Table("causes-context", name, context, caption + INTERVALS, runs=runs)]
+    tables = [Table("causes-context", name, context, caption + INTERVALS, runs=runs, shown=TITLES)]
     if len(graphs):
         caption = f"Δ of the model with edges between labels, less that of the one without; all: of means. {INTERVALS}"
         every = {"": sum(runs.values(), [])}
-        tables.append(Table("causes-graphs", "What a label graph adds to that loss", graphs, caption, runs=every))
+        name = "What a label graph adds to that loss"
+        tables.append(Table("causes-graphs", name, graphs, caption, runs=every, shown=TITLES))
     return tables
 
 
