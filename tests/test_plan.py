@@ -231,7 +231,7 @@ def test_status_lists_each_job_with_its_reason(study, source, capsys, monkeypatc
     line.main(["status", "tiny", "--results", str(study.results)])
     printed = capsys.readouterr().out.splitlines()
     assert "train dsdl seed 0: mlclib/models/dsdl.py changed" in printed
-    assert any(one.startswith("02_train-dsdl: it rests on train dsdl seed 0") for one in printed)
+    assert any(one.startswith("05_tables: it rests on train dsdl seed 0") for one in printed)
     assert not any("gmp" in one for one in printed)
     assert line.main(["run", "tiny", "--name", "msrm seed 0"]) == 1
     assert "did you mean 'msrn seed 0'" in capsys.readouterr().err

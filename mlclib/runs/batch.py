@@ -58,7 +58,8 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> tuple[
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
-    _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
+    quiet = "-Wignore"  # interrupted, Snakemake would warn of coroutines of its own
+    _wait_for([sys.executable, quiet, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
     return ended(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
