@@ -4,10 +4,14 @@
 import json
 import shlex
 import sys
+import warnings
 
 from snakemake.logging import logger
 
 from mlclib.runs.watch import Watch
+
+# Said by Snakemake where it is stopped while it starts a job.
+warnings.filterwarnings("ignore", "coroutine 'Job.prepare' was never awaited", RuntimeWarning)
 
 with open(config["plan"], encoding="utf-8") as file:
     JOBS = {job["file"]: job for job in json.load(file)}

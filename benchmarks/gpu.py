@@ -18,6 +18,8 @@ import torch
 from PIL import Image
 
 from benchmarks import report
+from benchmarks.models import published_pooling
+from benchmarks.report import row
 from mlclib import models, transforms
 from mlclib.models.backbones import Backbone
 from mlclib.models.pooling import semantic_pooling
@@ -38,8 +40,8 @@ def main() -> None:
     rows = [check(name) for name in arguments.models]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     rows += pooling() + steps(arguments.models, arguments.batch, arguments.compiled) + loading()
-    for row in rows:
-        print(f"{row['name']}: {row['value']:.4g} {row['unit']} ({row['detail']})")
+    for line in rows:
+        print(f"{line['name']}: {line['value']:.4g} {line['unit']} ({line['detail']})")
     print(report.write(rows))
 
 
@@ -71,19 +73,14 @@ def check(name: str) -> dict[str, object]:
 
 def pooling() -> list[dict[str, object]]:
     """Semantic pooling and its plain formulation, forward and backward."""
-
-    def plain(features: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
-        weights = torch.softmax(features[:, :, None] * nodes, dim=1)
-        return (weights * features[:, :, None]).sum(1)
-
     rows = []
     for batch, cells, width, nodes in ((16, 784, 512, 84), (32, 784, 512, 24)):
         features = torch.randn(batch, cells, width, device="cuda", requires_grad=True)
         labels = torch.randn(nodes, width, device="cuda", requires_grad=True)
-        apart = float((semantic_pooling(features, labels) - plain(features, labels)).detach().abs().max())
+        apart = float((semantic_pooling(features, labels) - published_pooling(features, labels)).detach().abs().max())
         if not apart < 1e-3:
             sys.exit(f"semantic pooling differs from its formula by {apart:.2g}")
-        for name, function in (("semantic pooling", semantic_pooling), ("its plain formulation", plain)):
+        for name, function in (("semantic pooling", semantic_pooling), ("its plain formulation", published_pooling)):
             detail = f"forward and backward, [{batch}, {cells}, {width}] and {nodes} nodes, float32"
             try:
                 seconds = timed(partial(_backward, function, features, labels))
@@ -170,10 +167,6 @@ def timed(work: Callable[[], object], repeats: int = 10) -> float:
         if number >= 2:
             times.append(start.elapsed_time(end) / 1000)
     return float(np.median(times))
-
-
-def row(name: str, value: float, unit: str, detail: str) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "detail": detail}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks import report
 from benchmarks.models import CUDA, DEVICE, INPUT, SIZES, build, peak, timed
+from benchmarks.report import row
 from mlclib import models
 from mlclib.models.add_gcn import ADDGCN
 from mlclib.models.base import Output
@@ -147,10 +148,6 @@ def scored(run: Callable[[], object], module: nn.Module) -> None:
     with torch.no_grad():
         run()
     module.train()
-
-
-def row(name: str, value: float, unit: str, detail: str) -> dict[str, object]:
-    return {"name": name, "value": value, "unit": unit, "detail": detail}
 
 
 def head_rows(size: str) -> list[dict[str, object]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import report
+from benchmarks.report import row
 from mlclib import models
 from mlclib.models.pooling import semantic_pooling
 
@@ -102,23 +103,11 @@ def pooling_rows() -> list[dict[str, object]]:
                 raise AssertionError(f"semantic pooling at {shape} is off by {error:.1e}")
         for what, run in (("forward", forward), ("forward + backward", both)):
             ours, plain = timed(partial(run, semantic_pooling), partial(run, published_pooling), repeats=5)
-            rows.append(
-                {
-                    "name": f"semantic pooling, {name}, {what}",
-                    "value": plain / ours,
-                    "unit": "x the published speed",
-                    "detail": f"{shape}: {1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms",
-                }
-            )
+            detail = f"{shape}: {1e3 * ours:.3g} ms against {1e3 * plain:.3g} ms"
+            rows.append(row(f"semantic pooling, {name}, {what}", plain / ours, "x the published speed", detail))
         ours, plain = (peak(partial(both, pool)) for pool in (semantic_pooling, published_pooling))
-        rows.append(
-            {
-                "name": f"semantic pooling, {name}, peak memory",
-                "value": ours / plain,
-                "unit": "of the published",
-                "detail": f"{shape}, forward + backward: {ours / 2**20:.3g} MiB against {plain / 2**20:.4g} MiB",
-            }
-        )
+        detail = f"{shape}, forward + backward: {ours / 2**20:.3g} MiB against {plain / 2**20:.4g} MiB"
+        rows.append(row(f"semantic pooling, {name}, peak memory", ours / plain, "of the published", detail))
     return rows
 
 
@@ -171,15 +160,10 @@ def step_rows() -> list[dict[str, object]]:
         targets = torch.where(torch.rand(TRAINED, SIZES[size][0], device=DEVICE) > 0.9, 1, -1).to(torch.int8)
         step(images, targets)
         head, whole = min((step(images, targets) for _ in range(REPEATS)), key=lambda times: times[1])
-        rows.append(
-            {
-                "name": f"training step, {name} at {size} size, share of the head",
-                "value": 100 * head / whole,
-                "unit": "% of the step",
-                "detail": f"ResNet-101, {INPUT} px, batch {TRAINED}, {'bfloat16' if CUDA else 'float32'}: "
-                f"{head:.3g} s of {whole:.3g} s",
-            }
-        )
+        detail = f"ResNet-101, {INPUT} px, batch {TRAINED}, {'bfloat16' if CUDA else 'float32'}: "
+        detail += f"{head:.3g} s of {whole:.3g} s"
+        name = f"training step, {name} at {size} size, share of the head"
+        rows.append(row(name, 100 * head / whole, "% of the step", detail))
     return rows
 
 
@@ -199,14 +183,8 @@ def inference_rows() -> list[dict[str, object]]:
 
         for fast, what in ((False, "float32"), (True, "channels_last and bfloat16")):
             seconds = timed(partial(infer, model, images, fast))[0]
-            rows.append(
-                {
-                    "name": f"inference, {name} at COCO size, {what}",
-                    "value": INFERRED / seconds,
-                    "unit": "images/s",
-                    "detail": f"ResNet-101, {INPUT} px, batch {INFERRED}",
-                }
-            )
+            detail = f"ResNet-101, {INPUT} px, batch {INFERRED}"
+            rows.append(row(f"inference, {name} at COCO size, {what}", INFERRED / seconds, "images/s", detail))
     return rows
 
 
@@ -214,8 +192,8 @@ def main() -> None:
     for rows in (pooling_rows, step_rows, inference_rows):
         print(rows.__doc__.splitlines()[0])
         measured = rows()
-        for row in measured:
-            print(f"  {row['name']}: {row['value']:.3g} {row['unit']} ({row['detail']})", flush=True)
+        for line in measured:
+            print(f"  {line['name']}: {line['value']:.3g} {line['unit']} ({line['detail']})", flush=True)
         path = report.write(measured)
     print(f"written to {path} and {path.with_suffix('.md')}")
 

@@ -25,6 +25,11 @@ def device_name() -> str:
     return processor()
 
 
+def row(name: str, value: float, unit: str, detail: str) -> dict[str, object]:
+    """A measurement as `write` takes it."""
+    return {"name": name, "value": value, "unit": unit, "detail": detail}
+
+
 def write(rows: list[dict[str, object]]) -> Path:
     """Add rows of name, value, unit and detail to the device's table, each in the place of one of its name; its path.
 

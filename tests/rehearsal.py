@@ -60,6 +60,8 @@ def shrunk(name: str, folder: Path, root: Path, models: Collection[str] = (), **
         recipe = {key: value for key, value in small.items() if key in own.training}
         tree["models"][model] = {"options": SIZES.get(own.model or model, {}), "training": recipe}
         tree["models"][model] |= {"input_size": 64} if own.input_size else {}
+    if shipped.causes:
+        tree["causes"] = {"images": 4, "maps": 2}
     if shipped.tuning:
         tree["tuning"] = {"trials": 2, "ranges": {"*": {"training.epochs": [1]}}}
     if not shipped.backbone.frozen:

@@ -8,24 +8,6 @@ from safetensors.torch import save_file
 from mlclib.common.errors import UserError
 from mlclib.models.backbones import Backbone, classifier, preprocessing
 
-EXPECTED = {
-    "resnet101": {2: 512, 3: 1024, 4: 2048},
-    "resnet50": {2: 512, 3: 1024, 4: 2048},
-    "tf_efficientnet_lite0": {2: 40, 3: 112, 4: 320},
-    "convnext_tiny": {2: 192, 3: 384, 4: 768},
-    "swin_tiny_patch4_window7_224": {2: 192, 3: 384, 4: 768},
-}
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_maps_have_strides_8_16_and_32_and_their_channels_first(name):
-    backbone = Backbone(name).eval()
-    with torch.no_grad():
-        maps = backbone(torch.randn(2, 3, 64, 96))
-    assert backbone.channels == EXPECTED[name]
-    shapes = {layer: tuple(map.shape) for layer, map in maps.items()}
-    assert shapes == {k: (2, c, 64 // 2 ** (k + 1), 96 // 2 ** (k + 1)) for k, c in EXPECTED[name].items()}
-
 
 def test_layers_are_the_same_maps_whichever_are_asked_for_and_no_deeper_stage_is_built():
     torch.manual_seed(0)

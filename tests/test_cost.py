@@ -126,18 +126,6 @@ def test_the_figure_joins_the_models_that_none_beats_at_their_cost(some, tmp_pat
     np.testing.assert_allclose(seeds, wanted)
 
 
-def test_the_titles_of_the_two_panels_do_not_meet(tmp_path):
-    runs = {}
-    for n in range(6):  # each costs more and is better, so that all are named
-        runs[f"a_long_name_{n}"] = [make(tmp_path, f"a_long_name_{n}", seed, 0.4 * n) for seed in (0, 1)]
-        for run in runs[f"a_long_name_{n}"]:
-            run.about["cost"] = {"parameters": 10**n, "head": 10**n, "backbone": 10**9}
-    figure = cost_tables.cost_figure(cost_tables.cost_table(runs), runs)
-    figure.canvas.draw()
-    left, right = (axes.title.get_window_extent() for axes in figure.axes)
-    assert left.x1 < right.x0 and left.x0 > 0
-
-
 def test_without_a_counted_cost_the_figure_is_a_sentence(some):
     alone = {"d": some["d"]}
     figure = cost_tables.cost_figure(cost_tables.cost_table(alone), alone)

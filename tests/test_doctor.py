@@ -141,7 +141,7 @@ def test_one_command_leaves_a_page_tables_and_an_experiment_that_can_be_trained(
         assert words in text
     for name in ("suspects", "copies", "odd", "labels"):
         assert (folder / f"{name}.csv").exists()
-    setting = config.load(folder / "experiment.yaml")
+    setting = config.load(folder / f"own-{folder.name}.yaml")
     assert setting.attended == () and set(setting.exclude) == {"broken.jpg", "0.jpg"}
     study = Study(setting, results=tmp_path)
     assert [run.state for run in study.runs.values()] == ["missing"] * 2

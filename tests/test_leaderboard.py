@@ -99,31 +99,7 @@ def test_p_is_corrected_for_all_pairs_as_holm_does():
     assert leaderboard.holm([]).size == 0
 
 
-def test_of_equal_models_hardly_any_comparison_shows_a_difference():
-    # 40 contests of 5 equal models: one in twenty may show a difference somewhere, give or take 3 deviations
-    rng = np.random.default_rng(5)
-    wrong = 0
-    for seed in range(40):
-        pairs = leaderboard.compare(
-            [found([0.6], rng) for _ in range(5)], ONES, "OR", margin=0.01, draws=999, seed=seed
-        )
-        wrong += any(pair.verdict in (BETTER, WORSE) for pair in pairs)
-    assert wrong <= 6
-
-
 # What it would take
-
-
-def test_a_gap_of_the_smallest_size_is_found_with_80_percent_power():
-    rng = np.random.default_rng(6)
-    gap = 2.8016 * np.sqrt(2 * 0.6 * 0.4 / 200)
-    low, high = 0.6 - gap / 2, 0.6 + gap / 2
-    hits = 0
-    for seed in range(150):
-        a, b = found([high], rng), found([low], rng)
-        (pair,) = leaderboard.compare([a, b], ONES, "OR", margin=0.01, draws=200, seed=seed)
-        hits += pair.difference.p < 0.05
-    assert hits / 150 == pytest.approx(0.8, abs=0.1)
 
 
 def test_the_variance_is_split_into_images_seeds_and_both():
@@ -189,13 +165,13 @@ def test_few_seeds_that_carry_the_variance_leave_few_degrees_of_freedom():
 
 def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
     rng, flags, shown = np.random.default_rng(15), 0, 0
-    for _ in range(60):  # equal models whose seeds differ far more than images could
+    for _ in range(20):  # equal models whose seeds differ far more than images could
         models = [found(0.6 + 0.1 * rng.standard_normal(3), rng, images=2000) for _ in range(2)]
         (pair,) = leaderboard.compare(models, np.ones((2000, 1), np.int8), "OR", margin=0.01, draws=300)
         assert pair.p >= pair.difference.p
         flags += pair.hangs_on_seeds
         shown += pair.verdict in (BETTER, WORSE)
-    assert flags >= 50 and shown <= 8
+    assert flags >= 16 and shown <= 4
 
 
 def test_one_seed_tells_nothing_of_seeds():
@@ -228,19 +204,6 @@ def test_ranks_count_who_is_shown_better_and_worse():
     assert leaderboard.rank_intervals(better) == [(1, 2), (1, 3), (2, 4), (3, 4)]
     assert leaderboard.rank_intervals(shown([], 3)) == [(1, 3)] * 3
     assert leaderboard.rank_intervals(shown([(0, 1), (0, 2), (1, 2)], 3)) == [(1, 1), (2, 2), (3, 3)]
-
-
-def test_the_rank_intervals_of_all_models_hold_their_true_ranks():
-    rng = np.random.default_rng(12)
-    chances = [0.8, 0.7, 0.66, 0.6, 0.3]
-    missed = 0
-    for seed in range(40):
-        models = [found([chance], rng) for chance in chances]
-        pairs = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=999, seed=seed)
-        ranks = leaderboard.rank_intervals(leaderboard.shown_better(pairs, 5))
-        missed += not all(low <= 1 + at <= high for at, (low, high) in enumerate(ranks))
-        assert ranks[4] == (5, 5)
-    assert missed <= 6
 
 
 def test_ties_are_the_largest_sets_of_models_that_are_not_told_apart():
@@ -276,11 +239,6 @@ def test_ranks_over_data_sets_are_those_of_friedman_and_nemenyi():
         critical = leaderboard.ranks_across(np.random.default_rng(0).random((12, models))).critical
         reach = critical / np.sqrt(models * (models + 1) / 72)
         assert reach == pytest.approx(table, abs=1e-3)  # Demsar's table 5a
-        # the range of so many standard normals goes beyond it once in twenty
-        x = np.linspace(-8, 12, 20_001)
-        density = models * norm.pdf(x) * (norm.cdf(x) - norm.cdf(x - reach * np.sqrt(2))) ** (models - 1)
-        within = np.trapezoid(density, x)
-        assert within == pytest.approx(0.95, abs=1e-5)
 
 
 @pytest.mark.parametrize("scores", [[[1.0, 2.0, 3.0]], [[1.0], [2.0]], [[1.0, np.nan], [1.0, 2.0]], [1.0, 2.0]])
@@ -538,21 +496,13 @@ def test_models_are_ranked_over_independent_data_sets_of_one_protocol(tmp_path, 
     assert f"{2.3437 * np.sqrt(3 * 4 / 30):.2f}" in table.protocol and "Friedman" in table.protocol
 
 
-def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path):
-    gains = {"one": (0.2, 0.2, 2.0), "two": (2.0, 0.2, 0.2), "three": (0.2, 0.2, 2.0)}
-    for name, strengths in gains.items():
-        runs = {
-            model: [make(tmp_path / name, model, seed, gain, marks=targets()) for seed in (0, 1)]
-            for model, gain in zip(("gmp", "msrn", "dsdl"), strengths, strict=True)
-        }
-        found = tables.compare_all(runs)
-        for table in tables.tables(found):
-            table.write(tmp_path / name / "tables")
+def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path, experiments):
+    for name, gains in {"one": (0.2, 1.0, 2.0), "two": (2.0, 1.0, 0.2), "three": (0.2, 1.0, 2.0)}.items():
+        experiments(name, "scenes", gains)
     (table,) = across.reversal_tables(tmp_path)
     frame = table.frame.set_index(["experiment", "and"])
     assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
-    assert frame.loc[("one", "three"), "turned"] == 0
-    assert frame.loc[("one", "three"), "told apart in both"] == 2
-    assert frame.loc[("one", "two"), "pairs turned"] == "DSDL vs GMP"
-    assert frame.loc[("one", "two"), "told apart in both"] == 1 == frame.loc[("one", "two"), "turned"]
+    assert frame.loc[("one", "three"), ["told apart in both", "turned"]].tolist() == [3, 0]
+    assert frame.loc[("one", "two"), ["told apart in both", "turned"]].tolist() == [3, 3]
+    assert frame.loc[("one", "two"), "pairs turned"] == "DSDL vs GMP, DSDL vs MSRN, MSRN vs GMP"
     assert across.reversal_tables(tmp_path / "one") == []

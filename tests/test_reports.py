@@ -101,3 +101,20 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     last = text.split("## Over several experiments")[1]
     assert "Average ranks over 2 data sets" in last and "| GMP | 1.50 |" in last
     assert "Whether a conclusion turns" in last and "| few | two |" in last
+
+
+def test_the_first_contest_has_most_models_then_most_test_images_then_most_pairs_told_apart(tmp_path):
+    contests = {
+        "two": (2, 900, ["better"]),
+        "small": (3, 400, ["better"] * 3),
+        "vague": (3, 500, ["better", "cannot tell"]),
+        "sharp": (3, 500, ["better", "worse"]),
+    }
+    for name, (models, images, verdicts) in contests.items():
+        tables = tmp_path / name / "tables"
+        tables.mkdir(parents=True)
+        (tables.parent / "README.md").write_text("")
+        (tables / "leaderboard.csv").write_text("model\n" + "a\n" * models)
+        (tables / "scores.md").write_text(f"12,000 train and {images:,} test images")
+        (tables / "pairs.csv").write_text("verdict\n" + "".join(f"{verdict}\n" for verdict in verdicts))
+    assert [folder.name for folder in reports.contests(tmp_path)] == ["sharp", "vague", "small", "two"]

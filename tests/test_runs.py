@@ -169,7 +169,7 @@ def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
     others = {"gmp": config.Model(), "msrn-4": kinds[3], "ml_gcn": config.Model()}
     study = Study(replace(tiny_study.experiment, models={**named, **others}), tiny_study.root, tiny_study.results)
     graphs = data_results.label_graphs(study)
-    assert [title.partition(" (")[0] for title in graphs] == ["msrn-0", "msrn-1", "msrn-3, msrn-4, ml_gcn"]
+    assert [title.partition(" (")[0] for title in graphs] == ["msrn-0", "msrn-1", "msrn-3, msrn-4, ML-GCN"]
     for title, graph in graphs.items():
         model = study.build(study.experiment.run(title[:6]))
         assert np.array_equal(graph, model.adjacency.numpy())

@@ -193,6 +193,9 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
     axes_drawn = curves.curves_figure(table).axes[0]
     assert axes_drawn.get_xscale() == "log" and len(axes_drawn.lines) == len(axes_drawn.collections) == 2
     np.testing.assert_allclose(axes_drawn.lines[0].get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
+    unkept = curves.curves_table(sizes, selection="ema")
+    assert "nothing is scored" in curves.curves_sentence(unkept, sizes, selection="ema")
+    assert not curves.curves_figure(unkept).axes[0].lines
     steady = {images: models | {"msrn": models["gmp"]} for images, models in sizes.items()}
     assert "No two models are shown to change places (0 of 2" in curves.curves_sentence(table, steady)
 
@@ -492,11 +495,3 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
     apart = (table.frame["q"] < 0.05).sum()
     assert apart >= 1  # gmp was made far worse
     assert f"\n{apart} of 2 differ from the full model" in axes.get_title(loc="right")
-
-
-@pytest.mark.parametrize("full", [True, False])
-def test_an_ablation_without_a_difference_is_drawn_too(models, full):
-    variants = {"2, 3, 4": models["msrn"]} if full else {"2": models["gmp"], "3": models["dsdl"]}
-    axes = ablation.axis_figure(ablation.axis_table("msrn", "layers", variants, models["msrn"] * full)).axes[0]
-    assert len([line for line in axes.lines if line.get_linewidth() == 5 and len(line.get_xdata())]) == 0
-    assert len(axes.get_yticklabels()) == len(variants)

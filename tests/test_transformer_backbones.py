@@ -19,6 +19,8 @@ STRIDES = {
     VIT: {2: 16, 3: 16, 4: 16},
     "test_vit": {2: 16, 3: 16, 4: 16},
     "vit_tiny_patch16_224": {2: 16, 3: 16, 4: 16},
+    "resnet101": {2: 8, 3: 16, 4: 32},
+    "tf_efficientnet_lite0": {2: 8, 3: 16, 4: 32},
     "swin_tiny_patch4_window7_224": {2: 8, 3: 16, 4: 32},
     "test_convnext": {2: 8, 3: 16, 4: 32},
     "efficientvit_b0": {2: 8, 3: 16, 4: 32},

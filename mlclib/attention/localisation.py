@@ -59,7 +59,7 @@ def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> p
     _, _, _, split, names = next(iter(subjects.values()))
     boxed = {row: boxed_labels(split, row) for row in rows}
     frames = []
-    for batch in _batches(boxed):
+    for batch in batches(boxed):
         labels = [[one.label for one in boxed[row]] for row in batch]
         masks = torch.stack([torch.stack([one.mask for one in boxed[row]]) for row in batch])
         about = pd.DataFrame(
@@ -77,7 +77,7 @@ def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> p
     return scores
 
 
-def _batches(boxed: Mapping[int, Sequence[BoxedLabel]]) -> Iterator[list[int]]:
+def batches(boxed: Mapping[int, Sequence[BoxedLabel]]) -> Iterator[list[int]]:
     """The images that have boxes, at most BATCH labels at a time, each time of the same number of labels."""
     for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
         alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)

@@ -139,6 +139,17 @@ class Attention(Strict):
 
 
 @dataclass(frozen=True)
+class Causes(Strict):
+    """What 09_causes draws again, of experiments on scenes.
+
+    images: how many test images, each again without each of its labels. maps: of how many of them maps are judged.
+    """
+
+    images: Count = 400
+    maps: Count = 60
+
+
+@dataclass(frozen=True)
 class Range(Strict):
     """Numbers from `low` to `high`, drawn evenly, or with `log` evenly in their logarithm."""
 
@@ -232,6 +243,7 @@ class Experiment(Strict):
     ablation: dict[str, dict[Name, Values]] = field(default_factory=dict)
     tuning: Tuning | None = None
     attention: Attention = field(default_factory=Attention)
+    causes: Causes | None = None
     notes: tuple[str, ...] = ()
 
     @property

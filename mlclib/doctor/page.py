@@ -40,7 +40,7 @@ def examine(data: str | Path, table: str = "", results: str | Path = "results") 
 
 
 def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
-    """Write the page, its figures and tables and experiment.yaml into `folder`. source: `dataset` of the experiment."""
+    """Write the page, its figures, its tables and own-<folder>.yaml into `folder`. source: the data set as in YAML."""
     copies = found.copies[found.copies.duplicated("group", keep=False)].sort_values(["leak", "group"], ascending=False)
     for name in ("suspects", "copies", "odd", "labels"):
         frame = copies if name == "copies" else getattr(found, name).drop(columns="row", errors="ignore")
@@ -59,9 +59,10 @@ def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
     formats = dict.fromkeys(found.labels.columns[1:], ".2f") | dict.fromkeys(
         ("images", "training images", "more"), ".0f"
     )
+    experiment = folder / f"own-{folder.name}.yaml"  # two folders of images are two experiments
     about = {
         "name": folder.name,
-        "experiment": shlex.quote(str(folder / "experiment.yaml")),
+        "experiment": shlex.quote(str(experiment)),
         "source": source,
         "exclude": sorted({*found.pictures.broken, *copies["name"][copies["out"]]}),
         "copies": copies,
@@ -69,7 +70,7 @@ def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
         "table": markdown(Table("labels", "Labels", found.labels, "", formats=formats)),
         "error": calibration.expected_error(found.logits, found.pictures.targets),
     }
-    for template, file in (("experiment.yaml", "experiment.yaml"), ("page.md", "README.md")):
+    for template, file in (("experiment.yaml", experiment.name), ("page.md", "README.md")):
         text = _TEMPLATES.get_template(template).render(about, found=found, of=diagnosis, seen=pictures)
         write_text(folder / file, text + "\n")
     return folder / "README.md"

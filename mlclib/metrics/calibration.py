@@ -50,7 +50,12 @@ def expected_error(logits: np.ndarray, targets: np.ndarray, temperature: float =
 
 
 def expected_error_by_label(logits: np.ndarray, targets: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """`expected_error` of each label by itself, [C]; NaN where no cell of it is known."""
+    """`expected_error` of each label by itself, [C]; NaN where no cell of it is known.
+
+    Example:
+        >>> expected_error_by_label(np.zeros((2, 2)), np.array([[1, 0], [-1, 0]])).tolist()
+        [0.0, nan]
+    """
     columns = range(np.shape(logits)[1])
     return np.array([expected_error(logits[:, [c]], targets[:, [c]], temperature) for c in columns])
 

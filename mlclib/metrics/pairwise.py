@@ -146,6 +146,10 @@ def rank_intervals(better: np.ndarray) -> list[tuple[int, int]]:
 
     With p corrected over all pairs the intervals of all models hold together at 95 % (Mogstad, Romano, Shaikh and
     Wilhelm, Review of Economic Studies 91, 2024; Klein, Wright and Wieczorek, J. R. Stat. Soc. A 183, 2020).
+
+    Example:
+        >>> rank_intervals(np.array([[False, False, True], [False, False, False], [False, False, False]]))
+        [(1, 2), (1, 3), (2, 3)]
     """
     return [(int(1 + lost), int(len(better) - won)) for won, lost in zip(better.sum(1), better.sum(0), strict=True)]
 
@@ -167,7 +171,12 @@ def ties(better: np.ndarray) -> dict[str, list[int]]:
 
 
 def letters(better: np.ndarray) -> list[str]:
-    """The letters of `ties` that each model has."""
+    """The letters of `ties` that each model has.
+
+    Example:
+        >>> letters(np.array([[False, False, True], [False, False, False], [False, False, False]]))
+        ['a', 'ab', 'b']
+    """
     sets = ties(better).items()
     return ["".join(letter for letter, models in sets if model in models) for model in range(len(better))]
 

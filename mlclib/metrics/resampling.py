@@ -80,7 +80,12 @@ def draws_for(images: int, labels: int) -> int:
 
 
 def least_p(draws: int) -> float:
-    """The smallest two-sided p that so many resamples can show: where no draw lies beyond 0, one more might have."""
+    """The smallest two-sided p that so many resamples can show: where no draw lies beyond 0, one more might have.
+
+    Example:
+        >>> least_p(1999)
+        0.001
+    """
     return 2 / (draws + 1)
 
 

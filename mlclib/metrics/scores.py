@@ -283,7 +283,12 @@ def precision_mean(hits: np.ndarray, tp: np.ndarray, fp: np.ndarray, ap: str) ->
 
 
 def mean_defined(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
+    """Mean over the last axis of what is not NaN; NaN where nothing is left.
+
+    Example:
+        >>> mean_defined(np.array([[1.0, np.nan, 2.0], [np.nan, np.nan, np.nan]])).tolist()
+        [1.5, nan]
+    """
     defined = ~np.isnan(values)
     count = defined.sum(axis=-1)
     total = np.where(defined, values, 0.0).sum(axis=-1)

@@ -47,19 +47,8 @@ MODELS: dict[str, type[Classifier]] = {
     "ssgrl": SSGRL,
 }
 NAMES = tuple(MODELS)
-_TITLES = {
-    "gmp": "GMP",
-    "msrn": "MSRN",
-    "dsdl": "DSDL",
-    "gap": "GAP",
-    "linear": "linear baseline",
-    "ml_gcn": "ML-GCN",
-    "add_gcn": "ADD-GCN",
-    "csra": "CSRA",
-    "query2label": "Query2Label",
-    "ml_decoder": "ML-Decoder",
-    "ssgrl": "SSGRL",
-}
+# The names that are no names of classes.
+_TITLES = {"linear": "linear baseline", "ml_gcn": "ML-GCN", "add_gcn": "ADD-GCN", "ml_decoder": "ML-Decoder"}
 
 
 def title(name: str) -> str:
@@ -70,7 +59,8 @@ def title(name: str) -> str:
         ('ML-GCN', "MSRN (authors' checkpoint)", 'mine')
     """
     key, blank, rest = name.partition(" ")
-    return _TITLES.get(key, key) + blank + rest
+    known = {model: kind.__name__ for model, kind in MODELS.items()} | _TITLES
+    return known.get(key, key) + blank + rest
 
 
 def find(name: str) -> type[Classifier]:

@@ -60,10 +60,9 @@ class ADDGCN(Classifier):
         map = maps[self.options.layer]
         scores = self.score(map)  # [B, C, h, w]
         mask = scores.sigmoid()
-        vectors = self.transform(map).flatten(2) @ mask.flatten(2).transpose(1, 2)  # [B, W, C]
-        static = F.leaky_relu(self.static_edges(vectors.transpose(1, 2)), 0.2).transpose(
-            1, 2
-        )  # along one graph for all
+        vectors = self.transform(map).flatten(2) @ mask.flatten(2).transpose(1, 2)  # [B, W, C], sums, not means
+        # Along a learnt graph, the same for every image. (ONNX knows transpose, and not mT.)
+        static = F.leaky_relu(self.static_edges(vectors.transpose(1, 2)), 0.2).transpose(1, 2)
         x = vectors + F.leaky_relu(self.static(static), 0.2)
         overall = batch_norm(self.overall_norm, self.overall(x.mean(2, keepdim=True))[:, :, 0])
         overall = F.leaky_relu(overall, 0.2)[:, :, None].expand_as(x)

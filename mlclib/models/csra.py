@@ -54,7 +54,7 @@ class CSRA(Classifier):
         cells = scores.flatten(3)
         logits = cells.mean(3).sum(1)
         for head, temperature in enumerate(TEMPERATURES[self.options.heads]):
-            one = cells[:, head]
+            one = cells[:, head]  # summed over heads, not averaged: logits grow with their number
             attended = one.amax(2) if temperature == MAXIMUM else (one * (temperature * one).softmax(2)).sum(2)
             logits = logits + self.options.lam * attended
         return CSRAOutput(logits, scores)

@@ -25,11 +25,18 @@ def adjacency(counts: Tensor, totals: Tensor, graph: str, threshold: float) -> T
         pairs = ~torch.eye(len(counts), dtype=torch.bool)
         shuffled = torch.randperm(int(pairs.sum()), generator=torch.Generator().manual_seed(0))
         edges[pairs] = edges[pairs][shuffled]
+    # The paper says 0.2 and row sums; the authors' code, which the published weights were trained by, does this.
     matrix = edges * 0.25 / (edges.sum(0) + 1e-6) + torch.eye(len(counts))
     scale = matrix.sum(1) ** -0.5
     return ((matrix * scale).T * scale).float()
 
 
 def conditional(counts: Tensor, totals: Tensor) -> Tensor:
-    """P(j|i) = counts[i, j] / totals[i], [C, C]; a label without images has no neighbour."""
+    """P(j|i) = counts[i, j] / totals[i], [C, C]; a label without images has no neighbour.
+
+    Example:
+        >>> conditional(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), totals=torch.tensor([4.0, 0.0]))
+        tensor([[0.0000, 0.7500],
+                [3.0000, 0.0000]])
+    """
     return counts / totals.where(totals > 0, 1)[:, None]

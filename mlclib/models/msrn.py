@@ -73,7 +73,7 @@ class GraphAttention(nn.Module):
             return F.elu(h)
         source, target = (h @ self.a.view(2, -1).T).unbind(1)  # [C] each: a^T [h_i, h_j] is a sum of two terms
         energies = F.leaky_relu(source[:, None] + target, 0.2).masked_fill(~edges, -torch.inf)  # [C, C]
-        return F.elu(energies.softmax(1) @ h + h)
+        return F.elu(energies.softmax(1) @ h + h)  # + h: unlike the paper that it follows
 
 
 class Elementwise(nn.Module):
@@ -108,6 +108,7 @@ class MSRN(Classifier):
         attends = graph is not None
         if attends:
             self.register_buffer("adjacency", graph)
+        # Layer 4 is taken as it is; the authors' checkpoints hold a refinement of layer 1 too, which nothing uses.
         self.refine = nn.ModuleDict({str(k): nn.Conv2d(c, c, 1) for k, c in backbone.channels.items() if k < 4})
         self.project = nn.ModuleDict({str(k): nn.Conv2d(c, width, 1) for k, c in backbone.channels.items()})
         self.embed = nn.Linear(self.label_vectors.shape[1], 256)
@@ -190,6 +191,7 @@ class MSRN(Classifier):
         """The weighted sum over labels i of || L_i - groups[argmax_j S_ij] ||_2; 0 without groups."""
         if not len(output.groups):
             return output.labels.new_zeros(())
+        # The choice of a group has no gradient: labels and groups move, the assignment does not.
         distances = (output.labels - output.groups[output.assignment.argmax(1)]).norm(dim=1)
         return self.options.group_loss_weight * distances.sum()
 

@@ -54,6 +54,7 @@ class Query2Label(Classifier):
         sizes = (width, options.heads, options.feedforward, options.dropout)
         self.encoder = nn.ModuleList([Layer(*sizes) for _ in range(options.encoder_layers)])
         self.decoder = nn.ModuleList([Layer(*sizes) for _ in range(options.decoder_layers)])
+        # As the authors draw it: over each attention's three matrices as one.
         for matrix in (p for p in (*self.encoder.parameters(), *self.decoder.parameters()) if p.dim() > 1):
             nn.init.xavier_uniform_(matrix)
         self.norm = nn.LayerNorm(width)

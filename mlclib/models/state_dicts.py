@@ -9,7 +9,12 @@ Shape = tuple[int | None, ...]  # None stands for a side of any size
 
 
 def fits(shape: tuple[int, ...], wanted: Shape) -> bool:
-    """Whether a shape is the wanted one."""
+    """Whether a shape is the wanted one.
+
+    Example:
+        >>> fits((10, 300), (10, None)), fits((10,), (10, None))
+        (True, False)
+    """
     return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
 
 

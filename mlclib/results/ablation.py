@@ -199,8 +199,8 @@ def variants_sentence(tables: Mapping[str, Table]) -> str:
 
 def finished_axes(study: Study, model: str) -> dict[str, Models]:
     """The model's ablation axes with finished runs: axis -> value -> runs."""
-    axes = {axis: study.finished_variants(model, axis) for axis in study.experiment.axes(model)}
-    axes = {axis: {value: runs for value, runs in variants.items() if runs} for axis, variants in axes.items()}
+    every = {axis: study.finished_variants(model, axis) for axis in study.experiment.axes(model)}
+    axes = {axis: {value: runs for value, runs in variants.items() if runs} for axis, variants in every.items()}
     return {axis: variants for axis, variants in axes.items() if variants}
 
 

@@ -33,7 +33,7 @@ def rank_tables(results: Path) -> list[Table]:
             key = models, backbone.name, backbone.frozen, experiment.input_size
             chosen = protocols.setdefault(key, {})
             if not any(sources & others for others, _ in chosen.values()):
-                chosen[experiment.name] = sources, frame[_headline(frame)].loc[list(models)]
+                chosen[experiment.name] = sources, frame[headline(frame)].loc[list(models)]
     every = [pd.DataFrame({name: mAP for name, (_, mAP) in chosen.items()}) for chosen in protocols.values()]
     return [_rank_table(scores, number) for number, scores in enumerate((s for s in every if s.shape[1] > 1), 1)]
 
@@ -45,12 +45,15 @@ def reversal_tables(results: Path) -> list[Table]:
     """
     rows = []
     for models, boards in _leaderboards(results).items():
-        better = {name: _better(results / name / "tables" / "pairs.csv", models) for name in boards}
+        paths = {name: results / name / "tables" / "pairs.csv" for name in boards}
+        told = {name: pd.read_csv(path).set_index("pair")["verdict"] for name, path in paths.items()}
+        pairs = list(permutations(models, 2))
+        better = {name: {(a, b) for a, b in pairs if told[name].get(f"{a} vs {b}") == BETTER} for name in boards}
         for one, two in combinations(boards, 2):
             turned = sorted(pair for pair in better[one] if pair[::-1] in better[two])
             both = len(better[one] & better[two]) + len(turned)
-            pairs = ", ".join(f"{title(high)} vs {title(low)}" for high, low in turned) or "none"
-            rows.append((one, two, both, len(turned), pairs))
+            names = ", ".join(f"{title(high)} vs {title(low)}" for high, low in turned) or "none"
+            rows.append((one, two, both, len(turned), names))
     if not rows:
         return []
     columns = ["experiment", "and", "told apart in both", "turned", "pairs turned"]
@@ -74,15 +77,9 @@ def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame
     return boards
 
 
-def _headline(frame: pd.DataFrame) -> str:
-    """The column of a leaderboard that it is ordered by."""
+def headline(frame: pd.DataFrame) -> str:
+    """The column of the headline mAP of a leaderboard or a table of scores, read from its csv."""
     return next(name for name in (MAP_FREQUENT, MAP) if name in frame)
-
-
-def _better(path: Path, models: tuple[str, ...]) -> set[tuple[str, str]]:
-    """The pairs of these models that an experiment tells apart, the better model first."""
-    verdicts = pd.read_csv(path).set_index("pair")["verdict"]
-    return {(a, b) for a, b in permutations(models, 2) if verdicts.get(f"{a} vs {b}") == BETTER}
 
 
 def _rank_table(scores: pd.DataFrame, number: int) -> Table:

@@ -92,14 +92,6 @@ def ap(reference: FinishedRun) -> str:
     )
 
 
-def noise(other: str, reference: FinishedRun) -> str:
-    """The footnote of the mark for a difference to `other` that may be chance."""
-    return (
-        f"Within noise of {other}: the 95 % interval of the difference, over {draws(reference):,} paired bootstrap "
-        "draws of test images and seeds, holds 0."
-    )
-
-
 def draws(reference: FinishedRun) -> int:
     """How many bootstrap draws a table makes: fewer where the test set is large and each takes long."""
     return resampling.draws_for(*reference.targets.shape)

@@ -62,12 +62,8 @@ def headline_scores(run: FinishedRun, selection: str) -> dict[str, float]:
 
 
 def seed_mAPs(runs: list[FinishedRun], selection: str, score: str = MAP) -> list[float]:
-    """The mAP of each run in percent, as dots of a figure; NaN where it has none. score: of `headline_scores`, or mAP
-    over all labels.
-    """
-    if score == MAP:
-        return [class_scores(run, selection)[MAP] for run in runs]
-    return [headline_scores(run, selection).get(score, np.nan) for run in runs]
+    """The mAP of each run in percent, as dots of a figure; NaN where it has none. score: a column of mAP."""
+    return [(all_scores(run, selection) | headline_scores(run, selection))[score] for run in runs]
 
 
 def over_seeds(
@@ -214,8 +210,9 @@ def scored_table(
     differ from by chance alone. layout: further fields of Table, runs only where they are other than the models.
     """
     if NOISE in layout.get("marks", {}).values():
-        note = captions.noise(noise, next(iter(models.values()))[0])
-        layout["footnotes"] = {NOISE: note, **layout.get("footnotes", {})}
+        draws = captions.draws(next(iter(models.values()))[0])
+        note = f"the 95 % interval of the difference, over {draws:,} paired bootstrap draws of test images and seeds"
+        layout["footnotes"] = {NOISE: f"Within noise of {noise}: {note}, holds 0.", **layout.get("footnotes", {})}
     return Table(
         name=captions.file_stem(name, selection),
         title=f"{title} on {captions.data_name(models)}",

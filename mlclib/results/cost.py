@@ -86,9 +86,6 @@ def unbeaten(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 def counted_cost(run: FinishedRun) -> dict[str, float]:
     """What a run counted, by the table's columns; NaN where it is older than the counting, or not ours."""
-    cost = run.about.get("cost")
-    if cost is None:
-        return dict.fromkeys((PARAMETERS, HEAD, BACKBONE, SHARE), np.nan)
-    head, backbone = cost["head"], cost["backbone"]
-    values = cost["parameters"] / 1e6, head / 1e6, backbone / 1e9, 100 * head / backbone
-    return dict(zip((PARAMETERS, HEAD, BACKBONE, SHARE), values, strict=True))
+    cost = run.about.get("cost", dict.fromkeys(("parameters", "head", "backbone"), np.nan))
+    parameters, head, backbone = cost["parameters"], cost["head"], cost["backbone"]
+    return {PARAMETERS: parameters / 1e6, HEAD: head / 1e6, BACKBONE: backbone / 1e9, SHARE: 100 * head / backbone}

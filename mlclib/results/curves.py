@@ -15,7 +15,7 @@ from mlclib.metrics.variance import parts
 from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
-from mlclib.results.style import COLOURS
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, listed
 from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.study import Study
@@ -71,6 +71,8 @@ def curves_figure(table: Table) -> Figure:
     """`curves_table` as a line for each model, headline mAP (%) against training images, its 95 % interval a band."""
     frame = table.frame.set_index("model")
     images, numbers = list(table.spread), [int(column) for column in table.spread]
+    if frame[images].isna().all(axis=None):
+        return text_figure(f"{captions.HIDDEN}.")
     figure, axes = plt.subplots(figsize=(9, 5.5))
     for at, model in enumerate(frame.index):
         colour = COLOURS[at % len(COLOURS)]
@@ -103,13 +105,13 @@ def curves_sentence(table: Table, sizes: dict[int, Models], *, selection: str = 
         return f"{captions.HIDDEN}."
     tests = [test for images, models in sizes.items() for test in _paired_tests(images, models, selection)]
     shown = [test for test, p in zip(tests, holm([test[-1] for test in tests]), strict=True) if p < ALPHA]
-    better: dict[tuple[str, str], list[int]] = {}  # (better, worse) -> at these numbers of images
+    better: dict[tuple[str, str], list[str]] = {}  # (better, worse) -> at these numbers of images
     for images, high, low, _ in shown:
-        better.setdefault((high, low), []).append(images)
+        better.setdefault((high, low), []).append(f"{images:,}")
     crossed = [
-        f"{title(a)} is above {title(b)} at {_numbers(better[a, b])} and below it at {_numbers(better[b, a])}"
+        f"{title(a)} is above {title(b)} at {listed(better[a, b])} and below it at {listed(better[b, a])}"
         for a, b in better
-        if (b, a) in better and better[a, b][0] < better[b, a][0]
+        if (b, a) in better and a < b
     ]
     leaders = "; ".join(f"{title(model)} with {listed(numbers)}" for model, numbers in best.items())
     turn = f"Rankings cross: {'; '.join(crossed)}" if crossed else "No two models are shown to change places"
@@ -128,7 +130,3 @@ def _paired_tests(images: int, models: Models, selection: str) -> list[tuple[int
         high, low = (a, b) if delta > 0 else (b, a)
         tests.append((images, high, low, 2 * parts(scores[a], scores[b]).p_above(abs(delta))))
     return tests
-
-
-def _numbers(images: list[int]) -> str:
-    return listed(f"{n:,}" for n in images)

@@ -245,8 +245,9 @@ def power_sentence(compared: PairwiseComparison) -> str:
     gap = f"{gaps[0]:.1f} points" if len(gaps) == 1 else f"{gaps[0]:.1f} to {gaps[-1]:.1f} points, by the pair"
     named = [f"of {name} in {sum(size <= 100 * share for size in gaps)}" for name, share in GAPS.items()]
     alike, within = listed(spoken(compared.names[at]) for at in closest[:2]), 100 * closest.equivalent_within
+    number = f"{len(verdicts)} pair{'s' * (len(verdicts) > 1)}"
     return (
-        f"Of {len(verdicts)} pairs of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
+        f"Of {number} of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
         f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}. A gap "
         f"{listed(named)} of these pairs is large enough."
     )

@@ -22,14 +22,13 @@ from mlclib.metrics import scores as metrics
 from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
-from mlclib.results.comparison import scored_table
+from mlclib.results.comparison import F1S, scored_table
 from mlclib.results.leaderboard import PairwiseComparison
 from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, listed, written
 from mlclib.runs.store import FinishedRun
 
-SCORES = ("mAP", "CF1", "OF1")
-F1S = ("CF1", "OF1")
+SCORES = ("mAP", *F1S)
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOI
 RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "threshold" not in choice.protocol)
 
 
-def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[int] | None = None) -> pd.DataFrame:
-    """Each of `choices` for every run, long: model, seed, kind, choice, score, value and change, both in points.
+def audit(models: Models, labels: Sequence[int] | None = None) -> pd.DataFrame:
+    """Each of CHOICES for every run, long: model, seed, kind, choice, score, value and change, both in points.
 
     labels: numbers of those that mAP is over, all where None.
     change is against the default protocol. value and change are NaN where the score does not depend on the choice,
@@ -80,7 +79,7 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[
     rows = []
     for model, run in ((model, run) for model, runs in models.items() for run in runs):
         default = _scores(run, DEFAULT, labels)
-        for choice in (DEFAULT, *choices):
+        for choice in (DEFAULT, *CHOICES):
             values = default if choice is DEFAULT else _scores(run, choice, labels)
             for score in SCORES:
                 value = values[score] if score in choice.moves else np.nan
@@ -90,7 +89,8 @@ def audit(models: Models, choices: Sequence[Choice] = CHOICES, labels: Sequence[
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
-    groups = _without_default(frame).groupby(["kind", "choice", "model", "score"], sort=False)
+    made = frame[frame["kind"] != DEFAULT.kind]
+    groups = made.groupby(["kind", "choice", "model", "score"], sort=False)
     return groups["change"].agg(["mean", "std"])
 
 
@@ -244,10 +244,6 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         f"{text} By CF1 and OF1 a choice turns two models by more than a point {len(wide)} times, most often {kind}: "
         f"{choice}, {most.max()} times by {score}."
     )
-
-
-def _without_default(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["kind"] != DEFAULT.kind]
 
 
 def _scores(run: FinishedRun, choice: Choice, labels: Sequence[int] | None) -> dict[str, float]:

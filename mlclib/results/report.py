@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import pandas as pd
+
 from mlclib.common.files import write_text
+from mlclib.metrics.pairwise import BETTER, WORSE
 from mlclib.models import NAMES, title
 from mlclib.results import across, recipes
 from mlclib.runs.study import Study
@@ -51,9 +54,14 @@ def words(stem: str) -> str:
 
 
 def findings(folder: Path) -> str:
-    """What the runs of an experiment say, as 05_tables computed it, in Markdown; empty where it did not run."""
-    path = folder / "tables" / "findings.md"
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    """What the runs of an experiment say, as 05_tables and 09_causes computed it, in Markdown; empty if neither did."""
+    paths = [folder / "tables" / name for name in ("findings.md", "causes-findings.md")]
+    return "\n\n".join(path.read_text(encoding="utf-8").strip() for path in paths if path.is_file())
+
+
+def sentences(folder: Path) -> str:
+    """`findings` without what stands around its sentences."""
+    return "\n".join(line for line in findings(folder).splitlines() if line.startswith("- "))
 
 
 def tables_of(folder: Path) -> list[Path]:
@@ -73,24 +81,25 @@ def test_images(folder: Path) -> int:
 
 
 def contests(results: Path) -> list[Path]:
-    """The folders of the experiments with a leaderboard: those of most models first, then of most test images, then of
-    fewest ablations.
+    """The folders of the experiments with a leaderboard: those of most models first, then of most test images, then
+    those that tell most pairs apart.
     """
     boards = [path for path in results.glob("*/tables/leaderboard.csv") if (path.parents[1] / "README.md").exists()]
     models = {path.parents[1]: len(path.read_text(encoding="utf-8").splitlines()) for path in boards}
-    ablations = {folder: len(list(folder.glob("tables/ablation_*.csv"))) for folder in models}
-    return sorted(models, key=lambda one: (-models[one], -test_images(one), ablations[one], one.name))
+    apart = {folder: _told_apart(folder / "tables" / "pairs.csv") for folder in models}
+    return sorted(models, key=lambda one: (-models[one], -test_images(one), -apart[one], one.name))
+
+
+def _told_apart(pairs: Path) -> int:
+    return int(pd.read_csv(pairs)["verdict"].isin((BETTER, WORSE)).sum()) if pairs.exists() else 0
 
 
 def front(folder: Path) -> str:
     """What README.md shows of a contest: its leaderboard as a figure and a table, and what its runs say."""
-    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-    path = f"results/{folder.name}"
     rows = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
     table = "\n".join(row for row in rows if row.startswith("|"))
-    sentences = "\n".join(line for line in findings(folder).splitlines() if line.startswith("- "))
-    figure = f"![Leaderboard of {folder.name}]({path}/figures/leaderboard.png)"
-    return "\n\n".join((f"**[{title}]({path}/README.md)**", figure, sentences, table))
+    figure = f"![Leaderboard of {folder.name}](results/{folder.name}/figures/leaderboard.png)"
+    return "\n\n".join((f"**{_link(folder, 'results/')}**", figure, sentences(folder), table))
 
 
 def fill_front(readme: Path, results: Path) -> None:
@@ -115,11 +124,14 @@ def summary(results: Path) -> Path:
         "heading leads to them, and to how each number was made.",
     ]
     parts += [f"![Leaderboard of {f.name}]({f.name}/figures/leaderboard.png)" for f in folders[:1]]
-    for folder in folders:
-        title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        sentences = [line for line in findings(folder).splitlines() if line.startswith("- ")]
-        parts += [f"## [{title}]({folder.name}/README.md)", "\n".join(sentences)]
+    parts += [part for folder in folders for part in (f"## {_link(folder)}", sentences(folder))]
     if tables := [*across.rank_tables(results), *across.reversal_tables(results)]:
         parts += ["## Over several experiments", *(table._repr_markdown_().strip() for table in tables)]
     write_text(results / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return results / "README.md"
+
+
+def _link(folder: Path, above: str = "") -> str:
+    """The title of an experiment's README, as a link to it."""
+    title = (folder / "README.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    return f"[{title}]({above}{folder.name}/README.md)"

@@ -4,8 +4,8 @@ figures and file names can hold them.
 
 import hashlib
 import re
-import sys
 import unicodedata
+import warnings
 from collections.abc import Hashable
 from functools import cache
 from urllib.parse import quote
@@ -68,7 +68,7 @@ def _drawable(character: str) -> str:
             return character
     if unicodedata.category(character) in ("Cf", "Mn"):  # joins or varies its neighbours, and shows nothing itself
         return ""
-    _say_missing()
+    warnings.warn("figures write out characters that no font has; install one, such as Noto Sans CJK", stacklevel=2)
     name = unicodedata.name(character, "ideograph").lower()
     return f"[U+{ord(character):04X}]" if "ideograph" in name else f"[{name}]"
 
@@ -78,14 +78,6 @@ def _characters(path: str) -> frozenset[int]:
     """What a font file can draw; nothing where its letters are pictures, which matplotlib cannot scale."""
     font = font_manager.get_font(path)
     return frozenset(font.get_charmap()) if font.scalable else frozenset()
-
-
-@cache
-def _say_missing() -> None:
-    """Once: that figures write characters out."""
-    print(
-        "figures write out characters that no installed font has; install one, such as Noto Sans CJK", file=sys.stderr
-    )
 
 
 def safe_file_name(text: str) -> str:

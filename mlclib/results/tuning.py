@@ -28,12 +28,10 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
     rows, curves = [], _expected_best(trials)
     for model, values in tuning.scores(trials).items():
         best, ranges = int(values.argmax()), experiment.ranges(model)
-        settings = {
-            name: (name.partition(".")[2], value) for name, value in tuning.settings(experiment, model, best).items()
-        }
-        edges = [key for name, (key, value) in settings.items() if at_the_edge(ranges[name], value)]
+        settings = tuning.settings(experiment, model, best).items()
+        edges = [name.partition(".")[2] for name, value in settings if at_the_edge(ranges[name], value)]
         row = (model, len(values), values[0], values[best], values[best] - values[0], best)
-        text = ", ".join(f"{key} {_text(value)}" for key, value in settings.values())
+        text = ", ".join(f"{name.partition('.')[2]} {_text(value)}" for name, value in settings)
         rows.append((*row, text, ", ".join(edges) or "none"))
     columns = ["model", "trials", FILE, BEST, GAIN, "best trial", "its settings", "at the edge"]
     frame, count = pd.DataFrame(rows, columns=columns), experiment.tuning.trials
@@ -42,8 +40,7 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
     models = {model: [run for runs in each for run in runs] for model, each in trials.items()}
     reference = captions.checked(models, "last")
     return scored_table(
-        "tuning", "What tuning chose by its validation images,", models,
-        frame,
+        "tuning", "What tuning chose by its validation images,", models, frame,
         formats={"trials": "d", "best trial": "d", GAIN: "+.1f"} | {name: "d" for name in frame if "rank" in name},
         best=(BEST,),
         shown={text: title(text).replace("_", " ") for row in rows for text in (row[0], *row[6:])},

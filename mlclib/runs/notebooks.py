@@ -19,15 +19,17 @@ FOLDER = Path("notebooks")
 class Declaration(Strict):
     """What a notebook says of itself under `mlclib` in its metadata, and what the plan of jobs follows.
 
-    over: one job per experiment, per model, per ablation axis, or per model whose attention is shown.
+    over: one job per experiment, per model, per ablation axis, per model whose attention is shown, or per experiment
+    that asks for causes.
     reads: what it rests on besides the data: "runs" (of its models), "variants" (of its axis, or of all), "trials" (of
-    a tuning), "external" (predictions from outside), "attention" (that part of the configuration), "model code".
+    a tuning), "external" (predictions from outside), "attention" or "causes" (that part of the configuration), "model
+    code".
     from_predictions: its tables follow from predictions alone, so that `verify` can compute them again.
     all_threads: it computes passes through models, and is given all threads of a run.
     """
 
-    over: Literal["experiment", "model", "axis", "attended model"]
-    reads: tuple[Literal["runs", "variants", "trials", "external", "attention", "model code"], ...] = ()
+    over: Literal["experiment", "model", "axis", "attended model", "causes"]
+    reads: tuple[Literal["runs", "variants", "trials", "external", "attention", "causes", "model code"], ...] = ()
     from_predictions: bool = False
     all_threads: bool = False
 

@@ -210,6 +210,8 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
         shown["ablation"] = {" ".join(one): tuple(setting.variants(*one)) for one in axes}
     if "attention" in reads:
         shown["attention"] = {**dataclasses.asdict(setting.attention), "models": ""}
+    if "causes" in reads:
+        shown["causes"] = dataclasses.asdict(setting.causes)
     if "trials" in reads:
         shown["tuning"] = setting.tuning.ranges
     rests_on |= dict(_flat(shown))
@@ -236,8 +238,8 @@ def _over(study: Study, declaration: Declaration) -> list[dict[str, str]]:
     if declaration.over == "axis":
         axes = [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
         return [one for one in axes if one["axis"] != LEARNING_CURVE]
-    if declaration.over == "experiment":
-        return [{}]
+    if declaration.over in ("experiment", "causes"):
+        return [{}] if declaration.over == "experiment" or setting.causes else []
     return [{"model": model} for model in (setting.models if declaration.over == "model" else setting.attended)]
 
 

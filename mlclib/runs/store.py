@@ -175,9 +175,9 @@ def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logit
 
 
 def write_run(folder: Path, about: dict[str, Any], scores: dict[str, Any]) -> None:
-    """Write run.yaml and metrics.json, then the manifest that makes the run finished, then drop its checkpoints.
+    """Write run.yaml and metrics.json, then the manifest that makes the run finished.
 
-    What a kill in the middle of a write left goes with them.
+    Its checkpoints, and what a kill in the middle of a write left, are dropped last.
     """
     write_text(folder / "run.yaml", yaml.safe_dump(about, sort_keys=False, allow_unicode=True))
     write_text(folder / "metrics.json", json.dumps(scores, indent=1))

@@ -14,8 +14,9 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import ExtractOutputPreprocessor
 
+from mlclib.results import across
 from mlclib.results import report as reports
-from mlclib.results.captions import MAP, MAP_FREQUENT
+from mlclib.results.captions import MAP
 from mlclib.runs import plan, store, times
 
 KINDS = ("csv", "md", "tex")
@@ -33,7 +34,6 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
     if (readme := folder / "README.md").exists():
         title, _, rest = readme.read_text(encoding="utf-8").removeprefix("# ").partition("\n")
         about = re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0]
-    findings = re.findall(r"^- (.*)", reports.findings(folder), re.M)
     paths = sorted(folder.glob("notebooks/*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
     scores, made = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json"))
@@ -43,7 +43,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         name=folder.name,
         title=title,
         about=about,
-        finding=findings[0] if findings else "",
+        finding=reports.sentences(folder).partition("\n")[0].removeprefix("- "),
         notebooks=notebooks,
         tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
         figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
@@ -86,7 +86,7 @@ def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str,
 def _headlines(path: Path) -> list[dict[str, Any]]:
     """The rows of scores.csv that have a mAP; the headline one is named mAP, over whatever labels it is."""
     frame = pd.read_csv(path)
-    headline = next(name for name in (MAP_FREQUENT, MAP) if name in frame)
+    headline = across.headline(frame)
     return frame.rename(columns=lambda name: name.replace(headline, MAP)).dropna(subset=MAP).to_dict("records")
 
 

@@ -21,7 +21,9 @@ from pydantic import Field
 from mlclib.common.errors import UserError
 from mlclib.common.files import write_text
 from mlclib.datasets.base import Count, Dataset, Seed, Split
-from mlclib.datasets.scenes.picture import LABELS, draw_scene
+from mlclib.datasets.scenes.picture import LABELS, draw_scene, draw_versions, misplaced
+
+__all__ = ["LABELS", "draw_scene", "draw_versions", "load", "misplaced", "targets"]
 
 VERSION = 2  # of the drawing code: raise it with every change that changes a picture
 SPLITS = ("train", "test", "val")  # the number of each is a part of what its pictures are drawn from
@@ -76,15 +78,25 @@ def _draw(root: Path, parameters: dict) -> None:
 
 
 def _split(root: Path, records: list[dict]) -> Split:
-    targets = np.full((len(records), len(LABELS)), -1, np.int8)
-    boxes = []
-    for row, record in zip(targets, records, strict=True):
-        marks = [(LABELS.index(b["label"]), b["box"], b["difficult"]) for b in record["boxes"]]
-        for column, _, difficult in marks:
-            row[column] = max(row[column], 0 if difficult else 1)
-        boxes.append(np.array([[c, *box] for c, box, difficult in marks if not difficult], np.float32).reshape(-1, 5))
+    boxes = [
+        [[LABELS.index(b["label"]), *b["box"]] for b in record["boxes"] if not b["difficult"]] for record in records
+    ]
     names = [r["name"] for r in records]
-    return Split(names, [root / "images" / f"{n}.jpg" for n in names], targets, boxes)
+    return Split(
+        names,
+        [root / "images" / f"{n}.jpg" for n in names],
+        np.array([targets(record["boxes"]) for record in records]).reshape(-1, len(LABELS)),
+        [np.array(of_image, np.float32).reshape(-1, 5) for of_image in boxes],
+    )
+
+
+def targets(boxes: list[dict]) -> np.ndarray:
+    """The targets, int8 [C], of an image with these boxes."""
+    row = np.full(len(LABELS), -1, np.int8)
+    for box in boxes:
+        column = LABELS.index(box["label"])
+        row[column] = max(row[column], 0 if box["difficult"] else 1)
+    return row
 
 
 def load(

@@ -1,0 +1,190 @@
+"""Whether a map's weight in what goes from a picture foretells the fall of the logit; which cheap score tells it."""
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+from torch import Tensor
+
+from mlclib.attention import faithfulness, localisation
+from mlclib.attention.causes import TEST, Pairs, Panel, rank_correlation, resampled, transparent
+from mlclib.attention.maps import BASELINES, GRID, Example, Key, baselines, boxed_labels, boxes_of, explain, overall
+from mlclib.datasets import scenes
+from mlclib.models.base import Classifier
+
+GRADIENT = Key("input gradient", "")
+CHEAP = (*localisation.SCORES, "deletion", "insertion")  # scores of maps that need no picture drawn again
+STAGES = ("last module", "head", "backbone")  # what cascading randomisation draws anew, each with those before it
+COARSE = 14  # cells a side of the maps that are compared with each other
+SHOWN = 8  # images whose maps are compared; half of them for deletion and insertion
+
+
+class Explained(NamedTuple):
+    """Maps [B, K, GRID, GRID] of B images' K labels each, by method over all its layers, for one model and seed."""
+
+    model: str
+    seed: int
+    rows: list[int]
+    labels: list[list[int]]
+    maps: dict[Key, Tensor]
+
+
+def judged(panel: Panel, removed: Pairs, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row per model and method of maps, judged by the truth and by what needs none; and which of the latter agree.
+
+    Columns: model; method; the rank correlation, over the labels of the first `count` images, of the map's weight where
+    pixels change with the fall of the logit: what it "foretells", and "beyond size", given the share of pixels that
+    change (a partial correlation); the mean of each of CHEAP; and `_likeness`. The second frame has for each of CHEAP
+    its rank correlation "agreement" with "beyond size" over all maps but the baselines, its interval over models; for
+    deletion, of which less is better, the sign is turned.
+    """
+    rows = []
+    for (model, method), one in _weights(panel, removed, count).groupby(["model", "method"], sort=False):
+        by_seed = [of_seed[["mass", "fall", "area"]].to_numpy().T for _, of_seed in one.groupby("seed")]
+
+        def foretold(often, seeds, by_seed=by_seed):
+            taken = np.repeat(np.arange(len(often)), often.astype(int))
+            plain, beyond = np.mean([_beyond(by_seed[seed][:, taken]) for seed in seeds], axis=0)
+            return {"foretells": plain, "beyond size": beyond}
+
+        images = one["row"].to_numpy()[: by_seed[0].shape[1]]
+        means = one[list(localisation.SCORES)].mean().to_dict()
+        rows.append({"model": model, "method": method} | resampled(foretold, images, len(by_seed)) | means)
+    every = pd.DataFrame(rows).merge(_curve_areas(panel.first()), "left").merge(_likeness(panel.first()), "left")
+    own = every[~every["method"].isin(BASELINES)].assign(deletion=lambda frame: -frame["deletion"])
+
+    def agreement(often, _):
+        taken = own.loc[own.index.repeat(often.astype(int))]
+        return {score: rank_correlation(taken[score], taken["beyond size"]) for score in CHEAP}
+
+    intervals = resampled(agreement, own["model"].to_numpy(), 1)
+    ends = ("", " low", " high")
+    agrees = [{"score": score} | {f"agreement{end}": intervals[score + end] for end in ends} for score in CHEAP]
+    return every, pd.DataFrame(agrees)
+
+
+def _beyond(columns: np.ndarray) -> tuple[float, float]:
+    """The rank correlation of mass and fall, and the partial one given the area. columns: mass, fall, area [3, P]."""
+    (_, plain, mass), (_, _, fall), _ = np.corrcoef(rankdata(columns, axis=1))
+    return plain, (plain - mass * fall) / np.sqrt(max((1 - mass**2) * (1 - fall**2), 1e-12))
+
+
+def _weights(panel: Panel, removed: Pairs, count: int) -> pd.DataFrame:
+    """A row per map: model, seed, row, method, mass (its weight where pixels change), fall, area, and its scores."""
+    at = {pair: number for number, pair in enumerate(zip(removed.rows, removed.labels, strict=True))}
+    frames = []
+    for one in explained(panel, range(min(count, len(removed.targets)))):
+        split, seeds = panel.subjects[one.model][one.seed].split, list(panel.subjects[one.model])
+        pair = np.array([at[row, label] for row, labels in zip(one.rows, one.labels, strict=True) for label in labels])
+        regions = removed.regions[pair]
+        masks = torch.stack([torch.stack([thing.mask for thing in boxed_labels(split, row)]) for row in one.rows])
+        fall = removed.falls(one.model)[seeds.index(one.seed), pair, removed.labels[pair]]
+        about = {"model": one.model, "seed": one.seed, "row": removed.rows[pair], "fall": fall}
+        about["area"] = regions.mean((1, 2)).numpy()
+        for key, map in one.maps.items():
+            mass = (map.flatten(0, 1) * regions).sum((1, 2)).numpy()
+            scores = {score: values.ravel() for score, values in localisation.compare(map, masks).items()}
+            frames.append(pd.DataFrame(about | {"method": key.method, "mass": mass} | scores))
+    return pd.concat(frames, ignore_index=True)
+
+
+def explained(panel: Panel, rows: Iterable[int]) -> Iterator[Explained]:
+    """Every method's maps of the labels that these test images show, batch by batch.
+
+    Beside those of `maps` it is the input gradient, of the first seed alone: |d logit / d pixel|, summed over colours
+    (Simonyan et al., 2014).
+    """
+    split = next(iter(next(iter(panel.subjects.values())).values())).split
+    for batch in localisation.batches({row: boxed_labels(split, row) for row in rows}):
+        labels = [[one.label for one in boxed_labels(split, row)] for row in batch]
+        view = panel.seen([scenes.draw_scene(panel.seed, TEST, row)[0] for row in batch])
+        blind = baselines(batch, labels)
+        for model, seeds in panel.subjects.items():
+            for number, (seed, subject) in enumerate(seeds.items()):
+                inputs, layers = view(subject)
+                every = explain(subject.model, layers, labels, subject.transform.size)
+                maps = {key: every[key] for key in overall(every)}
+                if number == 0:
+                    maps[GRADIENT] = _input_gradient(subject.model, inputs, layers, labels)
+                yield Explained(model, seed, batch, labels, maps | blind)
+
+
+def _input_gradient(model: Classifier, inputs: Tensor, layers: dict[int, Tensor], labels: list[list[int]]) -> Tensor:
+    """The input gradient of K labels of each image as distributions [B, K, GRID, GRID]."""
+    logits, maps = model.classify(layers).logits, []
+    for column in torch.as_tensor(labels).T:
+        (slopes,) = torch.autograd.grad(logits.gather(1, column[:, None]).sum(), inputs, retain_graph=True)
+        cells = F.adaptive_avg_pool2d(slopes.abs().sum(1), GRID)
+        maps.append(cells / cells.sum((1, 2), keepdim=True).clamp(min=1e-30))
+    return torch.stack(maps, 1)
+
+
+def _curve_areas(panel: Panel) -> pd.DataFrame:
+    """Deletion and insertion on the first images: model, method and the mean area under each curve."""
+    shown = {model: [] for model in panel.subjects}
+    for one in explained(panel, range(SHOWN // 2)):
+        split = panel.subjects[one.model][one.seed].split
+        for at, k in np.ndindex(len(one.rows), len(one.labels[0])):
+            row, label = one.rows[at], one.labels[at][k]
+            of_label = {Key(key.method, ""): map[at, k] for key, map in one.maps.items()}
+            shown[one.model].append(Example(row, label, np.nan, 1, boxes_of(split, row, label), of_label))
+    frames = []
+    for model, seeds in panel.subjects.items():
+        (subject,) = seeds.values()
+        areas = faithfulness.curve_areas(faithfulness.faithfulness(subject, shown[model], steps=4))
+        frames.append(areas.groupby("method", sort=False)[["deletion", "insertion"]].mean().assign(model=model))
+    return pd.concat(frames).reset_index()
+
+
+def _likeness(panel: Panel) -> pd.DataFrame:
+    """How much maps resemble those that they must not resemble, of the first images: model, method and
+    rank correlations over coarse cells.
+
+    In STAGES with the map of a model whose weights are drawn anew so far from the top (cascading randomisation, Adebayo
+    et al., NeurIPS 2018); in "other label" with that of another label which the image shows (after Sixt et al., ICML
+    2020).
+    """
+    trained, rows = list(explained(panel, range(SHOWN))), []
+    for stage in (*STAGES, "other label"):
+        against = trained if stage == "other label" else explained(_drawn_anew(panel, stage), range(SHOWN))
+        for one, other in zip(trained, against, strict=True):
+            for key in [key for key in one.maps if key.method not in BASELINES]:
+                ranks, others = _ranks(one.maps[key]), _ranks(other.maps[key])
+                if stage == "other label":
+                    others = np.roll(others, 1, axis=1) if len(one.labels[0]) > 1 else np.full_like(others, np.nan)
+                rows += [(one.model, key.method, stage, value) for value in (ranks * others).mean(2).ravel()]
+    frame = pd.DataFrame(rows, columns=["model", "method", "stage", "alike"])
+    return frame.groupby(["model", "method", "stage"], sort=False)["alike"].mean().unstack("stage").reset_index()
+
+
+def _ranks(maps: Tensor) -> np.ndarray:
+    """The ranks of a map's coarse cells, of mean 0 and deviation 1: [B, K, COARSE ** 2]; zeros of an even map."""
+    ranks = rankdata(F.adaptive_avg_pool2d(maps, COARSE).flatten(2).numpy(), axis=2)
+    ranks -= ranks.mean(2, keepdims=True)
+    return ranks / ranks.std(2, keepdims=True).clip(1e-12)
+
+
+def _drawn_anew(panel: Panel, stage: str) -> Panel:
+    """The models with drawn weights in their last module, in their whole head, or in head and backbone."""
+    one, setting = copy.copy(panel), panel.study.experiment.backbone
+    torch.manual_seed(0)
+    drawn = transparent(setting.name, None, panel.study.layers)
+    if stage == "backbone" and setting.frozen:
+        one.backbone = drawn
+    one.subjects = {}
+    for model, seeds in panel.subjects.items():
+        ((seed, subject),) = seeds.items()
+        fresh, changed = panel.study.build(panel.study.experiment.run(model)), copy.deepcopy(subject.model)
+        names = [name for name, _ in changed.named_parameters() if not name.startswith("backbone.")]
+        if stage == "last module":
+            names = [name for name in names if name.partition(".")[0] == names[-1].partition(".")[0]]
+        changed.load_state_dict(changed.state_dict() | {name: fresh.state_dict()[name] for name in names})
+        if stage == "backbone" and not setting.frozen:
+            changed.backbone = drawn
+        one.subjects[model] = {seed: subject._replace(model=changed.eval())}
+    return one

@@ -1,0 +1,274 @@
+"""What a label's score rests on: scenes drawn again without a label, or with their things in the wrong place.
+
+Only `scenes` can be drawn again, so only there the truth is known that label graphs and maps (causal_maps.py) are to
+tell. Frames hold a column for each number, and "<number> low" and "<number> high" for its 95 % interval.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.stats import rankdata
+from torch import Tensor
+
+from mlclib.attention import learnt
+from mlclib.attention.maps import GRID, ModelOnSplit
+from mlclib.common.errors import UserError
+from mlclib.datasets import scenes
+from mlclib.metrics import resampling
+from mlclib.models import title
+from mlclib.models.backbones import Backbone
+from mlclib.runs.study import Study
+
+TEST = scenes.SPLITS.index("test")
+BATCH = 8  # pictures at a time: larger batches leave a CPU's cache
+DRAWS = 500  # resamples of an interval
+SHIFTS = {"wrong place": True, "wrong company": False}  # whether the things of a scene stay together
+
+View = Callable[[ModelOnSplit], tuple[Tensor, dict[int, Tensor]]]
+
+
+class Panel:
+    """The models of an experiment on `scenes`, each as every seed trained it, that look at one picture together.
+
+    subjects: model -> seed -> the model as that seed trained it. A frozen backbone sees each picture once for all.
+    Raises UserError for another data set.
+    """
+
+    def __init__(self, study: Study, subjects: Mapping[str, Mapping[int, ModelOnSplit]]):
+        if study.dataset.name != "scenes":
+            raise UserError(f"only scenes can be drawn again without a label, and this is {study.dataset.name}")
+        self.study, self.subjects, self.labels = study, subjects, list(study.dataset.labels)
+        self.seed = int(study.experiment.dataset.get("seed", 0))
+        setting = study.experiment.backbone
+        self.backbone = transparent(setting.name, setting.weights, study.layers) if setting.frozen else None
+
+    def first(self) -> "Panel":
+        """Each model as its first seed trained it."""
+        one = copy.copy(self)
+        one.subjects = {model: dict([next(iter(seeds.items()))]) for model, seeds in self.subjects.items()}
+        return one
+
+    def graph(self, model: str) -> np.ndarray | None:
+        """The edges between labels of a model's graph [C, C], row i what label i learns from; None without any."""
+        kind = next(iter(self.subjects[model].values())).model
+        graph = kind.label_graph(self.study.label_info(self.study.experiment.run(model)), kind.options)
+        return graph.numpy() if graph is not None and graph.fill_diagonal_(0).any() else None
+
+    def seen(self, pictures: Sequence[Image.Image]) -> View:
+        """How each model sees these pictures: as its input [B, 3, S, S], and as the layer maps that follow from it."""
+        inputs, shared = {}, {}
+
+        def view(subject: ModelOnSplit) -> tuple[Tensor, dict[int, Tensor]]:
+            key, own = subject.transform, subject.model.backbone
+            if key not in inputs:  # channels last is nearly twice as fast on a CPU
+                images = torch.stack([key(picture) for picture in pictures])
+                inputs[key] = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+            if self.backbone is None:
+                return inputs[key], own(inputs[key])
+            if key not in shared:
+                shared[key] = self.backbone(inputs[key])
+            return inputs[key], {layer: shared[key][layer] for layer in own.layers}
+
+        return view
+
+    def logits(self, pictures: Sequence[Image.Image]) -> dict[str, np.ndarray]:
+        """The logits of N pictures by model, float32 [S, N, C]."""
+        batches = {model: [[] for _ in seeds] for model, seeds in self.subjects.items()}
+        with torch.inference_mode():
+            for start in range(0, len(pictures), BATCH):
+                view = self.seen(pictures[start : start + BATCH])
+                for model, seeds in self.subjects.items():
+                    for parts, subject in zip(batches[model], seeds.values(), strict=True):
+                        parts.append(subject.model.classify(view(subject)[1]).logits.numpy())
+        return {model: np.stack([np.concatenate(parts) for parts in seeds]) for model, seeds in batches.items()}
+
+
+def transparent(name: str, weights: str | None, layers: tuple[int, ...]) -> Backbone:
+    """A backbone that learns nothing, and that gradients pass through to the picture."""
+    return Backbone(name, weights, layers).eval().requires_grad_(False)
+
+
+class Pairs(NamedTuple):
+    """P pairs: one of N test images as it is, and drawn again without one of its labels.
+
+    rows, labels: int [P], the image and the label that goes. regions: float32 [P, GRID, GRID], the share of each cell
+    whose pixels change. untouched: bool [P, C], the other labels whose visible boxes do not. targets: int8 [N, C].
+    whole, without: by model the logits of the images [S, N, C], and of those drawn again [S, P, C].
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray
+    regions: Tensor
+    untouched: np.ndarray
+    targets: np.ndarray
+    whole: dict[str, np.ndarray]
+    without: dict[str, np.ndarray]
+
+    def falls(self, model: str) -> np.ndarray:
+        """By how much the logit of each label falls, [S, P, C]."""
+        return self.whole[model][:, self.rows] - self.without[model]
+
+
+def pairs(panel: Panel, count: int) -> Pairs:
+    """The first `count` test images, and each of them again without each of its labels (difficult ones aside).
+
+    All things of the label and their shadows are left out, and all else is drawn alike.
+    """
+    rows, labels, regions, untouched, pictures, again, targets = [], [], [], [], [], [], []
+    for row in range(min(count, len(panel.study.dataset.splits["test"]))):
+        boxes = scenes.draw_scene(panel.seed, TEST, row)[1]["boxes"]
+        shown = sorted({box["label"] for box in boxes if not box["difficult"]})
+        (whole, about), *lacking = scenes.draw_versions(panel.seed, TEST, row, ["", *shown])
+        pictures.append(whole)
+        targets.append(scenes.targets(boxes))
+        for label, (picture, left) in zip(shown, lacking, strict=True):
+            changed = (np.asarray(picture) != np.asarray(whole)).any(2)
+            regions.append(F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0])
+            untouched.append([one != label and _boxes(left, one) == _boxes(about, one) for one in panel.labels])
+            rows.append(row)
+            labels.append(panel.labels.index(label))
+            again.append(picture)
+    arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), np.array(targets)
+    return Pairs(*arrays, panel.logits(pictures), panel.logits(again))
+
+
+def _boxes(about: dict, label: str) -> list[dict]:
+    return [box for box in about["boxes"] if box["label"] == label]
+
+
+def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What each model's logits rest on, a row per model; and by model what label a lends to b, in % of
+    the mean fall, [C, C].
+
+    Columns: model; "fall" of the logit of the label that goes; "lost, %" of the recognised labels that go, those no
+    longer predicted; "others, %", how far the logits of other labels move, up or down, as a share of the fall; the rank
+    correlations of what labels lend each other "with co-occurrence" (the log odds ratio of two labels in the training
+    images), "with own graph", and "with learnt vectors" (their cosine similarity). A label lends another by how much
+    the other's logit falls when it goes, mean over the images where the other's visible boxes stay as they are.
+    """
+    odds = odds_ratios(panel.study)
+    every = {model: _effects_of(panel, removed, model, odds) for model in panel.subjects}
+    rows = [{"model": model} | row for model, (row, _) in every.items()]
+    return pd.DataFrame(rows), {model: lent for model, (_, lent) in every.items()}
+
+
+def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """The numbers of one model, and what each of its labels lends to each, in % of its mean fall."""
+    falls, graph, at = removed.falls(model), panel.graph(model), np.arange(len(removed.rows))
+    vectors = [subject.model.embeddings()[1].detach().numpy() for subject in panel.subjects[model].values()]
+    beside = {
+        "with co-occurrence": odds,
+        "with own graph": np.full_like(odds, np.nan) if graph is None else graph.T,
+        "with learnt vectors": np.mean([learnt.similarity(one) for one in vectors], axis=0),
+    }
+    taken, other = removed.labels == np.arange(len(odds))[:, None], ~np.eye(len(odds), dtype=bool)
+    predicted = removed.whole[model][:, removed.rows, removed.labels] >= 0
+    lost, own = (
+        predicted & (removed.without[model][:, at, removed.labels] < 0),
+        falls[:, at, removed.labels],
+    )
+    moved = (abs(falls) * removed.untouched).sum(2) / removed.untouched.sum(1)
+
+    def lent(often, seeds):
+        with np.errstate(invalid="ignore"):
+            return (taken * often) @ (falls[seeds].mean(0) * removed.untouched) / ((taken * often) @ removed.untouched)
+
+    def scores(often, seeds):
+        fall, moves = (np.average(one[seeds].mean(0), weights=often) for one in (own, moved))
+        shares = {"fall": fall, "lost, %": 100 * (lost[seeds] @ often).sum() / (predicted[seeds] @ often).sum()}
+        between = lent(often, seeds)[other]
+        fits = {name: rank_correlation(between, one[other]) for name, one in beside.items()}
+        return shares | {"others, %": 100 * moves / fall} | fits
+
+    row = resampled(scores, removed.rows, len(falls))
+    return row, 100 * lent(np.ones(len(at)), slice(None)) / row["fall"]
+
+
+def odds_ratios(study: Study) -> np.ndarray:
+    """The log odds ratio of each two labels in the training images, 1/2 added to each count: [C, C]."""
+    (both, totals), images = study.cooccurrence, len(study.dataset.splits["train"])
+    one, other = totals[:, None] - both, totals - both
+    return np.log((both + 0.5) * (images - one - other - both + 0.5) / ((one + 0.5) * (other + 0.5)))
+
+
+def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each model loses where things stand in the wrong place or company, and whether a label graph adds to it.
+
+    As many scenes as in `removed`. The first frame has a row per model: model, mAP as trained, and "Δ <set>" to it for
+    each of SHIFTS, in points. The second has Δ of a model with edges between labels less Δ of one of its class
+    "without" edges; and, as "all", the mean over models with edges less that over the others.
+    """
+    sets = {"mAP": (removed.whole, removed.targets)}
+    for name, together in SHIFTS.items():
+        pictures, about = zip(*scenes.misplaced(panel.seed, TEST, len(removed.targets), together), strict=True)
+        sets[f"Δ {name}"] = panel.logits(pictures), np.array([scenes.targets(one["boxes"]) for one in about])
+    draws: dict[str, dict[str, np.ndarray]] = {}  # set -> model -> mAP or its loss, [1 + draws]
+    for at, (name, (logits, targets)) in enumerate(sets.items()):
+        of_seeds = [resampling.of_seeds(one, targets, draws=2 * DRAWS, seed=at) for one in logits.values()]
+        scores = [100 * resampling.over_seeds(one, number) for number, one in enumerate(of_seeds)]
+        draws[name] = dict(zip(logits, scores, strict=True))
+    rows = [{"model": model, "mAP": values[0]} for model, values in draws["mAP"].items()]
+    whole = draws.pop("mAP")
+    lost = {name: {model: one[model] - whole[model] for model in whole} for name, one in draws.items()}
+    kinds = {model: type(next(iter(seeds.values())).model) for model, seeds in panel.subjects.items()}
+    edges = [model for model in kinds if panel.graph(model) is not None]
+    others = [model for model in kinds if model not in edges]
+    graphs = [(a, b, [a], [b]) for a, b in itertools.product(edges, others) if kinds[a] is kinds[b]]
+    graphs += [("all", "all", edges, others)] if edges and others else []
+    for row, (name, values) in itertools.product(rows, lost.items()):
+        row |= _with_interval(name, values[row["model"]])
+    compared = [{"model": a, "without": b} for a, b, _, _ in graphs]
+    for (row, (_, _, one, two)), (name, values) in itertools.product(zip(compared, graphs, strict=True), lost.items()):
+        means = [np.mean([values[model] for model in side], axis=0) for side in (one, two)]
+        row |= _with_interval(name, means[0] - means[1])
+    return pd.DataFrame(rows), pd.DataFrame(compared)
+
+
+def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.Image, Image.Image, str, list]]:
+    """Pairs to look at, of the label whose logit falls most of the first images: whole, without, words, boxes."""
+    shown, model = [], next(iter(removed.whole))
+    falls = removed.falls(model).mean(0)[np.arange(len(removed.rows)), removed.labels]
+    for row in range(count):
+        at = max(np.flatnonzero(removed.rows == row), key=lambda pair: falls[pair])
+        label = panel.labels[removed.labels[at]]
+        (whole, about), (without, _) = scenes.draw_versions(panel.seed, TEST, row, ["", label])
+        logit = removed.whole[model][:, row, removed.labels[at]].mean()
+        words = f"{label}, {title(model)}: {logit:+.1f} to {logit - falls[at]:+.1f}"
+        shown.append((whole, without, words, [box["box"] for box in _boxes(about, label)]))
+    return shown
+
+
+def resampled(
+    scores: Callable[[np.ndarray, np.ndarray], dict[str, float]], rows: np.ndarray, seeds: int
+) -> dict[str, float]:
+    """Each score, with its interval over resampled images and seeds.
+
+    scores: of how often each value counts [P], and of which seeds. rows: the image of each value [P].
+    """
+    rng, (images, of_image) = np.random.default_rng(0), np.unique(rows, return_inverse=True)
+    drawn = [scores(np.ones(len(rows)), np.arange(seeds))]
+    for _ in range(DRAWS):
+        often = np.bincount(rng.integers(len(images), size=len(images)), minlength=len(images))
+        drawn.append(scores(often[of_image].astype(float), rng.integers(seeds, size=seeds)))
+    every = [_with_interval(name, np.array([one[name] for one in drawn])) for name in drawn[0]]
+    return dict(itertools.chain.from_iterable(one.items() for one in every))
+
+
+def _with_interval(name: str, values: np.ndarray) -> dict[str, float]:
+    low, high = resampling.interval(values)
+    return {name: values[0], f"{name} low": low, f"{name} high": high}
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's, over the places where both are known; NaN where there are none, or where either is constant."""
+    both = np.stack([one, other])
+    finite = both[:, ~np.isnan(both).any(0)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(np.corrcoef(rankdata(finite, axis=1))[0, 1]) if finite.size else np.nan

@@ -1,0 +1,212 @@
+"""What labels' scores rest on (09_causes): tables, figures and sentences of scenes that were drawn again.
+
+Frames are those of `attention.causes` and `attention.causal_maps`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from IPython.display import Markdown
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import pdist
+
+from mlclib.common.files import write_text
+from mlclib.models import title
+from mlclib.results.captions import Models
+from mlclib.results.style import COLOURS, draw_boxes, safe_text
+from mlclib.results.table import Table, listed, plain, written
+
+BLIND = ("centre", "random")
+INTERVALS = "95 %: over images and seeds."
+SHIFTS = ("wrong place", "wrong company")
+
+
+def effects_table(effects: pd.DataFrame, pairs: int, runs: Models) -> Table:
+    """`causes.effects` as a table; pairs: how many pictures were drawn again."""
+    caption = (
+        f"{pairs:,} pictures drawn again without one of their labels, all else alike. Fall: of the label's own logit. "
+        "Lost: of the recognised labels, those no longer predicted. Others: how far other labels' logits move, up or "
+        "down, as a share of the fall. With ...: rank correlation of what labels lend each other (how far one's logit "
+        "falls without the other) with their odds ratio in the training images, with the edges of the model's label "
+        f"graph, and with the similarity of its learnt vectors. {INTERVALS}"
+    )
+    formats = {column: "+.2f" for column in effects if column.startswith("with ")}
+    return Table("causes", "What a label's logit rests on", effects, caption, formats=formats, runs=runs)
+
+
+def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs: Models) -> list[Table]:
+    """`causal_maps.judged` as tables; images: of how many."""
+    caption = (
+        "Foretells: rank correlation of a map's weight where pixels change when the label's things go with the fall of "
+        f"its logit, over the labels of {images} test images; beyond size: given the share of pixels that change. "
+        "Pointing, energy, curve: scores against boxes. Deletion (less is better), insertion: areas. Last module, "
+        "head, backbone: rank correlation with the map of the model with weights drawn anew so far; other label: with "
+        f"the map of another label that the image shows; near 1 a map does not show what was learnt. {INTERVALS}"
+    )
+    formats = {column: ".2f" for column in judged.columns[2:]}
+    which = "Rank correlation of each score with beyond size, over all models and methods; 95 %: over models."
+    how, every = dict.fromkeys(agreement.columns[1:], "+.2f"), {"": sum(runs.values(), [])}
+    name = "Which score tells this without a second picture"
+    return [
+        Table(
+            "causes-maps", "Which maps foretell by how much a logit falls", judged, caption, formats=formats, runs=runs
+        ),
+        Table("causes-scores", name, agreement, which, formats=how, runs=every),
+    ]
+
+
+def context_tables(context: pd.DataFrame, graphs: pd.DataFrame, scenes: int, runs: Models) -> list[Table]:
+    """`causes.context` as tables; scenes: how many there are of each kind."""
+    caption = (
+        f"mAP on {scenes} scenes in percent, and its loss (Δ, in points) on as many whose things stand in another "
+        "scene's place together (wrong place), or are dealt out one by one (wrong company); each is there as often. "
+    )
+    name = "What mAP loses where things stand in the wrong place"
+    tables = [Table("causes-context", name, context, caption + INTERVALS, runs=runs)]
+    if len(graphs):
+        caption = f"Δ of the model with edges between labels, less that of the one without; all: of means. {INTERVALS}"
+        every = {"": sum(runs.values(), [])}
+        tables.append(Table("causes-graphs", "What a label graph adds to that loss", graphs, caption, runs=every))
+    return tables
+
+
+def pairs_figure(shown: Sequence[tuple[Image.Image, Image.Image, str, list]]) -> Figure:
+    """Images with the boxes of a label above the same without it (`causes.examples`)."""
+    figure, places = plt.subplots(2, len(shown), figsize=(2.7 * len(shown), 5.6), layout="constrained")
+    for (above, below), (whole, without, words, boxes) in zip(places.T, shown, strict=True):
+        for axes, picture in ((above, whole), (below, without)):
+            axes.imshow(picture)
+            axes.axis("off")
+        draw_boxes(above, np.array(boxes))
+        below.set_title(safe_text(words), fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def effects_figure(lent: Mapping[str, np.ndarray], odds: np.ndarray, labels: Sequence[str]) -> Figure:
+    """What each label lends to each other, in % of its model's mean fall, mean over models, beside co-occurrence."""
+    shares = np.mean(list(lent.values()), axis=0)
+    order, off = leaves_list(linkage(pdist(odds), "average", optimal_ordering=True)), ~np.eye(len(odds), dtype=bool)
+    names = [safe_text(labels[label]) for label in order]
+    figure, places = plt.subplots(1, 2, figsize=(15, 6.6), layout="constrained")
+    titles = {"together in training images": "log odds ratio", "lent by the row to the column": "% of a mean fall"}
+    for axes, values, (above, bar) in zip(places, (odds, shares), titles.items(), strict=True):
+        frame = pd.DataFrame(np.where(off, values, np.nan)[np.ix_(order, order)], names, names)
+        reach = np.nanquantile(abs(frame), 0.98)
+        sns.heatmap(
+            frame, ax=axes, cmap="vlag", vmin=-reach, vmax=reach, square=True, xticklabels=1, yticklabels=1,
+            cbar_kws={"label": bar, "shrink": 0.7},
+        )  # fmt: skip
+        axes.set_title(above)
+    plt.close(figure)
+    return figure
+
+
+def maps_figure(judged: pd.DataFrame) -> Figure:
+    """What maps foretell beyond size, by model and kind of map."""
+    rows = {kind: of_kind for kind, of_kind in judged.groupby(_kind(judged["method"]), sort=False)}
+    axis = "rank correlation of a map's weight with the fall of the logit, given the size of what goes"
+    return _points({kind: (of_kind, "beyond size") for kind, of_kind in rows.items()}, axis)
+
+
+def context_figure(context: pd.DataFrame) -> Figure:
+    """The loss of mAP by model and set."""
+    return _points({name: (context, f"Δ {name}") for name in SHIFTS}, "Δ mAP, points")
+
+
+def _points(series: Mapping[str, tuple[pd.DataFrame, str]], axis: str) -> Figure:
+    """A point with its interval for each model and series: name -> a frame, and the column to show."""
+    models = list(dict.fromkeys(model for frame, _ in series.values() for model in frame["model"]))
+    figure, axes = plt.subplots(figsize=(9, 1.6 + 0.6 * len(models)), layout="constrained")
+    for at, (name, (frame, column)) in enumerate(series.items()):
+        shift = 0.8 * (at + 0.5) / len(series) - 0.4 + 0.08 * frame["model"].duplicated()
+        heights = frame["model"].map(models.index) + shift
+        reach = abs(frame[[f"{column} low", f"{column} high"]].sub(frame[column], axis=0)).to_numpy().T
+        colour = "0.55" if name in BLIND else COLOURS[at % len(COLOURS)]
+        axes.errorbar(frame[column], heights, xerr=reach, fmt="osD^v"[at % 5], color=colour, ms=5, label=name)
+    axes.axvline(0, color="0.3", lw=1)
+    axes.set(yticks=range(len(models)), xlabel=axis, ylim=(len(models) - 0.5, -0.5))
+    axes.set_yticklabels([title(model) for model in models])
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    sns.despine(ax=axes)
+    plt.close(figure)
+    return figure
+
+
+def effects_sentence(effects: pd.DataFrame) -> str:
+    """Whether logits rest on their own things, and whether they lean on labels that come along."""
+    together, graph = effects["with co-occurrence"], effects[effects["with own graph"].notna()]
+    least = (effects["with co-occurrence low"] > 0).sum()
+    text = (
+        f"Without its things {_range(effects['lost, %'], '.0f')} % of the recognised labels are no longer predicted, "
+        f"by the model; other labels' logits move by {_range(effects['others, %'], '.0f')} % of that fall, and what "
+        f"labels lend each other follows their co-occurrence with a rank correlation of {_range(together)} (shown to "
+        f"be above 0 for {least} of {len(effects)} models)"
+    )
+    if graph.empty:
+        return f"{text}."
+    follows = [f"{title(row['model'])} {_interval(row, 'with own graph')}" for _, row in graph.iterrows()]
+    return f"{text}, and the model's own label graph with {listed(follows)}."
+
+
+def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
+    """Whether attention is decoration: what maps foretell beyond size, and which cheap score says so too."""
+    seen = judged[~judged["method"].isin(BLIND)]
+    shown = (seen["beyond size low"] > 0).sum()
+    verdict = "is" if shown < len(seen) / 2 else "is not"
+    kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
+    best = agreement.loc[agreement["agreement"].idxmax()]
+    return (
+        f"Attention {verdict} decoration: of {len(seen)} kinds of maps the weight where a label's things are taken "
+        f"away foretells the fall of its logit, beyond the size of what goes, in {shown} (rank correlation "
+        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)}); of the scores that need no second picture "
+        f"{best['score']} ranks maps most alike ({_interval(best, 'agreement')})."
+    )
+
+
+def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
+    """What models lose where things stand in the wrong place, and whether a label graph adds to it."""
+    lost = []
+    for name in SHIFTS:
+        ordered = context.sort_values(f"Δ {name}", ascending=False)
+        least, most = ordered.iloc[0], ordered.iloc[-1]
+        ends = [f"{written(-one[f'Δ {name}'], '.1f')} ({title(one['model'])})" for one in (least, most)]
+        lost.append(f"in the {name} {' to '.join(ends)}")
+    text, column = f"With the same things models lose {listed(lost)} points of mAP", f"Δ {SHIFTS[1]}"
+    for _, row in graphs.iterrows():
+        low, high = row[f"{column} low"], row[f"{column} high"]
+        verdict = "more" if high < 0 else "less" if low > 0 else "no more and no less, as far as can be told,"
+        one, other = f"{title(row['model'])} loses", title(row["without"])
+        if row["model"] == "all":
+            one, other = "models with a label graph lose", "the others"
+        text += f"; in the {SHIFTS[1]} {one} {verdict} than {other} ({_interval(row, column, '+.1f')} points)"
+    # Heads with and without a graph differ in more than the graph, unless they are of one class.
+    return f"{text}{', whose heads differ in other parts too' if (graphs['model'] == 'all').any() else ''}."
+
+
+def write_findings(folder: Path, sentences: Iterable[str]) -> Markdown:
+    """Write causes-findings.md into `folder` for the experiment's page; its text."""
+    listing = "\n".join(f"- {plain(sentence)}" for sentence in sentences)
+    text = f"**What scenes drawn again say.**\n\n{listing}\n"
+    write_text(Path(folder) / "causes-findings.md", text)
+    return Markdown(text)
+
+
+def _kind(methods: pd.Series) -> pd.Series:
+    """The names of methods, models' own maps as one."""
+    return methods.where(methods.isin(("grad-cam", "input gradient", *BLIND)), "own maps")
+
+
+def _interval(row: pd.Series, column: str, how: str = "+.2f") -> str:
+    value, low, high = (written(row[name], how) for name in (column, f"{column} low", f"{column} high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _range(values: pd.Series, how: str = "+.2f") -> str:
+    return " to ".join(dict.fromkeys(written(value, how) for value in (values.min(), values.max())))

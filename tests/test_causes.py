@@ -1,0 +1,227 @@
+"""Scenes drawn again differ where they must, and what is measured on them is what was planted."""
+
+import copy
+import dataclasses
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mlclib.attention import causal_maps, causes
+from mlclib.attention.maps import BASELINES, GRID
+from mlclib.common.errors import UserError
+from mlclib.config.schema import Causes
+from mlclib.datasets import scenes
+from mlclib.datasets.scenes import picture
+from mlclib.datasets.scenes.picture import Placed
+from mlclib.inference import predict
+from mlclib.results import causes as shown
+from mlclib.results import report
+from mlclib.runs import plan
+
+
+@pytest.fixture(scope="module")
+def panel(tiny_study):
+    models = ("gmp", "msrn")
+    return causes.Panel(tiny_study, {model: predict.models_on_split(tiny_study, model) for model in models})
+
+
+@pytest.fixture(scope="module")
+def pairs(panel):
+    return causes.pairs(panel, 6)
+
+
+# Scenes drawn again.
+
+
+def test_a_scene_without_a_thing_is_equal_in_every_pixel_that_thing_and_shadow_do_not_cover():
+    placed = [Placed(0.8, 0.25, "ball", "ground", 0.2, 0.5), Placed(0.9, 0.75, "car", "ground", 0.3, 0.5)]
+    (whole, about), (without, left) = picture.draw_versions(0, 1, 3, ["", "ball"], placed)
+    changed = (np.asarray(whole) != np.asarray(without)).any(2)
+    x0, y0, x1, y1 = (int(side) for side in about["boxes"][0]["box"])
+    assert changed[y0 + 8 : y1 - 8, x0 + 8 : x1 - 8].mean() > 0.9
+    outside = np.ones_like(changed)
+    outside[y0 - 2 : y1 + 8, x0 - 2 : x1 + 2] = False  # the shadow reaches a little below
+    assert not changed[outside].any()
+    assert [box["label"] for box in about["boxes"]] == ["ball", "car"] and left["boxes"] == about["boxes"][1:]
+
+
+def test_the_first_version_is_the_image_itself_and_each_other_lacks_its_label():
+    image, about = scenes.draw_scene(0, 1, 2)
+    labels = sorted({box["label"] for box in about["boxes"]})
+    (same, noted), *others = scenes.draw_versions(0, 1, 2, ["", *labels])
+    assert same.tobytes() == image.tobytes() and noted == about and len(labels) > 1
+    for label, (other, left) in zip(labels, others, strict=True):
+        assert other.tobytes() != image.tobytes()
+        assert label not in {box["label"] for box in left["boxes"]}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_misplaced_scenes_hold_the_same_things_in_other_places(monkeypatch, together):
+    places, own = zip(*(picture._arrangement(0, 1, index) for index in range(24)), strict=True)
+    names = [Counter(thing.name for thing in things) for things in own]
+    dealt = []
+    monkeypatch.setattr(picture, "draw_versions", lambda *_, placed: [dealt.append(placed)])
+    scenes.misplaced(0, 1, 24, together)
+    now = [Counter(thing.name for thing in things) for things in dealt]
+    assert sum(now, Counter()) == sum(names, Counter())
+    if together:
+        assert sorted(map(repr, dealt)) == sorted(map(repr, own))
+        before = {repr(things): place for things, place in zip(own, places, strict=True)}
+        assert sum(before[repr(things)] == place for things, place in zip(dealt, places, strict=True)) <= 2
+    else:
+        assert [len(things) for things in dealt] == [len(things) for things in own]
+        assert sum(one == other for one, other in zip(now, names, strict=True)) <= 2
+
+
+# What a logit rests on.
+
+
+def test_pairs_lack_one_shown_label_each_and_change_where_its_boxes_are(panel, pairs):
+    split = panel.subjects["gmp"][0].split
+    assert (pairs.targets == split.targets[:6]).all()
+    assert sorted(zip(pairs.rows, pairs.labels, strict=True)) == [tuple(one) for one in np.argwhere(pairs.targets == 1)]
+    for row, label, region in zip(pairs.rows, pairs.labels, pairs.regions, strict=True):
+        (mask,) = (one.mask for one in causal_maps.boxed_labels(split, row) if one.label == label)
+        assert region[mask].mean() > 4 * region[~mask].mean()
+    assert not pairs.untouched[np.arange(len(pairs.rows)), pairs.labels].any()
+    assert pairs.falls("msrn").shape == (1, len(pairs.rows), 22)
+
+
+def test_a_shared_backbone_gives_the_logits_that_each_model_gives_alone(panel, pairs):
+    for model, seeds in panel.subjects.items():
+        subject = seeds[0]
+        images = torch.stack([subject.transform(scenes.draw_scene(0, 1, row)[0]) for row in range(6)])
+        with torch.no_grad():
+            alone = subject.model.classify(causes.transparent("tf_efficientnet_lite0", "offline", (2, 3, 4))(images))
+        np.testing.assert_allclose(pairs.whole[model][0], alone.logits, atol=2e-3)
+
+
+def planted(panel, lent: np.ndarray, images: int = 60) -> causes.Pairs:
+    """Pairs of which the logit of b falls by lent[a, b] where a goes."""
+    count = len(lent)
+    rows, labels = (part.ravel() for part in np.indices((images, count)))
+    whole = np.full((2, images, count), 0.5)
+    without = whole[:, rows] - lent[labels]
+    untouched = labels[:, None] != np.arange(count)
+    arrays = rows, labels, torch.zeros(len(rows), 1, 1), untouched, np.ones((images, count), np.int8)
+    return causes.Pairs(*arrays, {"gmp": whole}, {"gmp": without})
+
+
+def test_effects_are_those_planted_and_follow_the_reference_that_they_were_made_of(panel):
+    one = SimpleNamespace(study=panel.study, labels=panel.labels, graph=lambda _: None)
+    one.subjects = {"gmp": {seed: panel.subjects["gmp"][0] for seed in (0, 1)}}
+    odds = causes.odds_ratios(panel.study)
+    lent = 0.1 * odds / abs(odds).max()
+    np.fill_diagonal(lent, np.where(np.arange(len(lent)) < 11, 1.0, 0.25))
+    frame, matrices = causes.effects(one, planted(one, lent))
+    off, fall = ~np.eye(22, dtype=bool), frame["fall"][0]
+    np.testing.assert_allclose(matrices["gmp"][off], 100 * lent[off] / fall, atol=1e-10)
+    (row,) = frame.to_dict("records")
+    moved = abs(lent[~np.eye(22, dtype=bool)]).mean()
+    assert row["fall"] == pytest.approx(0.625) and row["lost, %"] == pytest.approx(50)
+    assert row["others, %"] == pytest.approx(100 * moved / 0.625)
+    assert row["with co-occurrence"] == pytest.approx(1) and np.isnan(row["with own graph"])
+    assert row["with learnt vectors low"] <= row["with learnt vectors"] <= row["with learnt vectors high"]
+
+
+def test_what_sees_nothing_of_place_and_company_loses_nothing(panel, pairs, monkeypatch):
+    shown = [[panel.labels[label] for label in np.flatnonzero(row == 1)] for row in pairs.targets]
+    drawn = [(None, {"boxes": [{"label": label, "difficult": False} for label in labels]}) for labels in shown]
+    monkeypatch.setattr(causes.scenes, "misplaced", lambda *_: drawn)
+    sure, names = 4.0 * pairs.targets[None], ("gmp", "msrn")
+    one = SimpleNamespace(seed=0, labels=panel.labels, subjects=panel.subjects, graph=panel.graph)
+    found = pairs._replace(whole=dict.fromkeys(names, sure))
+    for right in (True, False):
+        one.logits = lambda _, right=right: {"gmp": sure, "msrn": sure if right else -sure}
+        frame, graphs = causes.context(one, found)
+        lost = frame.set_index("model")["Δ wrong company"]
+        assert frame["mAP"].tolist() == [100, 100] and lost["gmp"] == 0 and (lost["msrn"] == 0) == right
+        assert graphs.to_dict("records")[0]["Δ wrong company"] == pytest.approx(lost["msrn"])  # gmp has no graph
+
+
+def test_only_scenes_can_be_drawn_again():
+    with pytest.raises(UserError, match="only scenes can be drawn again .* this is voc2007"):
+        causes.Panel(SimpleNamespace(dataset=SimpleNamespace(name="voc2007")), {})
+
+
+# Maps.
+
+
+def test_a_map_that_only_knows_the_size_foretells_nothing_beyond_it():
+    rng = np.random.default_rng(0)
+    area, cause = rng.random((2, 4000))
+    plain, beyond = causal_maps._beyond(np.stack([area + 0.3 * rng.random(4000), area + cause, area]))
+    assert plain > 0.4 and abs(beyond) < 0.05
+    assert causal_maps._beyond(np.stack([area + cause, area + cause, area]))[1] == pytest.approx(1)
+
+
+def test_every_map_is_judged_and_what_saw_no_image_is_not_compared_with_drawn_models(panel, pairs, monkeypatch):
+    monkeypatch.setattr(causes, "DRAWS", 20)
+    monkeypatch.setattr(causal_maps, "SHOWN", 4)
+    frame, agreement = causal_maps.judged(panel, pairs, 6)
+    methods = {model: set(one["method"]) for model, one in frame.groupby("model")}
+    assert methods["gmp"] == {"grad-cam", "input gradient", *BASELINES}
+    assert methods["msrn"] == methods["gmp"] | {"mean", "weighted"}
+    blind = frame["method"].isin(BASELINES)
+    stages = [*causal_maps.STAGES, "other label"]
+    assert frame.loc[blind, stages].isna().all(None) and frame.loc[~blind, stages].abs().max(None) <= 1 + 1e-9
+    head = frame[frame["model"] == "gmp"]  # of one module
+    assert head["head"].dropna().tolist() == head["last module"].dropna().tolist()
+    assert frame[[*causal_maps.CHEAP]].notna().all(None) and agreement["score"].tolist() == list(causal_maps.CHEAP)
+
+
+def test_the_input_gradient_is_that_of_the_pixels(panel):
+    inputs, layers = panel.seen([scenes.draw_scene(0, 1, 0)[0]])(panel.subjects["gmp"][0])
+    model = panel.subjects["gmp"][0].model
+    (map,) = causal_maps._input_gradient(model, inputs, layers, [[3]])
+    assert map.shape == (1, GRID, GRID) and map.sum() == pytest.approx(1, abs=1e-5)
+    slope = torch.autograd.grad(model.classify(layers).logits[0, 3], inputs)[0][0]
+    moved, step = inputs.detach().clone(), 1e-2 / slope.norm()
+    moved += step * slope
+    with torch.no_grad():
+        gain = model.classify(panel.backbone(moved)).logits[0, 3] - model.classify(layers).logits[0, 3]
+    assert gain.item() == pytest.approx(1e-2 * slope.norm().item(), rel=0.1)
+
+
+# What is said.
+
+
+def test_the_notebook_is_run_where_an_experiment_asks_for_it_and_its_findings_stand_on_the_page(tiny_study, tmp_path):
+    asking = copy.copy(tiny_study)
+    asking.experiment = dataclasses.replace(tiny_study.experiment, causes=Causes())
+    runs = [{stage.name for stage in plan.stages(study)} for study in (tiny_study, asking)]
+    assert runs[1] - runs[0] == {"09_causes"}
+    assert report.findings(tmp_path) == ""
+    shown.write_findings(tmp_path / "tables", ["A cat_a falls."])
+    assert report.findings(tmp_path).endswith("- A cat\\_a falls.")
+
+
+def intervals(name: str, *rows: tuple[float, float, float]) -> dict[str, list[float]]:
+    return dict(zip((name, f"{name} low", f"{name} high"), map(list, zip(*rows, strict=True)), strict=True))
+
+
+def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
+    frame = pd.DataFrame({"model": ["a", "b"], "lost, %": [60.0, 70.0], "others, %": [20.0, 30.0]})
+    frame = frame.assign(**intervals("with co-occurrence", (0.1, -0.1, 0.2), (0.3, 0.2, 0.4)))
+    frame = frame.assign(**intervals("with own graph", (np.nan,) * 3, (0.2, 0.1, 0.3)))
+    said = shown.effects_sentence(frame)
+    assert "60 to 70 % of the recognised" in said and "by 20 to 30 %" in said and "above 0 for 1 of 2" in said
+    assert said.endswith("graph with b +0.20 [+0.10, +0.30].")
+    maps = pd.DataFrame({"model": ["a"] * 3, "method": ["grad-cam", "mean", "centre"]})
+    agreement = pd.DataFrame({"score": ["energy", "curve"], **intervals("agreement", (0.1, 0, 1), (0.5, 0.4, 0.6))})
+    for low, verdict in ((0.1, "is not"), (-0.1, "is")):
+        beyond = intervals("beyond size", (0.4, low, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
+        said = shown.maps_sentence(maps.assign(**beyond), agreement)
+        assert said.startswith(f"Attention {verdict} decoration: of 2 kinds") and "own maps +0.20" in said
+        assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in said
+    lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
+    graphs = pd.DataFrame({"model": ["a", "all"], "without": ["b", "all"]})
+    graphs = graphs.assign(**intervals("Δ wrong company", (-6, -9, -1), (0.5, -1, 2)))
+    said = shown.context_sentence(lost, graphs)
+    assert "wrong place 1.0 (a) to 2.0 (b)" in said and "wrong company 3.0 (b) to 9.0 (a)" in said
+    assert "a loses more than b (−6.0 [−9.0, −1.0] points)" in said
+    assert "models with a label graph lose no more and no less, as far as can be told, than the others" in said
