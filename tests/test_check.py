@@ -267,7 +267,7 @@ def test_reproduce_checks_first_where_a_backbone_learns_and_has_something_to_tra
 
     real = subprocess.run
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(batch, "_wait_for", lambda command, _: commands.append(command[2]))
+    monkeypatch.setattr(batch, "_wait_for", lambda command, _: commands.append(command[3]))
     results = str(yaml.parent / "results")
     assert line.main(["reproduce", str(yaml), "--results", results]) == 1
     assert commands == ["check"]

@@ -58,7 +58,8 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> tuple[
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
-    _wait_for([sys.executable, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
+    quiet = "-Wignore"  # interrupted, Snakemake would warn of coroutines of its own
+    _wait_for([sys.executable, quiet, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
     return ended(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
@@ -155,6 +156,8 @@ def _wait_for(command: list[str], stopped: Path) -> None:
 
     Raises KeyboardInterrupt then; the file `stopped` is made before.
     """
+    # Snakemake and its jobs inherit that Ctrl-C is ignored: met by it themselves, they would say so in many lines.
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
     process = subprocess.Popen(command)
 
     def end(number: int, frame: object) -> None:
@@ -163,7 +166,8 @@ def _wait_for(command: list[str], stopped: Path) -> None:
             with suppress(psutil.NoSuchProcess):
                 child.terminate()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
     try:
         process.wait()
     finally:

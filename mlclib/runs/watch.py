@@ -33,9 +33,11 @@ class Watch(logging.Handler):
         self.started = time.monotonic()
 
     def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        if event == LogEvent.JOB_ERROR:
+            time.sleep(1)  # Ctrl-C may end a job before the file below is there
         if stopped(self.folder).exists():  # the jobs that this ended did not fail
             return
-        event = getattr(record, "event", None)
         if event == LogEvent.JOB_INFO and (job := dict(record.wildcards).get("job")):
             self.running.setdefault(job, time.monotonic())
             self.failed.discard(job)  # it is tried again
