@@ -76,7 +76,9 @@ def _build(results: Path, out: Folder) -> Path:
     environment.filters["time"] = words
     runs = pages.trained(results)
     folders = {path.parent for name in ("README.md", plan.JOBS) for path in results.glob(f"*/{name}")}
-    every = [pages.read(folder, runs) for folder in sorted(folders)]
+    contests = report.contests(results)  # the strongest first; what is no contest comes after them
+    order = [*contests, *sorted(folders.difference(contests))]
+    every = [pages.read(folder, runs) for folder in order]
 
     def write(path: str, template: str, **values: Any) -> None:
         shared = {"root": "../" * path.count("/"), "here": path, "pages": every}
@@ -101,10 +103,7 @@ def _build(results: Path, out: Folder) -> Path:
             write(f"{page.name}/{name}.html", "text.html", title=f"{name}, {page.name}", links=links, body=body)
             for path, content in figures.items():
                 out.put(f"{page.name}/{path}", content)
-    contest = max(
-        (page for page in every if page.scores), key=lambda page: (len(page.scores), page.images), default=None
-    )
-    write("index.html", "index.html", contest=contest)
+    write("index.html", "index.html", contest=next((page for page in every if page.scores), None))
     write("papers.html", "papers.html", entries=ledger.entries(results))
     write("models.html", "models.html", models=models.MODELS, doc=inspect.getdoc, module=inspect.getmodule)
     texts = {f"{path.stem.lower()}.html": path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
