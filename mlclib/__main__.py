@@ -46,8 +46,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
         f"{study.folder / 'logs'} holds the output of each",
         flush=True,
     )
-    ran, said = batch.run(study.folder, every, arguments.cores, arguments.profile)
-    print(said, flush=True)
+    ran, summary_line = batch.run(study.folder, every, arguments.cores, arguments.profile)
+    print(summary_line, flush=True)
     after = _study(arguments)
     every = _jobs(after, arguments)
     plan.write_jobs(after, every)

@@ -121,13 +121,12 @@ def pairs(panel: Panel, count: int) -> Pairs:
 
     All things of the label and their shadows are left out, and all else is drawn alike.
     """
-    rows, labels, regions, untouched, pictures, again, targets = [], [], [], [], [], [], []
-    for row in range(min(count, len(panel.study.dataset.splits["test"]))):
-        boxes = scenes.draw_scene(panel.seed, TEST, row)[1]["boxes"]
-        shown = sorted({box["label"] for box in boxes if not box["difficult"]})
+    rows, labels, regions, untouched, pictures, again = [], [], [], [], [], []
+    targets = panel.study.dataset.splits["test"].targets[:count]
+    for row, marks in enumerate(targets):
+        shown = sorted(panel.labels[label] for label in np.flatnonzero(marks == 1))
         (whole, about), *lacking = scenes.draw_versions(panel.seed, TEST, row, ["", *shown])
         pictures.append(whole)
-        targets.append(scenes.targets(boxes))
         for label, (picture, left) in zip(shown, lacking, strict=True):
             changed = (np.asarray(picture) != np.asarray(whole)).any(2)
             regions.append(F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0])
@@ -135,7 +134,7 @@ def pairs(panel: Panel, count: int) -> Pairs:
             rows.append(row)
             labels.append(panel.labels.index(label))
             again.append(picture)
-    arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), np.array(targets)
+    arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), targets
     return Pairs(*arrays, panel.logits(pictures), panel.logits(again))
 
 

@@ -47,8 +47,9 @@ MODELS: dict[str, type[Classifier]] = {
     "ssgrl": SSGRL,
 }
 NAMES = tuple(MODELS)
+_TITLES = {name: kind.__name__ for name, kind in MODELS.items()}
 # The names that are no names of classes.
-_TITLES = {"linear": "linear baseline", "ml_gcn": "ML-GCN", "add_gcn": "ADD-GCN", "ml_decoder": "ML-Decoder"}
+_TITLES |= {"linear": "linear baseline", "ml_gcn": "ML-GCN", "add_gcn": "ADD-GCN", "ml_decoder": "ML-Decoder"}
 
 
 def title(name: str) -> str:
@@ -59,8 +60,7 @@ def title(name: str) -> str:
         ('ML-GCN', "MSRN (authors' checkpoint)", 'mine')
     """
     key, blank, rest = name.partition(" ")
-    known = {model: kind.__name__ for model, kind in MODELS.items()} | _TITLES
-    return known.get(key, key) + blank + rest
+    return _TITLES.get(key, key) + blank + rest
 
 
 def find(name: str) -> type[Classifier]:

@@ -46,9 +46,9 @@ def reversal_tables(results: Path) -> list[Table]:
     rows = []
     for models, boards in _leaderboards(results).items():
         paths = {name: results / name / "tables" / "pairs.csv" for name in boards}
-        told = {name: pd.read_csv(path).set_index("pair")["verdict"] for name, path in paths.items()}
+        verdicts = {name: pd.read_csv(path).set_index("pair")["verdict"] for name, path in paths.items()}
         pairs = list(permutations(models, 2))
-        better = {name: {(a, b) for a, b in pairs if told[name].get(f"{a} vs {b}") == BETTER} for name in boards}
+        better = {name: {(a, b) for a, b in pairs if verdicts[name].get(f"{a} vs {b}") == BETTER} for name in boards}
         for one, two in combinations(boards, 2):
             turned = sorted(pair for pair in better[one] if pair[::-1] in better[two])
             both = len(better[one] & better[two]) + len(turned)

@@ -89,8 +89,8 @@ def audit(models: Models, labels: Sequence[int] | None = None) -> pd.DataFrame:
 
 def changes(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation of the change over seeds, by kind, choice, model and score."""
-    made = frame[frame["kind"] != DEFAULT.kind]
-    groups = made.groupby(["kind", "choice", "model", "score"], sort=False)
+    alternatives = frame[frame["kind"] != DEFAULT.kind]
+    groups = alternatives.groupby(["kind", "choice", "model", "score"], sort=False)
     return groups["change"].agg(["mean", "std"])
 
 

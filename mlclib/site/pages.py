@@ -36,8 +36,8 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         about = re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0]
     paths = sorted(folder.glob("notebooks/*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
-    scores, made = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json"))
-    names = json.loads(made.read_text(encoding="utf-8"))["made of"].values() if made.is_file() else []
+    scores, provenance = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json"))
+    names = json.loads(provenance.read_text(encoding="utf-8"))["made of"].values() if provenance.is_file() else []
     return SimpleNamespace(
         folder=folder,
         name=folder.name,
