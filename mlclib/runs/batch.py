@@ -85,7 +85,8 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine.
 
     seconds: that it will probably take, None where nothing tells. runtime (minutes) and mem_mb: what it asks for, with
-    a margin. gpu: how many. group: jobs that a cluster may queue as one, None where it goes alone.
+    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None where
+    it goes alone.
     """
     todo = [job for job in every if job.reasons]
     measured, estimated = costs(folder), _estimated_costs(folder)
@@ -107,6 +108,7 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
                 "like": job.like,
                 "command": job.command,
                 "needs": [files[need] for need in job.needs if need in files],
+                "priority": sum(job.name in other.needs for other in todo),
                 "threads": min(job.threads, cores),
                 "seconds": cost.seconds,
                 "runtime": 10 + math.ceil(2 * cost.seconds / 60) if cost.seconds is not None else 240,
