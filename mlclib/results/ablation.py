@@ -8,14 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
-from mlclib.common.errors import UserError
 from mlclib.metrics import resampling
 from mlclib.metrics.pairwise import ALPHA
 from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
-from mlclib.results.comparison import DELTA, HIGH, LOW, NOISE, paired_differences, scored_table, with_interval
-from mlclib.results.style import COLOURS
+from mlclib.results.comparison import DELTA, HIGH, LOW, NOISE, all_scores, scored_table, with_interval
+from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table, listed, written
 from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.store import FinishedRun
@@ -34,14 +33,14 @@ def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun],
     """
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)
-    frame, spread = comparison.score_frames(variants, selection, ("mAP", "CF1", "OF1"), named=axis)
-    differences = paired_differences(variants, full_name, selection)
-    points = pd.DataFrame([comparison.in_points(differences.get(variant)) for variant in variants])
-    p = pd.Series([differences[variant].p if variant in differences else np.nan for variant in variants])
-    points["p"], stated = p, p.notna()
-    points.loc[stated, "q"] = false_discovery_control(p[stated]) if stated.any() else np.nan
-    frame = pd.concat([frame[[axis, "mAP"]], points, frame[["CF1", "OF1"]]], axis=1)
-    draws, rows = captions.draws(reference), int(stated.sum())
+    mean, spread = comparison.over_seeds(variants, selection, all_scores)
+    differences = comparison.paired_differences(variants, full_name, selection)
+    points = {name: comparison.in_points(difference) for name, difference in differences.items()}
+    stated = pd.DataFrame(points, index=[DELTA, LOW, HIGH, "p"], dtype=float).T.reindex(mean.index)
+    p = stated["p"].dropna()
+    stated["q"] = pd.Series(false_discovery_control(p), p.index)
+    frame = pd.concat([mean["mAP"], stated, mean[["CF1", "OF1"]]], axis=1).reset_index(names=axis)
+    draws, rows = captions.draws(reference), len(p)
     least = resampling.least_p(draws)
     protocol = [
         captions.ap(reference),
@@ -55,7 +54,7 @@ def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun],
         f"ablation_{model}_{axis.replace(' ', '_')}", f"Ablation of {title(model)}: {axis},", variants, frame,
         selection=selection,
         shown={},
-        spread=spread,
+        spread=spread[["mAP", "CF1", "OF1"]].reset_index(drop=True),
         best=("mAP", "CF1", "OF1"),
         reference=list(variants).index(full_name) if full_name else None,
         marks={(list(variants).index(name), DELTA): NOISE for name, d in differences.items() if d.within_noise},
@@ -72,6 +71,8 @@ def axis_figure(table: Table, selection: str = "last") -> Figure:
     that a bar which crosses the line is a difference that may be chance. Without a full model there are no bars.
     """
     frame, names, full = table.frame, table.frame.iloc[:, 0], table.reference is not None
+    if frame["mAP"].isna().all():
+        return text_figure(f"{captions.HIDDEN}.")
     figure, axes = plt.subplots(figsize=(8, (0.5 if len(frame) <= 12 else 0.36) * len(frame) + 2))
     bar = {"color": "0.8", "lw": 5, "solid_capstyle": "butt"}
     note = f"best is {names[frame['mAP'].idxmax()]} ({frame['mAP'].max():.1f}%)"
@@ -83,7 +84,7 @@ def axis_figure(table: Table, selection: str = "last") -> Figure:
         note = f"{(frame['q'] < ALPHA).sum()} of {len(frame) - 1} differ from the full model (q < {ALPHA:g}); {note}"
     for row, (name, mean, low, high) in enumerate(zip(names, frame["mAP"], frame[LOW], frame[HIGH], strict=True)):
         colour = COLOURS[1] if row == table.reference else COLOURS[0]
-        seeds = comparison.seed_mAPs(table.runs[name], selection)
+        seeds = [all_scores(run, selection)["mAP"] for run in table.runs[name]]
         if full and row != table.reference:
             axes.plot([level + low, level + high], [row, row], **bar)
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.45, ms=6)
@@ -114,12 +115,7 @@ def axis_sentence(table: Table) -> str:
 def per_class_table(
     model: str, axis: str, variants: Models, full: list[FinishedRun], *, selection: str = "last"
 ) -> Table:
-    """Labels x variants: the full model's AP per class and what each variant changes of it, in points.
-
-    Raises UserError where the full model has no runs.
-    """
-    if not full:
-        raise UserError(f"the full model {model!r} has no finished run to compare the variants of {axis!r} with")
+    """Labels x variants: the full model's AP per class and what each variant changes of it, in points."""
     variants, full_name = _with_full(variants, full)
     reference = captions.checked(variants, selection)
     mean, _ = comparison.over_seeds(variants, selection, comparison.class_scores)
@@ -140,19 +136,18 @@ def per_class_table(
 
 def per_class_sentence(table: Table) -> str:
     """The variant of `per_class_table` that changes most labels beyond noise, and which of them most."""
-    frame = table.frame[table.frame["label"] != "mAP"]
-    changed = {}
-    for variant in frame.columns[2:]:
-        real = [row for row in frame.index if (row, variant) not in table.marks]
-        changed[variant] = frame.loc[real].dropna(subset=variant)
-    if not any(len(rows) for rows in changed.values()):
+    frame = table.frame[table.frame["label"] != "mAP"].set_index("label")
+    variants = frame.columns[1:]
+    noise = [[(row, variant) in table.marks for variant in variants] for row in range(len(frame))]
+    changed = frame[variants].mask(np.array(noise))
+    if changed.isna().all(axis=None):
         return "No variant changes the AP of any label beyond noise."
-    variant = max(changed, key=lambda name: len(changed[name]))
-    rows = changed[variant]
-    ends = [rows.loc[at] for at in dict.fromkeys((rows[variant].idxmin(), rows[variant].idxmax()))]
-    text = " and ".join(f"{row['label']} by {written(row[variant], '+.1f')} points" for row in ends)
+    variant = changed.count().idxmax()
+    changes = changed[variant].dropna()
+    ends = dict.fromkeys((changes.idxmin(), changes.idxmax()))
+    text = " and ".join(f"{label} by {written(changes[label], '+.1f')} points" for label in ends)
     return (
-        f"{variant} changes the AP of {len(rows)} of {len(frame)} labels beyond noise, more than any other variant: "
+        f"{variant} changes the AP of {len(changes)} of {len(frame)} labels beyond noise, more than any other variant: "
         f"{text}{' at the ends' if len(ends) > 1 else ''}."
     )
 
@@ -164,8 +159,11 @@ def all_tables(study: Study, *, selection: str = "last") -> dict[str, list[Table
     """
     tables: dict[str, list[Table]] = {}
     for model in study.experiment.ablation:
-        full, axes = study.finished(model), finished_axes(study, model)
-        axes.pop(LEARNING_CURVE, None)
+        full, axes = study.finished(model), {}
+        for axis in study.experiment.axes(model):
+            variants = {value: runs for value, runs in study.finished_variants(model, axis).items() if runs}
+            if variants and axis != LEARNING_CURVE:
+                axes[axis] = variants
         together = {ALL_AXES: _together(axes, full)} if len(axes) > 1 else {}
         for axis, variants in (together | axes).items():
             tables.setdefault(model, []).append(axis_table(model, axis, variants, full, selection=selection))
@@ -197,13 +195,6 @@ def variants_sentence(tables: Mapping[str, Table]) -> str:
     return f"{first}, most of all {title(model)}, {variant}: {with_interval(shown.loc[(model, variant)])}."
 
 
-def finished_axes(study: Study, model: str) -> dict[str, Models]:
-    """The model's ablation axes with finished runs: axis -> value -> runs."""
-    every = {axis: study.finished_variants(model, axis) for axis in study.experiment.axes(model)}
-    axes = {axis: {value: runs for value, runs in variants.items() if runs} for axis, variants in every.items()}
-    return {axis: variants for axis, variants in axes.items() if variants}
-
-
 def _together(axes: dict[str, Models], full: list[FinishedRun]) -> Models:
     """The variants of all axes, each once, without the full model."""
     variants, folders = {}, {run.folder.parent for run in full}
@@ -219,9 +210,8 @@ def _with_full(variants: Models, full: list[FinishedRun]) -> tuple[Models, str |
     """The variants with the full model among them, and the name it has there."""
     if not full:
         return variants, None
-    folders = [run.folder for run in full]
     for variant, runs in variants.items():
-        if [run.folder for run in runs] == folders:
+        if runs[0].folder.parent == full[0].folder.parent:
             name = f"{variant} (full model)"
             return {name if v == variant else v: runs for v, runs in variants.items()}, name
     return {"full model": full, **variants}, "full model"

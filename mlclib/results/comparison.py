@@ -26,17 +26,22 @@ DELTA, LOW, HIGH = "Δ mAP", "Δ low", "Δ high"  # columns of a difference of m
 
 
 def all_scores(run: FinishedRun, selection: str) -> dict[str, float]:
-    """mAP and RATES of one run in percent; NaN where the selection or public labels are not there."""
-    if not _scored(run, selection):
-        return dict.fromkeys(("mAP", *RATES), np.nan)
+    """mAP, MAP_FREQUENT where some labels are rare, and RATES of one run in percent; NaN where the selection or public
+    labels are not there.
+    """
+    labels = captions.frequent(run)
+    columns = (MAP, *RATES) if labels is None else (MAP, MAP_FREQUENT, *RATES)
+    if selection not in run.logits or not (run.targets == 1).any():
+        return dict.fromkeys(columns, np.nan)
     values = {top: metrics.evaluate(run.logits[selection], run.targets, top=top) for top in (None, 3)}
-    rates = {column: 100 * values[top][rate] for column, (rate, top) in RATES.items()}
-    return {"mAP": 100 * values[None]["mAP"], **rates}
+    shares = {column: values[top][rate] for column, (rate, top) in RATES.items()} | {MAP: values[None]["mAP"]}
+    shares[MAP_FREQUENT] = float(metrics.mean_defined(values[None]["AP"][metrics.columns(labels)]))
+    return {column: 100 * shares[column] for column in columns}
 
 
 def further_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     """metrics.FURTHER of one run, shares in percent; NaN as in `all_scores`."""
-    if not _scored(run, selection):
+    if selection not in run.logits or not (run.targets == 1).any():
         return dict.fromkeys(metrics.FURTHER, np.nan)
     given = run.logits[selection], run.targets
     values = {**metrics.ranking(*given), **metrics.examples(*given)}
@@ -81,37 +86,27 @@ def over_seeds(
     return pd.DataFrame(means).T, pd.DataFrame(spreads).T
 
 
-def score_frames(
-    models: Models, selection: str, columns: Sequence[str], *, named: str = "model"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`over_seeds` of some columns of `all_scores` as a table has it: a row per model, whose name stands in a column.
-
-    named: the column of the models' names.
-    """
-    mean, spread = over_seeds(models, selection, all_scores)
-    return mean[list(columns)].rename_axis(named).reset_index(), spread[list(columns)].reset_index(drop=True)
-
-
 def headline_frames(models: Models, selection: str, rates: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """As `score_frames`: the headline mAP with its interval (columns "<it> low" and "<it> high"), the mAP over all
-    labels where that is another, and some of RATES. Where thresholds are chosen (`at_chosen_thresholds`) the rates
-    over all labels are at those, and F1 at logit 0 stands beside.
+    """`over_seeds` of the headline mAP, of the mAP over all labels where that is another, and of some of RATES, as a
+    table has it: the model and the interval of the headline (columns "<it> low" and "<it> high") stand in columns too.
+
+    Where thresholds are chosen (`at_chosen_thresholds`) the rates over all labels are at those, and F1 at logit 0
+    stands beside.
     """
-    reference = next(iter(models.values()))[0]
-    frames, chosen = over_seeds(models, selection, headline_scores), at_chosen_thresholds(models, selection)
+    first = captions.headline(next(iter(models.values()))[0])
+    frames, chosen = over_seeds(models, selection, all_scores), at_chosen_thresholds(models, selection)
     if chosen:
         for frame, at_chosen in zip(frames, over_seeds(chosen, selection, all_scores), strict=True):
             frame[[f"{name} at 0" for name in F1S]] = frame[list(F1S)]
             frame[list(metrics.RATES)] = at_chosen[list(metrics.RATES)]
-    first = captions.headline(reference)
-    columns = [first, *([MAP_ALL] if first != MAP else [])]
+    columns = [first, *([MAP] if first != MAP else [])]
     columns += [name for rate in rates for name in (rate, f"{rate} at 0") if name in frames[0]]
-    frame, spread = (frame[columns] for frame in frames)
+    names = {} if first == MAP else {MAP: MAP_ALL}
+    frame, spread = (frame[columns].rename(columns=names).reset_index(names="model") for frame in frames)
     bounds = 100 * np.array([bootstrap(runs, selection) for runs in models.values()])
-    frame = frame.rename_axis("model").reset_index()
     frame.insert(2, f"{first} low", bounds[:, 0])
     frame.insert(3, f"{first} high", bounds[:, 1])
-    return frame, spread.reset_index(drop=True)
+    return frame, spread.drop(columns="model")
 
 
 def at_chosen_thresholds(models: Models, selection: str) -> Models | None:
@@ -182,11 +177,10 @@ def noise_per_class(models: Models, base: Callable[[int], str | None], selection
     }
 
 
-def in_points(difference: Difference | None) -> dict[str, float]:
-    """The difference and its interval in points, by column; NaN where there is none."""
-    if difference is None:
-        return dict.fromkeys((DELTA, LOW, HIGH), np.nan)
-    return {DELTA: 100 * difference.delta, LOW: 100 * difference.low, HIGH: 100 * difference.high}
+def in_points(difference: Difference) -> dict[str, float]:
+    """The difference and its interval in points, and its p, by column."""
+    points = {DELTA: difference.delta, LOW: difference.low, HIGH: difference.high}
+    return {column: 100 * value for column, value in points.items()} | {"p": difference.p}
 
 
 def with_interval(row: pd.Series) -> str:
@@ -229,7 +223,3 @@ def _less_threshold(run: FinishedRun) -> FinishedRun | None:
         return None
     # in float64, so that just the logits below the threshold become negative
     return replace(run, logits={"last": run.logits["last"].astype(np.float64) - metrics.best_threshold(*validation)})
-
-
-def _scored(run: FinishedRun, selection: str) -> bool:
-    return selection in run.logits and bool((run.targets == 1).any())

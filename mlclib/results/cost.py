@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
-from mlclib.results.comparison import score_frames, scored_table, seed_mAPs
+from mlclib.results.comparison import all_scores, over_seeds, scored_table
 from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
@@ -23,11 +23,12 @@ MARKERS = "osD^vP*X<>p"
 def cost_table(models: Models, *, selection: str = "last") -> Table:
     """Models x mAP and the cost of their heads; a dash where a run counted none, as predictions from outside."""
     captions.checked(models, selection)
-    frame, spread = score_frames(models, selection, ["mAP"])
-    frame = frame.join(pd.DataFrame([counted_cost(runs[0]) for runs in models.values()]))
+    mean, spread = over_seeds(models, selection, all_scores)
+    costs = pd.DataFrame({model: counted_cost(runs[0]) for model, runs in models.items()}).T
     return scored_table(
-        "cost", "What each model costs", models, frame, selection=selection,
-        spread=spread,
+        "cost", "What each model costs", models, mean[["mAP"]].join(costs).reset_index(names="model"),
+        selection=selection,
+        spread=spread[["mAP"]].reset_index(drop=True),
         formats={PARAMETERS: ",.2f", HEAD: ",.2f", BACKBONE: ".2f", SHARE: ".2g"},
         best=("mAP",),
         caption=f"{captions.average(models, 'mAP in percent')} Head: all that is not the backbone; its parameters that "
@@ -52,7 +53,7 @@ def cost_figure(table: Table, models: Models, selection: str = "last") -> Figure
         axes.plot(front[column], front["mAP"], color="0.7", lw=1, zorder=0)
         for row, model, mean, value in frame[["model", "mAP", column]].itertuples():
             look = {"color": COLOURS[row % len(COLOURS)], "marker": MARKERS[row % len(MARKERS)], "ls": ""}
-            seeds = seed_mAPs(models[model], selection)
+            seeds = [all_scores(run, selection)["mAP"] for run in models[model]]
             axes.plot([value] * len(seeds), seeds, alpha=0.4, ms=4, **look)
             axes.plot(value, mean, ms=9, label=title(model), **look)
         axes.set_xscale("log")

@@ -44,7 +44,7 @@ def curves_table(sizes: dict[int, Models], *, selection: str = "last") -> Table:
     reference = captions.checked(every, selection)
     score, parts_of_frame, spread = captions.headline(reference), [], {}
     for images, models in sizes.items():
-        mean, deviation = comparison.over_seeds(models, selection, comparison.headline_scores)
+        mean, deviation = comparison.over_seeds(models, selection, comparison.all_scores)
         bounds = {model: comparison.bootstrap(runs, selection, DRAWS) for model, runs in models.items()}
         ends = 100 * pd.DataFrame(bounds, index=[f"{images} low", f"{images} high"]).T
         parts_of_frame += [mean[score].rename(f"{images}"), ends]

@@ -68,7 +68,7 @@ class PairwiseComparison:
 def compare_all(models: Models, *, selection: str = "last") -> PairwiseComparison:
     """Every model against every other; models without predictions of that selection, or public labels, are left out."""
     reference = captions.checked(models, selection)
-    mean, _ = comparison.over_seeds(models, selection, comparison.headline_scores)
+    mean, _ = comparison.over_seeds(models, selection, comparison.all_scores)
     order = mean[captions.headline(reference)].dropna().sort_values(ascending=False, kind="stable").index
     logits = {model: comparison.stacked(models[model], selection) for model in order}
     logits = {model: stack for model, stack in logits.items() if stack is not None}
@@ -124,7 +124,7 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
     dot = {"marker": "o", "ls": "", "color": COLOURS[0], "alpha": 0.5, "ms": 5}
     line = {"marker": "|", "ls": "", "color": "0.1", "ms": 15, "mew": 2.5}
     for row, model, mean, low, high, rank in frame[["model", mAP, f"{mAP} low", f"{mAP} high", "rank"]].itertuples():
-        seeds = comparison.seed_mAPs(compared.models[model], compared.selection, mAP)
+        seeds = [comparison.all_scores(run, compared.selection)[mAP] for run in compared.models[model]]
         scores.plot([low, high], [row, row], solid_capstyle="butt", zorder=1, **bar)
         scores.plot(seeds, [row] * len(seeds), **dot)
         scores.plot(mean, row, **line)

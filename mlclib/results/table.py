@@ -146,7 +146,11 @@ def latex(table: Table) -> str:
 def provenance(table: Table) -> str:
     """JSON: {"made of": row or column -> run folders, "runs": run folder -> how it was made}, one line each."""
     parts = {key: [_run_name(run) for run in runs] for key, runs in table.runs.items()}
-    every = {_run_name(run): _run_record(run) for runs in table.runs.values() for run in runs}
+    every = {
+        _run_name(run): store.provenance(run) | ({"ended": run.about["ended"][:10]} if "ended" in run.about else {})
+        for runs in table.runs.values()
+        for run in runs
+    }
 
     def lines(values: dict[str, Any]) -> str:
         return ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {json.dumps(v)}" for key, v in values.items())
@@ -154,37 +158,35 @@ def provenance(table: Table) -> str:
     return f'{{\n "made of": {{\n{lines(parts)}\n }},\n "runs": {{\n{lines(every)}\n }}\n}}\n'
 
 
-def cells(table: Table) -> tuple[dict[str, bool], list[list[Cell]]]:
+def cells(table: Table) -> tuple[dict[str, bool], list[tuple[Cell, ...]]]:
     """The shown columns, name -> whether it holds numbers, and the shown cells row by row."""
-    columns = {}  # shown name -> column, the low one of an interval
-    for column in table.frame:
+    frame, header, columns = table.frame, {}, []
+    numbers = {
+        name: [written(value, _format(table, name)) for value in frame[name]] for name in frame.select_dtypes("number")
+    }
+    places = _places(table, numbers)
+    for column in frame:
         stem, _, end = column.rpartition(" ")
+        if end == "high":
+            continue
+        name, texts = table.shown.get(column, column), numbers.get(column)
         if end == "low":
-            columns[f"{stem} 95 %"] = column
-        elif end != "high":
-            columns[table.shown.get(column, column)] = column
-    header = {name: pd.api.types.is_numeric_dtype(table.frame[column]) for name, column in columns.items()}
-    places = _places(table)
-    rows = []
-    for row in range(len(table.frame)):
-        shown = []
-        for name, column in columns.items():
-            value = table.frame[column].iloc[row]
-            if column.endswith(" low"):
-                low, high = (number(table, row, f"{column.removesuffix(' low')} {end}") for end in ("low", "high"))
-                text = DASH if DASH in (low, high) else f"{low} to {high}"
-            elif header[name]:
-                text = _with_spread(table, row, column)
-            else:
-                text = DASH if pd.isna(value) or value == "" else table.shown.get(value, str(value))
-            shown.append(Cell(text, places.get((row, column), ""), table.marks.get((row, column), "")))
-        rows.append(shown)
-    return header, rows
-
-
-def number(table: Table, row: int, column: str) -> str:
-    """The number of a cell as it is written, a dash where there is none."""
-    return written(table.frame[column].iloc[row], _format(table, column))
+            name, ends = f"{stem} 95 %", zip(texts, numbers[f"{stem} high"], strict=True)
+            texts = [DASH if DASH in both else " to ".join(both) for both in ends]
+        elif texts is None:
+            texts = [
+                DASH if pd.isna(text) or text == "" else table.shown.get(text, str(text)) for text in frame[column]
+            ]
+        elif column in table.spread:
+            how, spread = _format(table, column).lstrip("+"), table.spread[column]
+            texts = [
+                text if text == DASH or math.isnan(deviation) else f"{text} ± {written(deviation, how)}"
+                for text, deviation in zip(texts, spread, strict=True)
+            ]
+        header[name] = column in numbers
+        marks = [table.marks.get((row, column), "") for row in range(len(frame))]
+        columns.append([Cell(text, places.get((row, column), ""), marks[row]) for row, text in enumerate(texts)])
+    return header, list(zip(*columns, strict=True))
 
 
 def written(value: float, how: str) -> str:
@@ -223,44 +225,29 @@ def _texts(table: Table, escape: Callable[[str], str], best: str, second: str, m
     return pd.DataFrame(lines, columns=[escape(name) for name in header], dtype=object)
 
 
-def _with_spread(table: Table, row: int, column: str) -> str:
-    text = number(table, row, column)
-    if text == DASH or column not in table.spread or math.isnan(table.spread[column].iloc[row]):
-        return text
-    return f"{text} ± {written(table.spread[column].iloc[row], _format(table, column).lstrip('+'))}"
-
-
 def _format(table: Table, column: str) -> str:
     return table.formats.get(column) or FORMATS.get(column, "+.1f" if column.startswith("Δ") else ".1f")
 
 
-def _places(table: Table) -> dict[tuple[int, str], str]:
-    """(row, column) -> "best" or "second" of its column, or of its row."""
+def _places(table: Table, numbers: dict[str, list[str]]) -> dict[tuple[int, str], str]:
+    """(row, column) -> "best" or "second" of its column, or of its row. numbers: column -> its numbers as written."""
     rows = range(len(table.frame))
+    lines = [[(row, column) for row in rows] for column in table.best]
     if table.across:
-        lines = [[(row, column) for column in table.best] for row in rows]
-    else:
-        lines = [[(row, column) for row in rows] for column in table.best]
+        lines = zip(*lines, strict=True)
     places = {}
     for line in lines:
-        values = {(row, column): table.frame[column].iloc[row] for row, column in line}
-        values = {at: value for at, value in values.items() if not pd.isna(value)}
-        if len(values) > 1:
-            texts = {at: number(table, *at) for at in values}
-            ranked = list(dict.fromkeys(texts[at] for at in sorted(values, key=values.get, reverse=True)))[:2]
-            places.update({at: ("best", "second")[ranked.index(t)] for at, t in texts.items() if t in ranked})
+        texts = {(row, column): numbers[column][row] for row, column in line if numbers[column][row] != DASH}
+        falling = sorted(texts, key=lambda at: table.frame[at[1]].iloc[at[0]], reverse=True)
+        ranked = list(dict.fromkeys(texts[at] for at in falling))[:2]
+        if len(texts) > 1:
+            places |= {at: ("best", "second")[ranked.index(text)] for at, text in texts.items() if text in ranked}
     return places
 
 
 def _run_name(run: FinishedRun) -> str:
     """<data set>/<configuration>/seed-<k>, or external/<file>."""
     return "/".join(run.folder.parts[-3:]) if "external" not in run.about else f"external/{run.about['external']}"
-
-
-def _run_record(run: FinishedRun) -> dict[str, Any]:
-    """How a run was made, and the day when it ended."""
-    ended = {"ended": run.about["ended"][:10]} if "ended" in run.about else {}
-    return store.provenance(run) | ended
 
 
 def _tex(text: str) -> str:
