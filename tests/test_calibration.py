@@ -41,6 +41,9 @@ def test_error_and_loss_are_those_of_a_plain_loop(temperature):
     error, loss, bins = plain(logits, marks, temperature)
     assert calibration.expected_error(logits, marks, temperature) == pytest.approx(error, abs=1e-12)
     assert calibration.log_loss(logits, marks, temperature) == pytest.approx(loss, abs=1e-12)
+    counted = marks != 0
+    squares = (1 / (1 + np.exp(-logits[counted] / temperature)) - (marks[counted] == 1)) ** 2
+    assert calibration.brier_score(logits, marks, temperature) == pytest.approx(squares.mean(), abs=1e-7)
     frame = calibration.reliability(logits, marks, temperature)
     assert frame["count"].tolist() == [len(cell) for cell in bins]
     for row, cell in zip(frame.itertuples(), bins, strict=True):
@@ -51,14 +54,6 @@ def test_error_and_loss_are_those_of_a_plain_loop(temperature):
     np.testing.assert_allclose(by_label, wanted, atol=1e-12)
 
 
-def test_the_brier_score_is_the_mean_squared_distance():
-    logits, marks = drawn(2.0, images=60)
-    counted = marks != 0
-    wanted = ((1 / (1 + np.exp(-logits[counted] / 2.0)) - (marks[counted] == 1)) ** 2).mean()
-    assert calibration.brier_score(logits, marks, 2.0) == pytest.approx(wanted, abs=1e-7)
-    assert np.isnan(calibration.brier_score(logits, np.zeros_like(marks)))
-
-
 def test_a_calibrated_model_lies_at_the_floor_and_another_above_it():
     above = 0
     for seed in range(40):
@@ -67,20 +62,9 @@ def test_a_calibrated_model_lies_at_the_floor_and_another_above_it():
         observed = calibration.expected_error_by_label(logits, marks).mean()
         assert 0.6 * floor.mean < observed < 1.6 * floor.mean
         above += observed > floor.high
-        assert (
-            calibration.expected_error_by_label(3 * logits, marks).mean()
-            > calibration.error_floor(3 * logits, marks).high
-        )
+        hot = 3 * logits
+        assert calibration.expected_error_by_label(hot, marks).mean() > calibration.error_floor(hot, marks).high
     assert above <= 6  # one in twenty
-
-
-def test_the_floor_falls_with_more_images_and_needs_a_known_cell():
-    few, many = (calibration.error_floor(*drawn(1.0, images=images)) for images in (100, 6400))
-    assert 4 < few.mean / many.mean < 12  # the root of 64, but for bins that are empty
-    logits, marks = drawn(1.0, images=50)
-    marks[:, 0] = 0
-    rest = calibration.error_floor(logits[:, 1:], marks[:, 1:])
-    assert calibration.error_floor(logits, marks).mean == pytest.approx(rest.mean, rel=0.05)
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
@@ -119,46 +103,31 @@ def with_validation(run, heat, seed):
 def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_test_part(tmp_path):
     runs = [make(tmp_path, "gmp", seed, 2.0) for seed in (0, 1)]
     fitted = [calibration.fitted_temperature(*with_validation(run, 2.0, seed)) for seed, run in enumerate(runs)]
-    table = tables.calibration_table({"gmp": runs})
+    table = tables.calibration_table("gmp", runs)
     before, after = table.frame.to_dict("records")
     plainly = [plain(run.logits["last"], run.targets)[0] for run in runs]
     heated = [plain(run.logits["last"], run.targets, heat)[0] for run, heat in zip(runs, fitted, strict=True)]
     assert before["ECE"] == pytest.approx(100 * np.mean(plainly)) and before["temperature"] == 1
-    assert after["ECE"] == pytest.approx(100 * np.mean(heated)) and after["temperature"] == pytest.approx(
-        np.mean(fitted)
-    )
+    assert after["ECE"] == pytest.approx(100 * np.mean(heated))
+    assert after["temperature"] == pytest.approx(np.mean(fitted))
     assert table.spread["ECE"][1] == pytest.approx(100 * np.std(heated, ddof=1))
     said = tables.calibration_sentence(table)
     assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in said
     assert "fitted on the validation part" in table.caption
-    floors = [
-        calibration.error_floor(run.logits["last"], run.targets, heat) for run, heat in zip(runs, fitted, strict=True)
-    ]
-    assert after["floor by label"] == pytest.approx(100 * np.mean([floor.mean for floor in floors]))
-    assert after["floor, 95 %"] == pytest.approx(100 * np.mean([floor.high for floor in floors]))
-    brier = [calibration.brier_score(run.logits["last"], run.targets) for run in runs]
-    assert before["Brier score"] == pytest.approx(np.mean(brier))
+    floors = [calibration.error_floor(run.logits["last"], run.targets, heat).high
+              for run, heat in zip(runs, fitted, strict=True)]  # fmt: skip
+    assert after["floor, 95 %"] == pytest.approx(100 * np.mean(floors))
     assert ("cannot mend" in said) == (after["ECE by label"] > after["floor, 95 %"])
     figure = tables.reliability_figure("gmp", runs)
-    assert {text.get_text() for text in figure.axes[0].get_legend().get_texts()} == {
-        "as said", "as trained", "after temperature",
-    }  # fmt: skip
-    assert f"{100 * np.mean(plainly):.1f} points off" in figure.axes[0].get_title()
+    legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert legend == ["as said", "as trained", "after temperature"]
     bins = calibration.reliability(runs[0].logits["last"], runs[0].targets)
     np.testing.assert_allclose(figure.axes[0].lines[1].get_ydata(), bins["present"])
 
 
 def test_without_a_validation_part_there_is_no_temperature_and_it_says_so(tmp_path):
     run = make(tmp_path, "gmp")
-    table = tables.calibration_table({"gmp": [run]})
+    table = tables.calibration_table("gmp", [run])
     assert np.isnan(table.frame["temperature"][1]) and np.isfinite(table.frame["ECE"][0])
     assert "not fitted: there is no validation part" in table.caption
     assert "no temperature can be fitted" in tables.calibration_sentence(table)
-    legend = tables.reliability_figure("gmp", [run]).axes[0].get_legend().get_texts()
-    assert [text.get_text() for text in legend] == ["as said", "as trained"]
-
-
-def test_hidden_test_labels_have_no_calibration(tmp_path):
-    hidden = [make(tmp_path, "gmp", marks=np.zeros((9, 5), dtype=np.int8))]
-    assert "not public" in tables.calibration_sentence(tables.calibration_table({"gmp": hidden}))
-    assert "not public" in tables.reliability_figure("gmp", hidden).axes[0].texts[0].get_text()

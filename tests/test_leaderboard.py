@@ -45,8 +45,6 @@ def test_a_better_an_equal_and_an_unclear_pair_get_their_verdicts():
     assert list(verdicts) == list(combinations(range(4), 2))
     assert verdicts[0, 1] == BETTER and verdicts[1, 2] == WORSE
     assert verdicts[0, 2] == EQUIVALENT and verdicts[0, 3] == UNKNOWN
-    wide = leaderboard.compare([good, near], marks, margin=0.2, draws=500)
-    assert wide[0].verdict == EQUIVALENT
 
 
 def test_the_same_p_as_where_the_others_are_compared_with_the_highest():
@@ -55,7 +53,6 @@ def test_the_same_p_as_where_the_others_are_compared_with_the_highest():
     (pair,) = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=300)
     back = significance.paired(models[1], models[0], ONES, "OR", draws=300)
     assert pair.difference.p == back.p and pair.difference.delta == pytest.approx(-back.delta)
-    assert (pair.difference.low, pair.difference.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
 
 
 def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
@@ -69,7 +66,6 @@ def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
     delta = shares[0] - shares[1]
     wanted = max(norm.sf((delta + 0.03) / error), norm.cdf((delta - 0.03) / error))
     assert pair.p_equivalence == pytest.approx(wanted, abs=0.01) and 0.001 < wanted < 0.2
-    assert pair.parts.error == pytest.approx(error, rel=0.05)
     assert pair.parts.smallest_gap == pytest.approx((1.959964 + 0.841621) * error, rel=0.05)
 
 
@@ -89,13 +85,6 @@ def test_p_is_corrected_for_all_pairs_as_holm_does():
     p = [0.01, 0.04, np.nan, 0.03, 0.005]
     by_definition = [0.03, 0.06, np.nan, 0.06, 0.02]  # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 no less than that
     np.testing.assert_allclose(leaderboard.holm(p), by_definition)
-    rng = np.random.default_rng(4)
-    for _ in range(50):
-        # rejected are the hypotheses before the first, from the smallest p, with p > 0.05 / (how many are left)
-        p = rng.random(8) ** 4
-        order = np.argsort(p)
-        fails = [rank for rank, at in enumerate(order) if p[at] > 0.05 / (8 - rank)]
-        assert set(np.flatnonzero(leaderboard.holm(p) <= 0.05)) == set(order[: fails[0] if fails else 8])
     assert leaderboard.holm([]).size == 0
 
 
@@ -121,8 +110,6 @@ def test_the_variance_is_split_into_images_seeds_and_both():
     assert both == pytest.approx(2 * sd["both"] ** 2 / images / seeds, rel=0.1)
     assert of_seeds == pytest.approx(2 * sd["seeds"] ** 2 / seeds, rel=0.15)
     assert np.mean([parts.by_seeds for parts in estimates]) * 2 == pytest.approx(both + of_seeds, rel=0.05)
-    one = [leaderboard.parts(models[0]), leaderboard.parts(models[1])]
-    assert one[0].both + one[1].both == pytest.approx(leaderboard.parts(*models).both)
 
 
 def test_images_and_seeds_needed_are_the_fewest_of_one_digit_with_80_percent_power():
@@ -142,14 +129,7 @@ def test_images_and_seeds_needed_are_the_fewest_of_one_digit_with_80_percent_pow
     wide = Parts(images=4e-2, both=0.0, seeds=0.0, by_seeds=(0.0, 0.0), counts=(3, 3))
     assert wide.images_needed(0.1, 400) > 4000 and np.isnan(wide.images_needed(0.01, 400))  # beyond 100 times 400
     assert here.images_needed(here.smallest_gap + 1e-9, 500) == 500
-
-
-def test_power_rises_with_the_gap_and_falls_with_the_number_of_pairs():
-    parts = Parts(images=4e-4, both=1e-4, seeds=2e-4, by_seeds=(1e-4, 2e-4), counts=(3, 3))
-    powers = [parts.power(gap) for gap in (0.0, 0.02, 0.05, 0.08, 0.2)]
-    assert powers == sorted(powers) and powers[0] <= 0.025 and powers[-1] > 0.99
-    assert parts._replace(level=0.05 / 55).power(0.08) < parts.power(0.08)
-    assert parts.power(parts.smallest_gap) == pytest.approx(0.8, abs=1e-6)
+    assert here.power(here.smallest_gap) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_few_seeds_that_carry_the_variance_leave_few_degrees_of_freedom():
@@ -179,14 +159,6 @@ def test_one_seed_tells_nothing_of_seeds():
     (pair,) = leaderboard.compare([found([0.7], rng), found([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
     assert np.isnan(pair.parts.seeds) and np.isnan(pair.parts.seeds_needed(0.1))
     assert np.isfinite(pair.parts.smallest_gap) and np.isfinite(pair.parts.images_needed(0.1, 200))
-    (pair,) = leaderboard.compare([found([0.7, 0.6], rng), found([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
-    assert pair.parts.seeds >= 0 and np.isnan(pair.parts.seeds_needed(0.1))
-
-
-def test_without_a_score_nothing_is_told():
-    logits = np.random.default_rng(9).standard_normal((2, 3, 20, 2))
-    (pair,) = leaderboard.compare(list(logits), -np.ones((20, 2), int), margin=0.01, draws=50)
-    assert pair.verdict == UNKNOWN and np.isnan(pair.parts.smallest_gap)
 
 
 # Ranks and letters
@@ -202,22 +174,16 @@ def shown(edges: list[tuple[int, int]], count: int) -> np.ndarray:
 def test_ranks_count_who_is_shown_better_and_worse():
     better = shown([(0, 2), (0, 3), (1, 3)], 4)
     assert leaderboard.rank_intervals(better) == [(1, 2), (1, 3), (2, 4), (3, 4)]
-    assert leaderboard.rank_intervals(shown([], 3)) == [(1, 3)] * 3
-    assert leaderboard.rank_intervals(shown([(0, 1), (0, 2), (1, 2)], 3)) == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_ties_are_the_largest_sets_of_models_that_are_not_told_apart():
-    assert leaderboard.ties(shown([(0, 2), (0, 3), (1, 3)], 4)) == {"a": [0, 1], "b": [1, 2], "c": [2, 3]}
     assert leaderboard.letters(shown([(0, 2), (0, 3), (1, 3)], 4)) == ["a", "ab", "bc", "c"]
-    assert leaderboard.ties(shown([], 3)) == {"a": [0, 1, 2]}
     rng = np.random.default_rng(13)
     for _ in range(60):
         count = int(rng.integers(2, 8))
         better = np.triu(rng.random((count, count)) < rng.random(), 1)
         sets = list(map(tuple, leaderboard.ties(better).values()))
         told = better | better.T
-        for i, j in combinations(range(count), 2):
-            assert any(i in tied and j in tied for tied in sets) == (not told[i, j])
         free = [s for k in range(1, count + 1) for s in combinations(range(count), k) if not told[np.ix_(s, s)].any()]
         largest = {s for s in free if not any(set(s) < set(other) for other in free)}
         assert set(sets) == largest and sets == sorted(sets)
@@ -285,42 +251,33 @@ def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(mod
     for column in ("mAP", "mAP low", "mAP high", "CF1", "OF1"):
         np.testing.assert_allclose(frame[column], scores.loc[frame["model"], column])
     assert list(frame["rank"]) == ["1–2", "1–2", "3", "4"] and list(frame["ties"]) == ["a", "a", "b", "c"]
-    best = frame["model"][0]
-    for model in frame["model"][1:]:
-        row = pairs.frame.set_index("pair").loc[f"{best} vs {model}"]
-        assert row["Δ mAP"] == pytest.approx(scores["mAP"][best] - scores["mAP"][model])
     assert len(pairs.frame) == 6 and set(pairs.runs) == set(pairs.frame["pair"])
-    assert set(pairs.frame["verdict"]) == {BETTER, UNKNOWN}
+    for (a, b), delta in zip(pairs.frame["pair"].str.split(" vs "), pairs.frame["Δ mAP"], strict=True):
+        assert delta == pytest.approx(scores["mAP"][a] - scores["mAP"][b])
     np.testing.assert_allclose(pairs.frame["p"], leaderboard.holm([pair.p for pair in contest.pairs]))
     first = contest.pairs[0]
     row = pairs.frame.iloc[0]
     assert row["equivalent within"] == pytest.approx(100 * first.equivalent_within)
     np.testing.assert_equal(row["images for 2 points"], first.parts.images_needed(0.02, 150))
     np.testing.assert_equal(row["seeds for 1 point"], first.parts.seeds_needed(0.01))
-    best_pair = pairs.frame.iloc[0]
-    assert best_pair["p"] >= scores["p"].dropna().max()  # corrected, of the same test
-    assert "Holm" in pairs.protocol and "within 1 point" in pairs.caption
+    assert row["p"] >= scores["p"].dropna().max()  # corrected, of the same test
 
 
 def test_where_labels_are_rare_the_headline_is_over_the_frequent_ones(tmp_path):
     marks = targets()
     marks[10:, 1] = -1  # few positives are left
-    runs = {
-        m: [make(tmp_path, m, seed, gain, marks=marks) for seed in (0, 1)] for m, gain in (("gmp", 0.3), ("gap", 1))
-    }
-    # the rare label alone would turn the order
-    for run in runs["gmp"]:
-        run.logits["last"][:, 1] = 9 * marks[:, 1]
-    for run in runs["gap"]:
-        run.logits["last"][:, 1] = -9 * marks[:, 1]
+    runs = {}
+    for model, gain, rare in (("gmp", 0.3, 9), ("gap", 1, -9)):  # the rare label alone would turn the order
+        runs[model] = [make(tmp_path, model, seed, gain, marks=marks) for seed in (0, 1)]
+        for run in runs[model]:
+            run.logits["last"][:, 1] = rare * marks[:, 1]
     board, pairs = tables.tables(tables.compare_all(runs))
     frequent = [0, 2, 3, 4]
+    assert board.frame["model"].tolist() == ["gap", "gmp"]
     for row, model in enumerate(("gap", "gmp")):
-        scores = [evaluate(run.logits["last"], marks, labels=labels)["mAP"] for run in runs[model]
-                  for labels in (frequent, None)]  # fmt: skip
-        assert board.frame["model"][row] == model
-        assert board.frame["mAP, frequent labels"][row] == pytest.approx(100 * np.mean(scores[::2]))
-        assert board.frame["mAP, all labels"][row] == pytest.approx(100 * np.mean(scores[1::2]))
+        for column, labels in (("mAP, frequent labels", frequent), ("mAP, all labels", None)):
+            scores = [evaluate(run.logits["last"], marks, labels=labels)["mAP"] for run in runs[model]]
+            assert board.frame[column][row] == pytest.approx(100 * np.mean(scores))
         stack = np.stack([run.logits["last"] for run in runs[model]])
         interval = significance.bootstrap(stack, marks, draws=10_000, labels=frequent)
         ends = board.frame.loc[row, ["mAP, frequent labels low", "mAP, frequent labels high"]]
@@ -328,8 +285,7 @@ def test_where_labels_are_rare_the_headline_is_over_the_frequent_ones(tmp_path):
     delta = board.frame["mAP, frequent labels"][0] - board.frame["mAP, frequent labels"][1]
     assert pairs.frame["Δ mAP"][0] == pytest.approx(delta)
     scores = performance.scores_table(runs)
-    for table in (board, pairs, scores):
-        assert "Left out: car." in table.caption
+    assert all("Left out: car." in table.caption for table in (board, pairs, scores))
     np.testing.assert_allclose(scores.frame["mAP, frequent labels"], board.frame["mAP, frequent labels"][::-1])
     assert scores.frame["p"][0] < 0.05 and np.isnan(scores.frame["p"][1])
 
@@ -346,12 +302,9 @@ def test_f1_is_at_the_threshold_chosen_on_validation_images_where_all_runs_have_
     for name in ("CP", "CR", "CF1", "OP", "OR", "OF1"):
         values = [evaluate(r.logits["last"], r.targets, threshold=best_threshold(*r.validation))[name] for r in runs]
         assert table.frame[name][0] == pytest.approx(100 * np.mean(values))
-    for name in ("CF1", "OF1"):
-        at_zero = np.mean([evaluate(run.logits["last"], run.targets)[name] for run in runs])
-        assert table.frame[f"{name} at 0"][0] == pytest.approx(100 * at_zero) and at_zero < table.frame[name][0] / 100
-    assert "validation images" in table.protocol and "CF1 at 0" not in performance.scores_table(
-        {"gmp": runs}, selection="best_test"
-    ).frame  # fmt: skip
+    at_zero = 100 * np.mean([evaluate(run.logits["last"], run.targets)["CF1"] for run in runs])
+    assert table.frame["CF1 at 0"][0] == pytest.approx(at_zero) and at_zero < table.frame["CF1"][0]
+    assert "CF1 at 0" not in performance.scores_table({"gmp": runs}, selection="best_test").frame
 
 
 def test_tables_of_pairs_leave_out_what_no_number_would_show(models, tmp_path):
@@ -374,11 +327,10 @@ def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
     none = tables.compare_all({m: [make(tmp_path, m, marks=hidden)] for m in ("gmp", "msrn")})
     assert tables.tables(none) == []
     assert "labels of the test images are not public" in findings.sentences(none, {})[0]
-    alone = findings.sentences(tables.compare_all({"msrn": models["msrn"]}), {})
-    assert len(alone) == 1 and "no other model is scored here" in alone[0]
-    kept = tables.compare_all(
-        {**models, "theirs": [make(tmp_path, "theirs", marks=targets(), selections=("last",))]}, selection="best_test"
-    )
+    (alone,) = findings.sentences(tables.compare_all({"msrn": models["msrn"]}), {})
+    assert "no other model is scored here" in alone
+    theirs = [make(tmp_path, "theirs", marks=targets(), selections=("last",))]
+    kept = tables.compare_all({**models, "theirs": theirs}, selection="best_test")
     assert "theirs" not in kept.names and len(kept.pairs) == 6
 
 
@@ -386,8 +338,6 @@ def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, con
     figure = tables.leaderboard_figure(tables.leaderboard_table(contest), contest)
     scores, ties = figure.axes
     assert [text.get_text() for text in scores.get_yticklabels()] == [title(name) for name in contest.names]
-    dots = [line for line in scores.lines if line.get_marker() == "o" and len(line.get_xdata()) == 3]
-    assert len(dots) == 4
     joined = [list(line.get_ydata()) for line in ties.lines]
     assert joined == [[0, 1], [2], [3]]
     assert "2 models may be first" in figure.get_suptitle()
@@ -408,53 +358,36 @@ def test_findings_say_what_the_tables_say(models, contest):
     assert said[1].startswith(f"Shown to be above the linear baseline: {told} and {second} (")
     assert said[1].endswith("; below it: GMP.")
     gaps = tables.pairs_table(contest).frame["smallest gap"]
-    assert "tells 5 apart" in said[2] and "cannot tell 1" in said[2] and "shows" not in said[2].split(";")[0]
-    closest = tables.pairs_table(contest).frame.set_index("pair")["equivalent within"]
-    alike = " and ".join(map(title, closest.idxmin().split(" vs ")))
-    assert f"closest pair, {alike}, is equivalent within {closest.min():.1f} points" in said[2]
+    assert "tells 5 apart and cannot tell 1" in said[2]
     assert f"of 2 points in {(gaps <= 2).sum()} of these pairs" in said[2]
-    assert f"must be {gaps.min():.1f} to {gaps.max():.1f} points" in said[2]
-    assert said[3].startswith("By mAP no choice of protocol (AP")
-    assert len(said) == 4
+    assert said[3].startswith("By mAP no choice of protocol (AP") and len(said) == 4
 
 
-def test_findings_change_with_the_runs(models, tmp_path):
-    better = {**models, "gmp": [make(tmp_path, "gmp", seed, 4.0, marks=targets()) for seed in range(3)]}
-    said = findings.sentences(tables.compare_all(better), {})
-    assert said[0].startswith("GMP has the highest mAP") and said[0].endswith("better than every other model.")
-    worse = {"linear": models["msrn"], "gmp": models["gmp"]}
-    assert "Shown to be above the linear baseline: no model; below it: GMP." in findings.sentences(
-        tables.compare_all(worse), {}
-    )
+def test_findings_change_with_the_runs(models):
+    said = findings.sentences(tables.compare_all({"linear": models["msrn"], "gmp": models["gmp"]}), {})
+    assert said[0].startswith("linear baseline has the highest mAP") and said[0].endswith("better than GMP.")
+    assert said[1] == "Shown to be above the linear baseline: no model; below it: GMP."
 
 
-def test_a_protocol_that_turns_a_pair_is_named(models, tmp_path):
-    turned = {
-        model: [make(tmp_path, model, gain=gain, marks=targets())] for model, gain in (("gmp", 0.4), ("gap", 1.5))
-    }
-    (of_gmp,), (of_gap,) = turned.values()
-    of_gmp.logits["best_test"][:] = of_gap.logits["last"] + targets()
-    (said,) = [one for one in findings.sentences(tables.compare_all(turned), {}) if "protocol" in one]
-    assert (
-        "By mAP turned by a choice of protocol, of the pairs that are told apart: GAP vs GMP (epoch: the best" in said
-    )
+def test_a_protocol_that_turns_a_pair_is_named(tmp_path):
+    gmp, gap = (make(tmp_path, model, gain=gain, marks=targets()) for model, gain in (("gmp", 0.4), ("gap", 1.5)))
+    gmp.logits["best_test"][:] = gap.logits["last"] + targets()
+    *_, said = findings.sentences(tables.compare_all({"gmp": [gmp], "gap": [gap]}), {})
+    assert said.startswith("By mAP turned by a choice of protocol, of the pairs that are told apart: GAP vs GMP (epoch")
     assert "another model comes first by some: GMP (epoch: the best on the test set)" in said
 
 
-def test_findings_name_the_variant_that_matters_most(models, contest):
+def test_findings_name_the_variant_that_matters_most(models):
     variants = {"2": models["gmp"], "3": models["linear"], "2, 3, 4": models["msrn"]}
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
-    row = table.frame.set_index("layers").loc["2"]
-    (said,) = [one for one in findings.sentences(contest, {"msrn": table}) if "variants" in one]
+    said = ablation.variants_sentence({"msrn": table})
     most = "from the full model (q < 0.05), most of all MSRN, layers 2: "
     assert said.startswith(f"Of 2 variants of MSRN, 2 differ {most}")
-    assert f"{row['Δ mAP']:+.1f} points".replace("-", "−") in said
     alike = ablation.axis_table("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
-    (said,) = [one for one in findings.sentences(contest, {"msrn": alike}) if "variant" in one]
-    assert said == "Of 1 variant of MSRN, none differs from the full model (q < 0.05)."
-    both = findings.sentences(contest, {"dsdl": alike, "msrn": table})
-    assert any(one.startswith(f"Of 3 variants of DSDL and MSRN, 2 differ {most}") for one in both)
-    assert 3 <= len(both) <= 5
+    none = ablation.variants_sentence({"msrn": alike})
+    assert none == "Of 1 variant of MSRN, none differs from the full model (q < 0.05)."
+    both = ablation.variants_sentence({"dsdl": alike, "msrn": table})
+    assert both.startswith(f"Of 3 variants of DSDL and MSRN, 2 differ {most}")
 
 
 @pytest.fixture
@@ -488,7 +421,7 @@ def test_models_are_ranked_over_independent_data_sets_of_one_protocol(tmp_path, 
     (tmp_path / "one" / "tables" / "leaderboard.json").unlink()  # it is not tracked
     (table,) = across.rank_tables(tmp_path)
     assert list(table.frame) == ["model", "average rank", "one", "two"]  # too few sets for a test or ties
-    assert list(table.frame["model"]) == ["dsdl", "msrn", "gmp"] and list(table.frame["average rank"]) == [1, 2, 3]
+    assert dict(zip(table.frame["model"], table.frame["average rank"], strict=True)) == {"dsdl": 1, "msrn": 2, "gmp": 3}
     for name, data in (("three", "coco2014"), ("four", "nuswide"), ("five", "apparel")):
         experiments(name, data, (0.3, 1.0, 2.0))
     (table,) = across.rank_tables(tmp_path)
@@ -502,7 +435,6 @@ def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp
     (table,) = across.reversal_tables(tmp_path)
     frame = table.frame.set_index(["experiment", "and"])
     assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
-    assert frame.loc[("one", "three"), ["told apart in both", "turned"]].tolist() == [3, 0]
-    assert frame.loc[("one", "two"), ["told apart in both", "turned"]].tolist() == [3, 3]
-    assert frame.loc[("one", "two"), "pairs turned"] == "DSDL vs GMP, DSDL vs MSRN, MSRN vs GMP"
+    assert frame.loc[("one", "three")].tolist() == [3, 0, "none"]
+    assert frame.loc[("one", "two")].tolist() == [3, 3, "DSDL vs GMP, DSDL vs MSRN, MSRN vs GMP"]
     assert across.reversal_tables(tmp_path / "one") == []

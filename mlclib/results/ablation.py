@@ -127,7 +127,7 @@ def per_class_table(
         selection=selection,
         shown={},
         formats=dict.fromkeys(others, "+.1f"),
-        marks=comparison.noise_per_class(variants, lambda row: full_name, selection),
+        marks=comparison.noise_per_class(variants, [full_name] * mean.shape[1], selection),
         noise=full_name,
         caption=f"AP of {full_name} in percent, then what each value of {axis} adds to it in points; means over seeds.",
         protocol=[captions.ap(reference)],

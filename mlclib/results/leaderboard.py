@@ -1,7 +1,6 @@
 """Who leads, who is tied, and what the test set cannot tell (05_tables), from paired comparisons of all models."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -60,9 +59,9 @@ class PairwiseComparison:
         """In words, the models that have this verdict against model number `at`: with BETTER those that it is
         better than.
         """
-        pairs = [pair for pair in self.pairs if pair.verdict == verdict and at in (pair.a, pair.b)]
-        models = [pair.b if pair.a == at else pair.a for pair in pairs if verdict != BETTER or pair.a == at]
-        return [spoken(self.names[model]) for model in models]
+        pairs = [pair for pair in self.pairs if at in pair[:2] and pair.verdict == verdict]
+        models = [pair.b if pair.a == at else pair.a for pair in pairs]
+        return [spoken(self.names[model]) for model in models if verdict != BETTER or model > at]
 
 
 def compare_all(models: Models, *, selection: str = "last") -> PairwiseComparison:
@@ -152,18 +151,33 @@ def pairs_table(compared: PairwiseComparison) -> Table:
     """Every pair of models x difference, verdict, the smallest gap that can be told, and what named gaps would take."""
     models, pairs, reference = compared.models, compared.pairs, compared.reference
     images = len(reference.names)
-    needed = [f"{what} for {gap}" for what in ("images", "seeds") for gap in GAPS]
+    names, titles = (
+        [" vs ".join(name(compared.names[model]) for model in pair[:2]) for pair in pairs] for name in (str, title)
+    )
+    rows = [
+        {
+            "pair": name,
+            **comparison.in_points(pair.difference),
+            "p": pair.p_corrected,
+            "verdict": pair.verdict,
+            WITHIN: 100 * pair.equivalent_within,
+            GAP: 100 * pair.parts.smallest_gap,
+            SHARE: 100 * pair.parts.seeds_share,
+            **{f"images for {gap}": pair.parts.images_needed(share, images) for gap, share in GAPS.items()},
+            **{f"seeds for {gap}": pair.parts.seeds_needed(share) for gap, share in GAPS.items()},
+        }
+        for name, pair in zip(names, pairs, strict=True)
+    ]
     flagged = {(row, SHARE): FEW_SEEDS for row, pair in enumerate(pairs) if pair.hangs_on_seeds}
     note = f"Seeds carry more than {100 * SEEDS_SHARE:.0f} % of the variance: train more of them before you believe it."
     return scored_table(
-        "pairs", "Pairs of models", models, pd.DataFrame([_pair_row(pair, compared, images) for pair in pairs]),
-        selection=compared.selection,
-        formats=dict.fromkeys((SHARE, *needed), ",.0f"),
+        "pairs", "Pairs of models", models, pd.DataFrame(rows), selection=compared.selection,
+        formats=dict.fromkeys((SHARE, *(column for column in rows[0] if " for " in column)), ",.0f"),
         marks=flagged,
         footnotes={FEW_SEEDS: note} if flagged else {},
-        runs={pair_name(pair, compared): [run for at in pair[:2] for run in models[compared.names[at]]]
-              for pair in pairs},
-        shown={pair_name(pair, compared): pair_name(pair, compared, title) for pair in pairs},
+        runs={name: models[compared.names[pair.a]] + models[compared.names[pair.b]]
+              for name, pair in zip(names, pairs, strict=True)},
+        shown=dict(zip(names, titles, strict=True)),
         caption=f"By how many points of {captions.headline(reference)} the first of two models scores above the second "
         f"and whether this test set tells them apart: better, worse, equivalent within {MARGIN:g} point, or not to be "
         f"told. {captions.rare(reference)}".strip(),
@@ -184,11 +198,6 @@ def pairs_table(compared: PairwiseComparison) -> Table:
 def spoken(model: str) -> str:
     """A model within a sentence."""
     return f"the {title(model)}" if model == BASELINE else title(model)
-
-
-def pair_name(pair: Pair, compared: PairwiseComparison, name: Callable[[str], str] = str) -> str:
-    """A pair as the tables name it. name: of a model."""
-    return f"{name(compared.names[pair.a])} vs {name(compared.names[pair.b])}"
 
 
 def leader_sentence(compared: PairwiseComparison) -> str:
@@ -251,18 +260,3 @@ def power_sentence(compared: PairwiseComparison) -> str:
         f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}. A gap "
         f"{listed(named)} of these pairs is large enough."
     )
-
-
-def _pair_row(pair: Pair, compared: PairwiseComparison, images: int) -> dict[str, str | float]:
-    parts = pair.parts
-    return {
-        "pair": pair_name(pair, compared),
-        **comparison.in_points(pair.difference),
-        "p": pair.p_corrected,
-        "verdict": pair.verdict,
-        WITHIN: 100 * pair.equivalent_within,
-        GAP: 100 * parts.smallest_gap,
-        SHARE: 100 * parts.seeds_share,
-        **{f"images for {name}": parts.images_needed(gap, images) for name, gap in GAPS.items()},
-        **{f"seeds for {name}": parts.seeds_needed(gap) for name, gap in GAPS.items()},
-    }

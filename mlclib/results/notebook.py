@@ -27,13 +27,11 @@ def begin(name: str, variables: dict[str, Any]) -> None:
     variables: the notebook's globals(), where IPython keeps the source of the cells that were run.
     Raises UserError for a parameter that the notebook does not declare, naming those it does.
     """
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / FOLDER / f"{name}.ipynb").is_file():
-            os.chdir(folder)
-            break
-    else:
-        raise UserError(f"there is no {FOLDER}/{name}.ipynb above {Path.cwd()}: start inside a clone of the project")
     path = FOLDER / f"{name}.ipynb"
+    root = next((folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / path).is_file()), None)
+    if root is None:
+        raise UserError(f"there is no {path} above {Path.cwd()}: start inside a clone of the project")
+    os.chdir(root)
     check_parameters(path, _given(variables.get("In", ())[:-1], parameters_of(path)))
 
 

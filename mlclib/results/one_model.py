@@ -10,7 +10,6 @@ from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
 from mlclib.models import title
 from mlclib.results import captions
-from mlclib.results.captions import Models
 from mlclib.results.comparison import class_scores, over_seeds, scored_table
 from mlclib.results.style import COLOURS, draw_boxes, text_figure
 from mlclib.results.table import Table, written
@@ -65,21 +64,18 @@ def configuration_sentence(runs: list[FinishedRun]) -> str:
     return f"{text}."
 
 
-def curves_figure(models: Models) -> Figure:
-    """Training loss and mAP over epochs, one line per model (mean over its seeds) with the seeds' range as a band.
+def curves_figure(model: str, runs: list[FinishedRun]) -> Figure:
+    """Training loss and mAP over epochs, the mean over the seeds as a line with their range as a band.
 
     mAP is that of the part which history.csv scores after every epoch: validation, or test where there is none.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4))
-    ends = {}
-    for colour, (name, runs) in zip(COLOURS, models.items(), strict=False):
-        for axes, key, factor in ((left, "loss", 1), (right, "mAP", 100)):
-            values = factor * _over_epochs(runs, key)
-            axes.plot(values.columns, values.mean(), color=colour, label=title(name))
-            axes.fill_between(values.columns, values.min(), values.max(), color=colour, alpha=0.2, lw=0)
-            ends[name] = values.iloc[:, -1].mean()
-    best, part = max(ends, key=ends.get), _scored_part(next(iter(models.values())))
-    end = f"{title(best)} ends at {ends[best]:.1f}%" if np.isfinite(ends[best]) else "the test labels are not public"
+    for axes, key, factor in ((left, "loss", 1), (right, "mAP", 100)):
+        values = factor * _over_epochs(runs, key)
+        axes.plot(values.columns, values.mean(), color=COLOURS[0], label=title(model))
+        axes.fill_between(values.columns, values.min(), values.max(), color=COLOURS[0], alpha=0.2, lw=0)
+    last, part = values.iloc[:, -1].mean(), _scored_part(runs)
+    end = f"{title(model)} ends at {last:.1f}%" if np.isfinite(last) else "the test labels are not public"
     left.set(xlabel="epoch", ylabel="training loss", title="Training loss")
     right.set(xlabel="epoch", ylabel=f"{part} mAP (%)", title=f"{part.capitalize()} mAP: {end}")
     right.legend()
@@ -169,17 +165,16 @@ def hardest_sentence(table: Table) -> str:
     return f"{text}; labels with more training images {often} (rank correlation {written(rank, '+.2f')})."
 
 
-def worst_mistakes(runs: list[FinishedRun], count: int = 6) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """The (image, label) pairs of the false alarms with the highest logits, and of the misses with the lowest, at most
-    `count` of each. Logits are means over the seeds; what is wrong is decided at logit 0, difficult labels left out.
+def worst_mistakes(runs: list[FinishedRun], count: int) -> tuple[np.ndarray, ...]:
+    """Images and labels, int [K, 2], of the false alarms with the highest logits, and of the misses with the lowest,
+    at most `count` of each. Logits are means over the seeds; what is wrong is decided at logit 0, difficult labels
+    left out.
     """
     logits, alarms, misses = _mistakes(runs)
-
-    def first(wrong: np.ndarray, sign: int) -> list[tuple[int, int]]:
-        order = np.argsort(sign * logits[wrong], kind="stable")[:count]
-        return [(int(row), int(label)) for row, label in np.argwhere(wrong)[order]]
-
-    return first(alarms, -1), first(misses, 1)
+    return tuple(
+        np.argwhere(wrong)[np.argsort(sign * logits[wrong], kind="stable")[:count]]
+        for wrong, sign in ((alarms, -1), (misses, 1))
+    )
 
 
 def mistakes_figure(runs: list[FinishedRun], split: Split, count: int = 6) -> Figure:

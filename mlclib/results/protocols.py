@@ -63,8 +63,6 @@ CHOICES = (
 )
 DEFAULT = Choice("default", "default")
 ORDER = pd.MultiIndex.from_tuples([(choice.kind, choice.name) for choice in CHOICES], names=("kind", "choice"))
-# The choices that can change an order by mAP.
-RANKING = tuple(choice for choice in CHOICES if "mAP" in choice.moves and "threshold" not in choice.protocol)
 
 
 def audit(models: Models, labels: Sequence[int] | None = None) -> pd.DataFrame:
@@ -202,8 +200,8 @@ def reversals_sentence(frame: pd.DataFrame) -> str:
     )
     count = len(rows[["kind", "choice", "score"]].drop_duplicates())
     more = f"; and {len(rows) - 3} more pairs" if len(rows) > 3 else ""
-    unmoved = [score for score in SCORES if score not in set(rows["score"])]
-    still = f" No choice turns the ranking by {' or '.join(unmoved)}." if unmoved else ""
+    unmoved = listed((score for score in SCORES if score not in set(rows["score"])), "or")
+    still = f" No choice turns the ranking by {unmoved}." if unmoved else ""
     turn = "rankings of the models turn" if count > 1 else "ranking of the models turns"
     return f"{count} {turn} (means over seeds): {text}{more}.{still}"
 
@@ -217,7 +215,7 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         return ""
     names = compared.names
     frame = audit(compared.models, labels=captions.frequent(compared.reference))
-    tried = frame[frame["choice"].isin([choice.name for choice in RANKING])].query("score == 'mAP'")
+    tried = frame.query("score == 'mAP' and kind not in ('default', 'together')")  # the latter moves mAP by its epoch
     scores = tried.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():

@@ -107,8 +107,7 @@ def fill_front(readme: Path, results: Path) -> None:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     folders = contests(results)
     if FRONT[0] in text and folders:
-        before, _, rest = text.partition(FRONT[0])
-        after = rest.partition(FRONT[1])[2]
+        before, after = text.partition(FRONT[0])[0], text.partition(FRONT[1])[2]
         write_text(readme, f"{before}{FRONT[0]}\n{front(folders[0])}\n{FRONT[1]}{after}")
 
 

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -144,18 +143,14 @@ def latex(table: Table) -> str:
 
 
 def provenance(table: Table) -> str:
-    """JSON: {"made of": row or column -> run folders, "runs": run folder -> how it was made}, one line each."""
+    """JSON: {"made of": row or column -> run folders, "runs": run folder -> how it was made, and the day it ended}."""
     parts = {key: [_run_name(run) for run in runs] for key, runs in table.runs.items()}
     every = {
         _run_name(run): store.provenance(run) | ({"ended": run.about["ended"][:10]} if "ended" in run.about else {})
         for runs in table.runs.values()
         for run in runs
     }
-
-    def lines(values: dict[str, Any]) -> str:
-        return ",\n".join(f"  {json.dumps(key, ensure_ascii=False)}: {json.dumps(v)}" for key, v in values.items())
-
-    return f'{{\n "made of": {{\n{lines(parts)}\n }},\n "runs": {{\n{lines(every)}\n }}\n}}\n'
+    return json.dumps({"made of": parts, "runs": every}, indent=1, ensure_ascii=False) + "\n"
 
 
 def cells(table: Table) -> tuple[dict[str, bool], list[tuple[Cell, ...]]]:
