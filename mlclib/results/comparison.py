@@ -56,21 +56,6 @@ def class_scores(run: FinishedRun, selection: str) -> dict[str, float]:
     return {**dict(zip(run.labels, 100 * values["AP"], strict=True)), "mAP": 100 * values["mAP"]}
 
 
-def headline_scores(run: FinishedRun, selection: str) -> dict[str, float]:
-    """`all_scores`; where some labels are rare, MAP_FREQUENT and MAP_ALL in the place of mAP."""
-    scores, labels = all_scores(run, selection), captions.frequent(run)
-    if labels is None:
-        return scores
-    has_selection = selection in run.logits
-    value = metrics.evaluate(run.logits[selection], run.targets, labels=labels)["mAP"] if has_selection else np.nan
-    return {MAP_FREQUENT: 100 * value, MAP_ALL: scores.pop(MAP), **scores}
-
-
-def seed_mAPs(runs: list[FinishedRun], selection: str, score: str = MAP) -> list[float]:
-    """The mAP of each run in percent, as dots of a figure; NaN where it has none. score: a column of mAP."""
-    return [(all_scores(run, selection) | headline_scores(run, selection))[score] for run in runs]
-
-
 def over_seeds(
     models: Models, selection: str, score: Callable[[FinishedRun, str], dict[str, float]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
