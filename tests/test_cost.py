@@ -116,9 +116,6 @@ def test_the_figure_joins_the_models_that_none_beats_at_their_cost(some):
         assert front[:, 0].tolist() == [10, 30] and axes.get_title().endswith("unbeaten a, c")
         np.testing.assert_allclose(front[:, 1], table.frame["mAP"][[0, 2]])
     assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["a", "b", "c"]
-
-
-def test_without_a_counted_cost_the_figure_is_a_sentence(some):
-    alone = {"d": some["d"]}
+    alone = {"d": some["d"]}  # without a counted cost
     figure = cost_tables.cost_figure(cost_tables.cost_table(alone), alone)
     assert "counted cost" in figure.axes[0].texts[0].get_text()

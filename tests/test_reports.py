@@ -72,16 +72,13 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     """Those of most models first, whose leaderboard is its one figure; over two data sets of one model each's rank."""
     monkeypatch.setattr(config, "FOLDER", tmp_path / "experiments")
     for name, data, gains in (
-        ("few", "scenes", (1.5, 0.8)),
-        ("two", "voc2007", (0.7, 1.4)),
-        ("many", "scenes", (1, 2, 3)),
+        ("few", "scenes", {"gmp": 1.5, "msrn": 0.8}),
+        ("two", "voc2007", {"gmp": 0.7, "msrn": 1.4}),
+        ("many", "scenes", {"gmp": 1, "msrn": 2, "dsdl": 3}),
     ):
-        names = ("gmp", "msrn", "dsdl")[: len(gains)]
-        experiment = f"title: x\ndataset: {{name: {data}}}\nmodels: {{{', '.join(f'{model}: ' for model in names)}}}\n"
+        experiment = f"title: x\ndataset: {{name: {data}}}\nmodels: {{{': , '.join(gains)}: }}\n"
         write_text(config.FOLDER / f"{name}.yaml", experiment)
-        models = {
-            model: [make(tmp_path / name, model, 0, gain, data=data)] for model, gain in zip(names, gains, strict=True)
-        }
+        models = {model: [make(tmp_path / name, model, 0, gain, data=data)] for model, gain in gains.items()}
         contest = leaderboard.compare_all(models)
         for table in leaderboard.tables(contest):
             table.write(tmp_path / name / "tables")

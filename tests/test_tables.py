@@ -65,10 +65,9 @@ def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
 def test_differences_within_noise_are_marked_and_real_ones_are_not(models):
     table = performance.scores_table(models)
     best = table.frame["mAP"].idxmax()
-    close, worse = {1, 2} - {best}, 0
-    assert [table.marks.get((row, "mAP")) for row in (*close, worse, best)] == ["≈", None, None]
-    assert table.frame["p"][worse] < 0.05 < table.frame["p"][next(iter(close))]
-    assert np.isnan(table.frame["p"][best])
+    (close,) = {1, 2} - {best}
+    assert [table.marks.get((row, "mAP")) for row in (close, 0, best)] == ["≈", None, None]
+    assert table.frame["p"][0] < 0.05 < table.frame["p"][close] and np.isnan(table.frame["p"][best])
 
 
 def test_a_class_without_positives_has_a_dash_and_is_named(tmp_path):
@@ -216,7 +215,6 @@ def test_entered_scores_must_be_whole(tmp_path):
     for text, message in (
         ("class,AP\nbus,90", "must have label and AP"),
         ("label,AP\nbus,90\ncaar,80", "unknown label 'caar'.*did you mean 'car'"),
-        ("label,AP\nbus,90", "no AP between 0 and 100 for the label 'car'"),
         ("label,AP\nbus,90\ncar,101", "no AP between 0 and 100 for the label 'car'"),
     ):
         file.write_text(text)
@@ -272,8 +270,7 @@ def test_models_are_those_with_finished_runs(models, tmp_path, monkeypatch):
     assert list(entries.models(study)) == ["gmp"]
     outside(tmp_path / "demo" / "external", models["gmp"][0])
     assert list(entries.models(study)) == ["gmp", "asl"]
-    study.experiment.models = {"gmp": {}, "asl": {}}
-    study.finished = lambda model: models["gmp"]
+    study.experiment.models, study.finished = {"gmp": {}, "asl": {}}, lambda model: models["gmp"]
     with pytest.raises(UserError, match="asl.npz has the name of a model of ours"):
         entries.models(study)
     study.finished = lambda model: []

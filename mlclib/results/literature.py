@@ -48,7 +48,9 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
     ours, spread = over_seeds(models, selection, lambda *which: {**class_scores(*which), **all_scores(*which)})
     ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
     sources = [_source(model, runs[0]) for model, runs in models.items()]
-    sources += [_row(f"{model} (entered)", "entered", f"external/{model}.csv") for model in entered]
+    sources += [
+        {"method": f"{model} (entered)", "made": "entered", "source": f"external/{model}.csv"} for model in entered
+    ]
     own = pd.concat([pd.DataFrame(sources), ours], axis=1)
     frame = pd.concat([theirs.assign(made=STATED), own], ignore_index=True)
     spread = spread[figures].set_axis(range(len(theirs), len(theirs) + len(models))).reindex(frame.index)
@@ -94,15 +96,14 @@ def _why_not_comparable(models: Models) -> str:
 def _source(model: str, run: FinishedRun) -> dict[str, object]:
     """The settings and source of a row of ours."""
     if not captions.own([run]):
-        return _row(f"{model} (scored here)", "scored here", f"external/{run.about['external']}")
+        source = f"external/{run.about['external']}"
+        return {"method": f"{model} (scored here)", "made": "scored here", "source": source}
     setting = run.about["configuration"]
-    protocol = "scored here" if "checkpoint" in run.about else "trained here"
-    return _row(f"{model} (ours)", protocol, f"this project, {run.folder.parent.name}") | {
+    return {
+        "method": f"{model} (ours)",
+        "made": "scored here" if "checkpoint" in run.about else "trained here",
+        "source": f"this project, {run.folder.parent.name}",
         "backbone": setting["backbone"]["name"],
         "pretraining": captions.weights(run.about),
         "input_size": setting["input_size"],
     }
-
-
-def _row(method: str, made: str, source: str) -> dict[str, object]:
-    return {"method": method, "made": made, "source": source}

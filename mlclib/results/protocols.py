@@ -215,7 +215,7 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         return ""
     names = compared.names
     frame = audit(compared.models, labels=captions.frequent(compared.reference))
-    tried = frame.query("score == 'mAP' and kind not in ('default', 'together')")  # the latter moves mAP by its epoch
+    tried = frame.query("score == 'mAP' and kind not in ('default', 'together')")  # "together" repeats its epoch
     scores = tried.groupby(["kind", "choice", "model"], sort=False)["value"].mean().unstack("model")[names].dropna()
     turned, first = [], {}
     for (kind, choice), row in scores.iterrows():
