@@ -5,6 +5,7 @@ the epochs and which epoch was scored. Dates and commits stand in the JSON file 
 runs give the same Markdown whenever it is written.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def run_details(models: Models, selection: str = "") -> str:
         f"Run folders {', '.join(folders)}.",
         *dict.fromkeys(note for about in every for note in about.get("notes", [])),
         f"{unseen[:1].upper()}{unseen[1:]}." if unseen else "",
-        *dict.fromkeys(sentence for about in every for sentence in _code_changes(about)),
+        *_code_changes(every),
     ]
     return " ".join(filter(None, sentences))
 
@@ -197,8 +198,11 @@ def _training(about: dict[str, Any]) -> str:
     return f"{training['epochs']} epochs in {training['precision']}, scored in {training['evaluation_precision']}"
 
 
-def _code_changes(about: dict[str, Any]) -> list[str]:
-    """Sentences on a run that was made by other code than stands here now."""
-    heads = [("Made by other code than stands here now", about["changed"])] if about.get("changed") else []
-    heads += [("Accepted although the code had changed", one["reasons"]) for one in about.get("accepted", ())]
-    return [f"{head}: {'; '.join(reasons)}." for head, reasons in heads]
+def _code_changes(every: Iterable[dict[str, Any]]) -> list[str]:
+    """Sentences on runs that were made by other code than stands here now."""
+    heads = {"Made by other code than stands here now": {}, "Accepted although the code had changed": {}}
+    changed, accepted = heads.values()
+    for about in every:
+        changed |= dict.fromkeys(about.get("changed", ()))
+        accepted |= dict.fromkeys(reason for one in about.get("accepted", ()) for reason in one["reasons"])
+    return [f"{head}: {'; '.join(reasons)}." for head, reasons in heads.items() if reasons]

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mlclib.metrics import pairwise
-from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, SEEDS_SHARE, UNKNOWN, WORSE, Pair
+from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, SEEDS_SHARE, UNKNOWN, Pair
 from mlclib.metrics.resampling import least_p
 from mlclib.metrics.variance import BEYOND, POWER
 from mlclib.models import title
@@ -246,17 +246,18 @@ def power_sentence(compared: PairwiseComparison) -> str:
     if not compared.pairs:
         return ""
     verdicts = [pair.verdict for pair in compared.pairs]
-    counts = [f"tells {sum(verdict in (BETTER, WORSE) for verdict in verdicts)} apart"]
-    counts += [f"shows {n} equivalent within {MARGIN:g} point"] if (n := verdicts.count(EQUIVALENT)) else []
-    counts += [f"cannot tell {verdicts.count(UNKNOWN)}"]
+    apart, equal = len(verdicts) - verdicts.count(UNKNOWN) - verdicts.count(EQUIVALENT), verdicts.count(EQUIVALENT)
+    shown = f" and shows {equal} to be equivalent within {MARGIN:g} point" if equal else ""
     closest = min(compared.pairs, key=lambda pair: pair.equivalent_within)
-    gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
-    gap = f"{gaps[0]:.1f} points" if len(gaps) == 1 else f"{gaps[0]:.1f} to {gaps[-1]:.1f} points, by the pair"
-    named = [f"of {name} in {sum(size <= 100 * share for size in gaps)}" for name, share in GAPS.items()]
     alike, within = listed(spoken(compared.names[at]) for at in closest[:2]), 100 * closest.equivalent_within
-    number = f"{len(verdicts)} pair{'s' * (len(verdicts) > 1)}"
-    return (
-        f"Of {number} of models this test set {listed(counts)}; the closest pair, {alike}, is equivalent "
-        f"within {within:.1f} points. To be shown with {100 * POWER:.0f} % power a gap must be {gap}. A gap "
-        f"{listed(named)} of these pairs is large enough."
+    gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
+    text = (
+        f"This test set tells {apart} of {len(verdicts)} pair{'s' * (len(verdicts) > 1)} of models apart{shown}. The "
+        f"closest pair, {alike}, is equivalent within {within:.1f} points. A true gap is shown with "
+        f"{100 * POWER:.0f} % power from {gaps[0]:.1f}"
     )
+    if len(gaps) == 1:
+        return f"{text} points on."
+    enough = {name: sum(size <= 100 * share for size in gaps) or "none" for name, share in GAPS.items()}
+    named = listed(f"one of {name} in {count}" for name, count in enough.items())
+    return f"{text} to {gaps[-1]:.1f} points on, by the pair: {named} of the pairs."

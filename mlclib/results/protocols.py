@@ -228,19 +228,20 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")
-    text = f"By mAP no choice of protocol ({kinds}) turns a pair that is told apart"
+    text = f"No choice of protocol ({kinds}) reverses a pair that is told apart by mAP."
     if turned:
-        text = f"By mAP turned by a choice of protocol, of the pairs that are told apart: {listed(turned)}"
-    others = listed(f"{title(model)} ({'; '.join(choices)})" for model, choices in first.items())
-    text += f"; another model comes first by some: {others}." if others else "."
+        text = f"Some choices of protocol reverse pairs that are told apart by mAP: {listed(turned)}."
+    if first:
+        others = listed(f"{title(model)} ({'; '.join(choices)})" for model, choices in first.items())
+        text += f" Another model comes first under some: {others}."
     wide = reversals(frame).query("score in @F1S and margin > 1")
     if wide.empty:
-        return f"{text} By CF1 and OF1 none turns two models by more than a point."
+        return f"{text} None reverses two models by more than one point of CF1 or OF1."
     most = wide.groupby(["kind", "choice", "score"], sort=False).size()
     kind, choice, score = most.idxmax()
     return (
-        f"{text} By CF1 and OF1 a choice turns two models by more than a point {len(wide)} times, most often {kind}: "
-        f"{choice}, {most.max()} times by {score}."
+        f"{text} By CF1 or OF1 choices reverse two models by more than one point in {len(wide)} "
+        f"case{'s' * (len(wide) > 1)}, {most.max()} of them by {score} under one choice ({kind}: {choice})."
     )
 
 
