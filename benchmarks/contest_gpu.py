@@ -66,7 +66,7 @@ def _study(name: str, data: str, results: str) -> Study:
 
 def _unfinished(study: Study) -> list[Run]:
     """The runs to train, those of most epochs first, so that none is left to run alone at the end."""
-    runs = [run for run in map(Run.renewed, study.runs.values()) if run.reasons]
+    runs = [run for run in study.runs.values() if run.reasons]
     return sorted(runs, key=lambda run: (-run.configuration.training.epochs, run.seed))
 
 

@@ -5,9 +5,10 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from mlclib.common.errors import UserError, unknown  # all else is imported by the command that uses it
+from mlclib.common.errors import UserError, check_name  # all else is imported by the command that uses it
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -17,16 +18,20 @@ def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
     from mlclib.common.files import file_lock
 
-    if not arguments.force and _unchanged(arguments) is not None:
-        print(_nothing_to_do(arguments))
-        return
-    study = _study(arguments)
-    lock = study.folder.with_name(f".{study.folder.name}.lock")
-    with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
-        _reproduce(arguments, study)
+    if arguments.force or _unchanged(arguments) is None:
+        study = _study(arguments)
+        lock = study.folder.with_name(f".{study.folder.name}.lock")
+        with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
+            if _reproduce(arguments, study):
+                return
+    folder = _folder_of(arguments)
+    page = _site_of(arguments.results) / f"{folder.name}.html"
+    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
+    print(f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}")
 
 
-def _reproduce(arguments: argparse.Namespace, study) -> None:
+def _reproduce(arguments: argparse.Namespace, study) -> bool:
+    """Run what is out of date; whether anything was."""
     from mlclib.runs import batch, plan
 
     if not study.experiment.backbone.frozen:
@@ -36,11 +41,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     plan.clear(study)
     every = _jobs(study, arguments, arguments.force)
     todo = [job for job in every if job.reasons]
-    name, readme = study.experiment.name, study.folder / "README.md"
-    page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        print(_nothing_to_do(arguments))
-        return
+        return False
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
         f"{study.folder / 'logs'} holds the output of each",
@@ -49,10 +51,10 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     ran, summary_line = batch.run(study.folder, every, arguments.cores, arguments.profile)
     print(summary_line, flush=True)
     after = _study(arguments)
-    every = _jobs(after, arguments)
-    plan.write_jobs(after, every)
+    plan.write_jobs(after, _jobs(after, arguments))
     from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
 
+    name, page = study.experiment.name, _site_of(arguments.results) / f"{study.experiment.name}.html"
     build(arguments.results, page.parent)
     if ran < len(todo):
         again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
@@ -61,8 +63,9 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
             f"{name} is not complete: {ran} of {len(todo)} jobs ended well; mend what failed above, then "
             f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
-    summary = study.results / "README.md"
-    print(f"Done: the tables of {name} are in {readme}, its pages in {page}, what all experiments say in {summary}")
+    tables, summary = (folder / "README.md" for folder in (study.folder, study.results))
+    print(f"Done: the tables of {name} are in {tables}, its pages in {page}, what all experiments say in {summary}")
+    return True
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -99,8 +102,7 @@ def run(arguments: argparse.Namespace) -> None:
     with gpus.claim_gpu():  # before torch, which may ask the driver
         study = _study(arguments)
         for name in arguments.name:
-            if name not in study.runs:
-                raise unknown("run", name, study.runs, where=f"experiment {study.experiment.name!r}")
+            check_name("run", name, study.runs, f"experiment {study.experiment.name!r}")
         _train(study, [study.runs[name] for name in arguments.name], arguments.force)
 
 
@@ -150,11 +152,11 @@ def train(arguments: argparse.Namespace) -> None:
     from mlclib import config
 
     study = _study(arguments, config.parse_overrides(arguments.set))
-    runs = study.runs_of([study.experiment.run(arguments.model)])
-    seeds = {run.seed: run for run in runs}
-    if arguments.seed is not None and arguments.seed not in seeds:
-        raise unknown("seed", arguments.seed, seeds, where=f"experiment {study.experiment.name!r}")
-    _train(study, runs if arguments.seed is None else [seeds[arguments.seed]])
+    seeds = {run.seed: run for run in study.runs_of(study.experiment.run(arguments.model))}
+    if arguments.seed is not None:
+        check_name("seed", arguments.seed, seeds, f"experiment {study.experiment.name!r}")
+        seeds = {arguments.seed: seeds[arguments.seed]}
+    _train(study, seeds.values())
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -244,13 +246,6 @@ def _unchanged(arguments: argparse.Namespace) -> int | None:
     return unchanged.since(_folder_of(arguments), arguments.experiment, arguments.data)
 
 
-def _nothing_to_do(arguments: argparse.Namespace) -> str:
-    folder = _folder_of(arguments)
-    page = _site_of(arguments.results) / f"{folder.name}.html"
-    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
-    return f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}"
-
-
 def _site_of(results: str) -> Path:
     """Where the site of these results goes: beside them."""
     return Path(results).parent / "site"
@@ -274,16 +269,16 @@ def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
     return every
 
 
-def _train(study, runs: list, force: bool = False) -> None:
+def _train(study, runs: Iterable, force: bool = False) -> None:
     """Train runs one after another; an interruption is one sentence."""
     from mlclib.training.trainer import Interrupted
 
     for run in runs:
         try:
-            (finished,) = study.train_all([run], force)
+            study.train_all([run], force)
         except Interrupted as stopped:
             raise UserError(f"the training of {run.name} was {stopped}") from None
-        print(f"finished: {finished.folder}", flush=True)
+        print(f"finished: {run.folder}", flush=True)
 
 
 def _argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:

@@ -311,14 +311,6 @@ def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(tiny_study, t
     pd.testing.assert_frame_equal(store.read(one.parent).history[columns], store.read(other.parent).history[columns])
 
 
-def test_a_tensorboard_log_holds_a_point_an_epoch(tmp_path):
-    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    trained(tmp_path, replace(RECIPE, tensorboard=True))
-    log = events.EventAccumulator(str(tmp_path / "tensorboard"))
-    log.Reload()
-    assert [point.step for point in log.Scalars("mAP")] == [1, 2, 3]
-
-
 def test_norms_over_a_batch_are_warned_of_when_it_is_taken_in_parts(tmp_path, capsys):
     torch.manual_seed(0)
     model = ToyModel()

@@ -34,26 +34,22 @@ CHECKPOINT = "checkpoint.sha256"  # in the folder of a run that only scored one
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
-def train(study: Study, run: Run, force: bool = False) -> FinishedRun:
-    """The run, trained unless it is current. Of several processes that want it one trains and the others wait.
+def train(study: Study, run: Run, force: bool = False) -> None:
+    """Train the run unless it is current. Of several processes that want it one trains and the others wait.
 
     force: train it also where it is current. Raises UserError as `Trainer.run` does.
     """
-    run = run.renewed()
-    if run.reasons or force:
-        lock = file_lock(run.folder.with_name(f".{run.folder.name}.lock"), f"the training of {run.name}")
-        with lock if processes().is_main_process else nullcontext():
-            if processes().is_main_process:
-                store.replace(run.folder)  # where a kill came before this
-            processes().wait_for_everyone()
+    lock = file_lock(run.folder.with_name(f".{run.folder.name}.lock"), f"the training of {run.name}")
+    with lock if processes().is_main_process else nullcontext():
+        if processes().is_main_process:
+            store.replace(run.folder)  # where a kill came before this
+        processes().wait_for_everyone()
+        if run.reasons or force:
             with torch_settings(run.configuration.training):
-                _train(study, run.renewed(), force)  # another process may have trained it while this one waited
-    return study.read(run.renewed())
+                _train(study, run)
 
 
-def _train(study: Study, run: Run, force: bool) -> None:
-    if not run.reasons and not force:
-        return
+def _train(study: Study, run: Run) -> None:
     configuration, folder, started = run.configuration, run.folder, now()
     # What was finished stays until the new is whole.
     work = folder if run.state == "missing" else store.beside(folder)
@@ -86,7 +82,9 @@ def evaluate(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
     Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
     """
     configuration, started = study.experiment.run(model), now()
-    run = study.resolve(configuration, model, model, checkpoint=sha256(checkpoint))[0]
+    seed = study.experiment.seeds[0]
+    folder = study.home(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
+    run = Run(model, model, configuration, seed, folder)
     if not store.finished(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         net = study.build(configuration)
@@ -108,11 +106,11 @@ def scored_checkpoints(study: Study) -> dict[str, list[FinishedRun]]:
     scored: dict[str, list[FinishedRun]] = {}
     for model in study.experiment.models:
         configuration = study.experiment.run(model)
-        home = study.resolve(configuration)[0].folder.parent
+        home = study.home(configuration)
         pattern = f"{home.name.rpartition('-')[0]}-*/seed-*/{CHECKPOINT}"
         for note in sorted(home.parent.glob(pattern)):
             checksum = note.read_text(encoding="utf-8")
-            folder = study.resolve(configuration, checkpoint=checksum)[0].folder
+            folder = study.home(configuration, checkpoint=checksum) / f"seed-{study.experiment.seeds[0]}"
             if note.parent == folder and store.finished(folder):
                 name = f"{model} (authors' checkpoint)"
                 scored[name if name not in scored else f"{name[:-1]} {checksum[:8]})"] = [store.read(folder)]

@@ -216,8 +216,6 @@ class Trainer:
         state.epoch, state.step, state.loss_sum, state.images = epoch, 0, 0.0, 0
         if self.accelerator.is_main_process:
             write_history(self.folder, state.history)
-            if self.config.tensorboard:
-                _log(self.folder, row)
             if self.progress:
                 self.progress.epoch(row)
 
@@ -344,18 +342,6 @@ def write_history(folder: Path, history: list[dict[str, float]]) -> None:
     """history.csv, a row an epoch; whole at every moment, so it can be read while the run goes on."""
     with written_whole(Path(folder) / "history.csv") as part:
         pd.DataFrame(history).to_csv(part, index=False)
-
-
-def _log(folder: Path, row: dict[str, float]) -> None:
-    """Add one epoch to the run's TensorBoard log."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("training.tensorboard needs the package tensorboard: install it, or set it to false") from None
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=int(row["epoch"])) as writer:
-        for key, value in row.items():
-            if key != "epoch":
-                writer.add_scalar(key, value, int(row["epoch"]))
 
 
 @contextmanager
