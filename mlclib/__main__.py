@@ -71,14 +71,14 @@ def _reproduce(arguments: argparse.Namespace, study) -> bool:
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
     from mlclib import config
-    from mlclib.runs import batch, check
+    from mlclib.runs import check, times
 
     study = _study(arguments, config.parse_overrides(arguments.set))
     report = check.check(study, arguments.force)
     if report.estimates and not arguments.set:
-        batch.write_estimates(study.folder, report.estimates)
+        times.write_estimates(study.folder, report.estimates)
     print(report)
-    return 0 if report.ok else 1
+    return 1 if report.missing else 0
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -99,26 +99,27 @@ def run(arguments: argparse.Namespace) -> None:
     """Train runs of an experiment, each unless it is finished and current."""
     from mlclib.runs import gpus
 
-    with gpus.claim_gpu():  # before torch, which may ask the driver
-        study = _study(arguments)
-        for name in arguments.name:
-            check_name("run", name, study.runs, f"experiment {study.experiment.name!r}")
-        _train(study, [study.runs[name] for name in arguments.name], arguments.force)
+    gpus.claim_gpu()  # before torch, which may ask the driver
+    study = _study(arguments)
+    for name in arguments.name:
+        check_name("run", name, study.runs, f"experiment {study.experiment.name!r}")
+    _train(study, [study.runs[name] for name in arguments.name], arguments.force)
 
 
 def maps(arguments: argparse.Namespace) -> None:
     """Cache the layer maps of one split of an experiment with a frozen backbone."""
     from mlclib.runs import gpus
 
-    with gpus.claim_gpu():
-        _study(arguments).maps(arguments.part)
+    gpus.claim_gpu()
+    _study(arguments).maps(arguments.part)
 
 
 def stage(arguments: argparse.Namespace) -> None:
     """Execute one notebook of an experiment, and note what its tables and figures rest on."""
     from mlclib.runs import plan
 
-    print(f"executed: {plan.execute(_study(arguments), arguments.experiment, arguments.name)}")
+    for name in arguments.name:
+        print(f"executed: {plan.execute(_study(arguments), arguments.experiment, name)}")
 
 
 def accept(arguments: argparse.Namespace) -> None:
@@ -134,7 +135,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Check an experiment's runs, tables and figures; with --retrain, train some runs anew and compare."""
     from mlclib.verify import results
 
-    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed)
+    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed or 0)
     print(report)
     return 1 if report.problems else 0
 
@@ -184,12 +185,10 @@ def data(arguments: argparse.Namespace) -> int:
     from mlclib.datasets import download, integrity
 
     if not arguments.verify:
-        brought = download.get(arguments.name, arguments.root)
-        print(
-            "\n".join(f"there now: {path}" for path in brought) or f"{arguments.name} is complete in {arguments.root}"
-        )
+        brought = [f"there now: {path}" for path in download.get(arguments.dataset, arguments.root)]
+        print("\n".join(brought) or f"{arguments.dataset} is complete in {arguments.root}")
         return 0
-    report = integrity.verify(datasets.load(arguments.name, arguments.root))
+    report = integrity.verify(datasets.load(arguments.dataset, arguments.root))
     print(report)
     return 0 if report.ok else 1
 
@@ -205,7 +204,7 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Say what is wrong with the labels and pictures of a folder of your own images, and what to do about it."""
     from mlclib.doctor import page
 
-    print(f"what to do is in {page.examine(arguments.images, arguments.table, arguments.results)[1]}")
+    print(f"what to do is in {page.examine(arguments.folder, arguments.table, arguments.results)[1]}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -281,73 +280,57 @@ def _train(study, runs: Iterable, force: bool = False) -> None:
         print(f"finished: {run.folder}", flush=True)
 
 
-def _argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
-    """An argument that commands take, as `add_argument` does."""
-    return names, options
-
-
-FORCE = _argument("--force", action="store_true", help="although it is up to date")
-CORES = _argument("-c", "--cores", type=int, default=os.cpu_count() or 2, help="how many to use (default: all)")
-SET = _argument(
-    "--set", action="append", default=[], metavar="KEY=VALUE",
-    help="a key of the experiment to change, as training.epochs=3, or a notebook's parameter; repeatable",
-)  # fmt: skip
-RESULTS = _argument("--results", default="results", help="where runs, tables and figures go (default: results)")
-STUDY = (
-    _argument("experiment", help="a name from experiments/, or a YAML file"),
-    _argument("--data", default="", help="the data set's folder, where the experiment's own is not it"),
-    RESULTS,
-)
-RUN = _argument("run", type=Path, help="a finished run's folder")
-FILE = _argument("path", type=Path, help="the file to write")
-COMMANDS = {
-    reproduce: (
-        *STUDY, CORES, FORCE,
-        _argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster"),
-    ),
-    check: (*STUDY, SET, FORCE),
-    status: (*STUDY, CORES),
-    accept: STUDY,
-    verify: (
-        *STUDY,
-        _argument("--retrain", type=float, metavar="SHARE", help="train this share of the runs anew, 0.1 for a tenth"),
-        _argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)"),
-    ),
-    run: (*STUDY, FORCE, _argument("--name", required=True, action="append", help="a run, `msrn seed 0`; repeatable")),
-    maps: (*STUDY, _argument("--part", required=True, help="train, val or test")),
-    stage: (*STUDY, _argument("--name", required=True, help="the notebook with its parameters, as status names it")),
-    execute: (
-        _argument("notebook", type=Path, help="the notebook"),
-        _argument("copy", type=Path, help="where its executed copy goes"),
-        SET,
-    ),
-    train: (
-        *STUDY, SET,
-        _argument("--model", required=True, help="one of the experiment's models"),
-        _argument("--seed", type=int, help="this seed only (default: all of the experiment's)"),
-    ),
-    report: STUDY,
-    site: (RESULTS, _argument("--out", default="", help="the folder of the pages (default: site, beside the results)")),
-    data: (
-        _argument("name", help="voc2007, voc2012, coco2014, ..."),
-        _argument("--root", type=Path, required=True, help="the folder that holds it, or will"),
-        _argument("--verify", action="store_true", help="open every image and report what is wrong; fetch nothing"),
-    ),
-    predict: (
-        RUN,
-        _argument("images", type=Path, nargs="+", help="images, or folders of images"),
-        _argument("--json", dest="form", action="store_const", const="json", default="table", help="print JSON"),
-        _argument("--csv", dest="form", action="store_const", const="csv", default="table", help="print CSV"),
-        _argument("--maps", type=Path, help="a folder for attention maps as PNG"),
-    ),
-    doctor: (
-        _argument("images", type=Path, help="the folder of images and their table, or of a folder for each label"),
-        _argument("--table", default="", help="the table of labels in that folder, where it holds several"),
-        RESULTS,
-    ),
-    export: (RUN, FILE),
-    submit: (RUN, FILE),
+ARGUMENTS = {
+    "experiment": {"help": "a name from experiments/, or a YAML file"},
+    "notebook": {"type": Path, "help": "the notebook"},
+    "copy": {"type": Path, "help": "where its executed copy goes"},
+    "dataset": {"help": "voc2007, voc2012, coco2014, ..."},
+    "run": {"type": Path, "help": "a finished run's folder"},
+    "images": {"type": Path, "nargs": "+", "help": "images, or folders of images"},
+    "folder": {"type": Path, "help": "the folder of images and their table, or of a folder for each label"},
+    "path": {"type": Path, "help": "the file to write"},
+    "--data": {"default": "", "help": "the data set's folder, where the experiment's own is not it"},
+    "--results": {"default": "results", "help": "where runs, tables and figures go (default: results)"},
+    "--cores": {"type": int, "default": os.cpu_count() or 2, "help": "how many to use (default: all)"},
+    "--force": {"action": "store_true", "help": "although it is up to date"},
+    "--profile": {"default": "", "help": "a Snakemake profile's folder, as profiles/slurm for a cluster"},
+    "--set": {
+        "action": "append", "default": [], "metavar": "KEY=VALUE",
+        "help": "a key of the experiment to change, as training.epochs=3, or a notebook's parameter; repeatable",
+    },
+    "--retrain": {"type": float, "metavar": "SHARE", "help": "train this share of the runs anew, 0.1 for a tenth"},
+    "--seed": {"type": int, "help": "train: this seed only; verify: which runs --retrain draws"},
+    "--name": {"required": True, "action": "append", "help": "as `status` names it, without `train`; repeatable"},
+    "--part": {"required": True, "help": "train, val or test"},
+    "--model": {"required": True, "help": "one of the experiment's models"},
+    "--out": {"default": "", "help": "the folder of the pages (default: site, beside the results)"},
+    "--root": {"type": Path, "required": True, "help": "the folder that holds it, or will"},
+    "--verify": {"action": "store_true", "help": "open every image and report what is wrong; fetch nothing"},
+    "--json": {"dest": "form", "action": "store_const", "const": "json", "default": "table", "help": "print JSON"},
+    "--csv": {"dest": "form", "action": "store_const", "const": "csv", "default": "table", "help": "print CSV"},
+    "--maps": {"type": Path, "help": "a folder for attention maps as PNG"},
+    "--table": {"default": "", "help": "the table of labels in that folder, where it holds several"},
 }  # fmt: skip
+STUDY = "experiment --data --results"
+COMMANDS = {
+    reproduce: f"{STUDY} --cores --force --profile",
+    check: f"{STUDY} --set --force",
+    status: f"{STUDY} --cores",
+    accept: STUDY,
+    verify: f"{STUDY} --retrain --seed",
+    run: f"{STUDY} --force --name",
+    maps: f"{STUDY} --part",
+    stage: f"{STUDY} --name",
+    execute: "notebook copy --set",
+    train: f"{STUDY} --set --model --seed",
+    report: STUDY,
+    site: "--results --out",
+    data: "dataset --root --verify",
+    predict: "run images --json --csv --maps",
+    doctor: "folder --table --results",
+    export: "run path",
+    submit: "run path",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -356,8 +339,8 @@ def parser() -> argparse.ArgumentParser:
     for function, arguments in COMMANDS.items():
         sub = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(function=function)
-        for names, options in arguments:
-            sub.add_argument(*names, **options)
+        for name in arguments.split():
+            sub.add_argument(*(["-c"] if name == "--cores" else []), name, **ARGUMENTS[name])
     return top
 
 

@@ -139,7 +139,7 @@ def written(tmp_path, text=PLAIN):
         ),
         (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
-        ("", ["own.yaml is empty"]),
+        ("", ["own.yaml holds no keys"]),
         ("[title]\n", ["own.yaml holds no keys"]),
         (PLAIN + "title: u\n", ["own.yaml line 4", "the key 'title'", "line 1"]),
         (PLAIN + "training:\n  epochs: 3\n  epochs: 4\n", ["own.yaml line 6", "the key 'epochs'", "line 5"]),

@@ -245,7 +245,7 @@ def test_a_backbone_that_learns_is_resumed_to_the_bit(learning, tmp_path, monkey
         study = Study(config.load(learning), results=results)
         return study.train("msrn")[0]
 
-    whole, real, steps = run(tmp_path / "whole"), Trainer._step, []
+    whole, real, steps = run(tmp_path / "whole"), Trainer.step, []
 
     def stopping(self, *arguments):
         steps.append(1)
@@ -253,7 +253,7 @@ def test_a_backbone_that_learns_is_resumed_to_the_bit(learning, tmp_path, monkey
             os.kill(os.getpid(), signal.SIGTERM)
         return real(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_step", stopping)
+    monkeypatch.setattr(Trainer, "step", stopping)
     with pytest.raises(Interrupted):
         run(tmp_path / "cut")
     again = run(tmp_path / "cut")

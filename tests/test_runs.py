@@ -44,15 +44,15 @@ def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
     assert {run.folder: os.stat(run.folder / "manifest.json").st_mtime_ns for run in again} == before
 
 
-def test_a_run_is_resolved_once_and_its_state_is_read_when_asked_for(tiny_study, tmp_path):
+def test_a_run_is_found_by_its_configuration_and_its_state_is_what_the_disk_says(tiny_study, tmp_path):
     run = tiny_study.runs["msrn layers 4 seed 0"]
     assert (run.model, run.seed, run.configuration.options["layers"]) == ("msrn", 0, [4])
-    assert tiny_study.runs_of([run.configuration]) == [run]
+    assert tiny_study.runs_of(run.configuration) == [run]
     study = Study(tiny_study.experiment, tiny_study.root, tmp_path)
     fresh = study.runs["gmp seed 0"]
     assert (fresh.state, fresh.reasons) == ("missing", ["it is not trained"])
     shutil.copytree(tiny_study.runs["gmp seed 0"].folder, fresh.folder)
-    assert fresh.state == "missing" and fresh.renewed().state == "current" and fresh.renewed() == fresh
+    assert fresh.state == "current" and fresh.reasons == []
 
 
 def test_runs_of_several_machines_merge_by_copying_their_folders(tiny_study, tmp_path):
@@ -99,7 +99,7 @@ def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
 def test_another_configuration_or_other_data_makes_another_folder(tiny_study, tiny_yaml, tmp_path):
     run = tiny_study.runs["msrn seed 0"]
     wider = replace(run.configuration, options={**run.configuration.options, "width": 17})
-    assert tiny_study.resolve(wider)[0].folder.parent != run.folder.parent
+    assert tiny_study.home(wider) != run.folder.parent
     seeds = Study(replace(tiny_study.experiment, seeds=(0, 1)), tiny_study.root, tiny_study.results)
     assert seeds.runs["msrn seed 1"].folder.parent == run.folder.parent
     fewer = Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)

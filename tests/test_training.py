@@ -116,7 +116,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, val
     recipe, val = replace(RECIPE, **recipe), Toy(val, 2) if val else None
     whole, _, undisturbed = trained(tmp_path / "whole", recipe, val=val)
 
-    stopped, original = [0], Trainer._step
+    stopped, original = [0], Trainer.step
 
     def stopping(self, *arguments):
         stopped[0] += 1
@@ -124,7 +124,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, val
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "_step", stopping)
+    monkeypatch.setattr(Trainer, "step", stopping)
     with pytest.raises(Interrupted, match="the same command goes on from there"):
         trained(tmp_path / "cut", recipe, val=val)
     again, trainer, state = trained(tmp_path / "cut", recipe, val=val)
@@ -142,7 +142,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_bits(tmp_path, recipe, val
 def test_a_checkpoint_is_written_when_its_minutes_have_gone_by_also_within_an_epoch(tmp_path, monkeypatch):
     """By a clock of which each step takes a minute; after step 7, the second of epoch 2, the run dies."""
     whole, _, _ = trained(tmp_path / "whole")
-    minutes, written, step, save = [0], [], Trainer._step, Trainer._save
+    minutes, written, step, save = [0], [], Trainer.step, Trainer._save
 
     def ticking(self, *arguments):
         minutes[0] += 1
@@ -154,7 +154,7 @@ def test_a_checkpoint_is_written_when_its_minutes_have_gone_by_also_within_an_ep
         written.append(minutes[0])
         save(self)
 
-    monkeypatch.setattr(Trainer, "_step", ticking)
+    monkeypatch.setattr(Trainer, "step", ticking)
     monkeypatch.setattr(Trainer, "_save", noting)
     monkeypatch.setattr("mlclib.training.trainer.time.monotonic", lambda: 60.0 * minutes[0])
     recipe = replace(RECIPE, checkpoint_minutes=3.0)
@@ -222,13 +222,13 @@ def test_accumulated_parts_of_a_batch_give_the_loss_of_the_whole(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"nan at epoch 2, step 3, learning rate .*is .*checkpoint-00001-0000002"):
-        trained(tmp_path, EVERY_STEP, explode_at=1 + 5 + 3)
+        trained(tmp_path, EVERY_STEP, explode_at=5 + 3)
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
     whole, _, _ = trained(tmp_path / "whole")
     with pytest.raises(UserError):
-        trained(tmp_path / "cut", EVERY_STEP, explode_at=1 + 10 + 3)
+        trained(tmp_path / "cut", EVERY_STEP, explode_at=10 + 3)
     newest = sorted((tmp_path / "cut").glob("*.pt"))[-1]
     data = bytearray(newest.read_bytes())
     data[len(data) // 2] ^= 1

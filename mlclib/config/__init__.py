@@ -42,8 +42,7 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
         raise UserError(f"{path} has the key 'name', but an experiment is named as its file; write a title instead")
     if isinstance(tree.get("models"), dict):
         tree["models"] = {model: {} if own is None else own for model, own in tree["models"].items()}
-    needs = "every experiment needs title, dataset and models"
-    experiment = validated(Experiment, {**tree, "name": path.stem}, str(path), needs)
+    experiment = validated(Experiment, {**tree, "name": path.stem}, str(path))
     checks.check(experiment, path)
     return experiment
 

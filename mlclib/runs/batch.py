@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -28,7 +28,6 @@ from mlclib.runs.plan import Job
 from mlclib.runs.study import Study
 from mlclib.runs.times import Cost, costs, words
 
-ESTIMATE = "estimate.json"  # what `check` estimated: {model: {"seconds": of a run, "memory": in MB or null}}
 COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is one
 SHORT = 600.0  # seconds; jobs that take less may go to a cluster's queue together
 
@@ -88,23 +87,20 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     a margin. gpu: how many. group: jobs that a cluster may queue as one, None where it goes alone.
     """
     todo = [job for job in every if job.reasons]
-    measured, estimated = costs(folder), _estimated_costs(folder)
+    files, known = {job.name: job.file for job in todo}, costs(folder)
     by_like: dict[str, list[Cost]] = {}
     for job in every:
-        if job.file in measured:
-            by_like.setdefault(job.like, []).append(measured[job.file])
-    files = {job.name: job.file for job in todo}
+        if job.file in known:
+            by_like.setdefault(job.like, []).append(known[job.file])
     lines = []
     for job in todo:
-        alike = by_like.get(job.like, [estimated[job.like]] if job.like in estimated else [])
-        cost = measured.get(job.file) or Cost(_mean(c.seconds for c in alike), _mean(c.memory for c in alike))
+        cost = known.get(job.file) or _mean(by_like.get(job.like, [])) or known.get(job.like) or Cost(None, None)
         short = cost.seconds is not None and cost.seconds < SHORT
         lines.append(
             {
                 "name": job.name,
                 "file": job.file,
                 "kind": job.kind,
-                "like": job.like,
                 "command": job.command,
                 "needs": [files[need] for need in job.needs if need in files],
                 "threads": min(job.threads, cores),
@@ -118,24 +114,9 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
-    """Leave what `check` estimated of the runs of each model, for the experiment in `folder`."""
-    plain = {
-        one["model"]: {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
-        for one in estimates
-    }
-    write_text(folder / ESTIMATE, json.dumps(plain, indent=1))
-
-
-def _estimated_costs(folder: Path) -> dict[str, Cost]:
-    path = folder / ESTIMATE
-    plain = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {f"train {model}": Cost(one["seconds"], one["memory"]) for model, one in plain.items()}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
+def _mean(costs: list[Cost]) -> Cost | None:
+    memory = [cost.memory for cost in costs if cost.memory]
+    return Cost(fmean(cost.seconds for cost in costs), fmean(memory) if memory else None) if costs else None
 
 
 def _profile(profile: str) -> str:

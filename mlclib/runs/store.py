@@ -8,7 +8,6 @@ manifest verifies; until then checkpoints in the same folder let it go on where 
 import json
 import shutil
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pandas as pd
 import yaml
 
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.common.files import sha256, sha256_once, write_text, written_whole
 from mlclib.metrics import scores as metrics
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML was built with libyaml
@@ -71,23 +70,14 @@ def finished(folder: Path) -> bool:
 
 def damaged(folder: Path) -> list[str]:
     """The files of a run that are missing or do not have the checksum of its manifest; the manifest where it is not
-    there. Each state of a folder is hashed once per process.
+    there.
     """
-    manifest = folder / "manifest.json"
     try:
-        sums = json.loads(manifest.read_text(encoding="utf-8"))
-        stats = [(folder / name).stat() for name in (manifest.name, *sums)]
+        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        lost = [name for name in FILES if not (folder / name).exists()] if manifest.exists() else []
-        return lost or [manifest.name]
-    return _wrong(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
-
-
-@lru_cache(maxsize=4096)
-def _wrong(folder: Path, stats: tuple) -> list[str]:
-    """The files whose checksum is not that of the manifest; stats: of the files, as a key of the cache."""
-    sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return [name for name, digest in sums.items() if sha256(folder / name) != digest] if sums else ["manifest.json"]
+        return ["manifest.json"]
+    paths = {folder / name: digest for name, digest in sums.items()}
+    return [path.name for path, digest in paths.items() if not path.exists() or sha256_once(path) != digest]
 
 
 def read(folder: str | Path, part: str = "predictions") -> FinishedRun:

@@ -23,7 +23,7 @@ from mlclib.runs.run import Run
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
-from mlclib.training.inputs import Images, Maps, Repeated, transform_of
+from mlclib.training.inputs import Images, Maps, transform_of
 
 
 def _learnt(reason: str) -> str:
@@ -241,14 +241,17 @@ class Study:
         note = self.label_info(configuration).note
         return [note] if note and hasattr(model, "label_vectors") else []
 
-    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps | Repeated:
-        """The split `part` as the model takes it: cached maps if its backbone is frozen, else images."""
+    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps:
+        """The split `part` as the model takes it: cached maps if its backbone is frozen, else images.
+
+        Few training images (`training.images`) come again until there are as many as of all.
+        """
+        split, few = self.dataset.splits[part], part == "train" and configuration.training.images
+        rows = np.resize(self.rows(configuration), len(split)) if few else None
         if configuration.backbone.frozen:
-            whole = self.maps(part, configuration)
-        else:
-            augmented = part == "train" and configuration.training.augmentation != "none"
-            whole = Images(self.dataset.splits[part], transform_of(configuration.identity(), augmented), seed)
-        return Repeated(whole, self.rows(configuration)) if part == "train" and configuration.training.images else whole
+            return Maps(self.maps(part, configuration).maps, split.targets, rows)
+        augmented = part == "train" and configuration.training.augmentation != "none"
+        return Images(split, transform_of(configuration.identity(), augmented), seed, rows)
 
     def maps(self, part: str, configuration: RunConfig | None = None) -> Maps:
         """The layer maps of a split by the frozen backbone, from their cache or computed and cached now.

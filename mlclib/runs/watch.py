@@ -6,6 +6,7 @@ Read by the Snakefile, in Snakemake's main process alone: imports nothing heavy.
 import logging
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -70,21 +71,13 @@ class Watch(logging.Handler):
         print(f"[{len(self.ended)}/{len(self.jobs)}] {what} ({counts}{time_left})", flush=True)
 
     def seconds_left(self) -> float | None:
-        """Until the last job ends, if as many run side by side as so far; None where the time of a job is not known."""
-        now, work = time.monotonic(), 0.0
-        for name, job in self.jobs.items():
-            if name not in self.ended and name not in self.failed:
-                seconds = job["seconds"] or self._mean("like", job) or self._mean("kind", job)
-                if seconds is None:
-                    return None
-                work += max(0.0, seconds - (now - self.running[name])) if name in self.running else seconds
-        busy = sum(self.ended.values()) + sum(now - since for since in self.running.values())
-        return work / max(1.0, busy / max(now - self.started, 1e-9))
-
-    def _mean(self, key: str, job: dict[str, Any]) -> float | None:
-        """Mean seconds of the jobs that ended and are of the same kind, or like it."""
-        times = [seconds for name, seconds in self.ended.items() if self.jobs[name][key] == job[key]]
-        return sum(times) / len(times) if times else None
+        """Until the last job ends, at the pace so far; None before one has ended."""
+        if not self.ended:
+            return None
+        now, mean = time.monotonic(), fmean(self.ended.values())
+        jobs = {name: job["seconds"] or mean for name, job in self.jobs.items() if name not in self.failed}
+        done = sum(self.ended.values()) + sum(now - since for since in self.running.values())
+        return max(0.0, sum((jobs | self.ended).values()) - done) * (now - self.started) / max(done, 1e-9)
 
 
 def done(folder: Path, job: dict[str, Any]) -> Path:

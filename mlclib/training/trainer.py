@@ -30,7 +30,7 @@ from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
 from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
-from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
+from mlclib.training.inputs import Maps, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
 from mlclib.training.settings import autocast, check_precision, processes
 
@@ -60,7 +60,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
         self.train_data, self.test_data, self.val_data = (
-            data.on(self.device) if isinstance(data, Maps | Repeated) and not config.workers else data
+            data.on(self.device) if isinstance(data, Maps) and not config.workers else data
             for data in (train, test, val)
         )
         for precision in (config.precision, config.evaluation_precision):
@@ -90,7 +90,7 @@ class Trainer:
         self.saved_at = time.monotonic()
         try:
             if not self._resume():
-                self._rehearse()
+                self._check_disk()
             if self.progress:
                 self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
             with _stop_asked() as asked:
@@ -141,7 +141,7 @@ class Trainer:
         for batch in whole:
             targets = torch.from_numpy(self.train_data.targets[[row for _, row in batch]])
             parts = [next(loader) for _ in range(config.accumulate)]
-            state.loss_sum += self._step(parts, targets) * len(batch)
+            state.loss_sum += self.step(parts, targets) * len(batch)
             state.images += len(batch)
             state.step += 1
             if self.progress:
@@ -156,7 +156,7 @@ class Trainer:
         seconds = time.perf_counter() - started
         self._close_epoch((state.images - seen_before) / max(seconds, 1e-9), seconds)
 
-    def _step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
+    def step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
         """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
         state = self.state
         torch.manual_seed(seed_of(self.seed, state.epoch, state.step, self.rank))
@@ -282,32 +282,14 @@ class Trainer:
                 "batch: train by one process, on GPUs, or with training.frozen_norms to get the same result"
             )
 
-    def _rehearse(self) -> None:
-        """Before the first epoch: one batch forward and backward, and a look at the room for two checkpoints."""
-        keys = list(batches(np.arange(len(self.train_data)), self.config.batch_size))[0][self.rank :: self.world]
-        inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
-        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
-        self.wrapped.train()
-        with autocast(self.config.precision, self.device):
-            loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
-        loss.backward()
-        self.optimizer.zero_grad()
-        for name, value in self.model.named_buffers():  # batch norm has taken note of the batch
-            value.copy_(buffers[name])
+    def _check_disk(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        need, free = 2 * self._checkpoint_size(), shutil.disk_usage(self.folder).free
+        weights = sum(value.nbytes for value in trained_state(self.model).values())
+        need, free = 2 * checkpoints.SIZE * weights, shutil.disk_usage(self.folder).free
         if free < need:
             raise UserError(
                 f"{self.folder} has {free >> 20} MiB free and two checkpoints need {need >> 20} MiB: free some"
             )
-
-    def _checkpoint_size(self) -> int:
-        """Bytes of a checkpoint: weights, those of the best epoch, averaged weights, and the optimizer's state."""
-        weights = sum(value.nbytes for value in trained_state(self.model).values())
-        learnt = sum(p.nbytes for p in self.learnt)
-        slots = int(self.config.momentum > 0) if self.config.optimizer == "sgd" else 2
-        averaged = sum(value.nbytes for value in self.model.state_dict().values()) if self.ema else 0
-        return weights * (2 if self.val_data is not None else 1) + averaged + slots * learnt
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
