@@ -64,7 +64,7 @@ def written(tmp_path, text=PLAIN):
         (of("[msrn]"), ["models of", "own.yaml", "mapping", "['msrn']"]),
         (of("{}"), ["models of", "one or more"]),
         (of("{msrn: {options: [width]}}"), ["models.msrn.options", "mapping"]),
-        (of("{a/b: {model: gmp}}"), ["models.a/b", "no slash"]),
+        (of("{a/b: {model: gmp}}"), ["models.a/b", "without slash"]),
         (PLAIN + "notes: text\n", ["notes", "must be a list", "'text'"]),
         (PLAIN + "backbone: resnet101\n", ["backbone", "mapping", "'resnet101'"]),
         (PLAIN + "include: 3\n", ["include", "own.yaml", "a file, or a list of files"]),
@@ -137,7 +137,6 @@ def written(tmp_path, text=PLAIN):
             FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
             ["models.gmp", "training.frozen_layers", "none of it learns"],
         ),
-        (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
         # Files that are no experiment.
         ("", ["own.yaml holds no keys"]),
         ("[title]\n", ["own.yaml holds no keys"]),

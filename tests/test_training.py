@@ -165,12 +165,6 @@ def test_a_checkpoint_is_written_when_its_minutes_have_gone_by_also_within_an_ep
     assert same(whole, again) and minutes[0] == 9 + 15 - 6  # two steps were done twice
 
 
-def test_too_small_a_disk_for_two_checkpoints_is_named_before_the_first_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 100})())
-    with pytest.raises(UserError, match="0 MiB free and two checkpoints need"):
-        trained(tmp_path)
-
-
 def test_with_a_validation_part_the_test_images_are_scored_once_when_the_last_epoch_is_done(tmp_path, monkeypatch):
     scored, original = [], Trainer.evaluate
 

@@ -30,6 +30,7 @@ WANTED = {
     "dataclass_type": "be a mapping of keys to values",
     "too_short": "hold one or more",
     "string_too_short": "hold some letters",
+    "string_pattern_mismatch": "be a name without slash and blank",
 }
 
 _adapter = functools.cache(TypeAdapter)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlclib import models
+from mlclib import models, transforms
 from mlclib.common.errors import UserError, check_name
 from mlclib.config.schema import BESIDES, NOT_IN_IDENTITY, Experiment, RunConfig, Training
 from mlclib.models import losses
@@ -50,27 +50,26 @@ def _check_names(experiment: Experiment, path: Path) -> None:
         names = [*models.options_of(experiment.run(model).model), *BESIDES, *recipe]
         for part in (part for axis in axes for part in axis.split("+")):
             check_name("ablation axis", part, names, f"ablation.{model} of {path}")
-    tuning = experiment.tuning
-    if tuning and experiment.ablation:
+    if experiment.tuning:
+        _check_tuning(experiment, recipe, path)
+
+
+def _check_tuning(experiment: Experiment, recipe: list[str], path: Path) -> None:
+    """The same for what is tuned. recipe: the settings of a training."""
+    if experiment.ablation:
         raise UserError(f"{path} holds both tuning and ablation: ablate in an experiment of its own, with its settings")
-    for owner in tuning.ranges if tuning else ():
+    for owner in experiment.tuning.ranges:
         check_name("model", owner, ("*", *experiment.models), f"tuning.ranges of {path}")
-    for model in experiment.models if tuning else ():
+    for model in experiment.models:
         names = [*recipe, *(f"options.{key}" for key in models.options_of(experiment.run(model).model))]
-        ranges = experiment.ranges(model)
+        ranges, trials = experiment.ranges(model), experiment.tuning.trials
         for name in ranges:
             check_name(f"setting of {model}", name, names, f"tuning.ranges of {path}")
-        counts = [len(values) for values in ranges.values() if isinstance(values, list)]
-        if len(counts) == len(ranges) and math.prod(counts) < tuning.trials:
+        lists = all(isinstance(values, list) for values in ranges.values())
+        if lists and (count := math.prod(map(len, ranges.values()))) < trials:
             raise UserError(
-                f"tuning.ranges of {path} hold {math.prod(counts)} settings of model {model} and tuning.trials is "
-                f"{tuning.trials}, as many for every model: name more values, or lower tuning.trials"
-            )
-    for model, own in experiment.models.items():
-        if experiment.backbone.frozen and own.input_size not in (None, experiment.input_size):
-            raise UserError(
-                f"models.{model}.input_size of {path} is {own.input_size}, but the backbone is frozen: its maps are "
-                "cached once, at the experiment's input_size; take it out, or write backbone.frozen: false"
+                f"tuning.ranges of {path} hold {count} settings of model {model} and tuning.trials is {trials}, as "
+                "many for every model: name more values, or lower tuning.trials"
             )
 
 
@@ -78,6 +77,7 @@ def _check_run(run: RunConfig) -> None:
     """Raise UserError for options or a loss that the model does not take, and for what a frozen backbone excludes."""
     models.check_options(run.model, run.options)
     losses.read(run.training.loss, models.find(run.model).published_loss)
+    check_name("augmentation", run.training.augmentation, ("none", *transforms.RECIPES))
     if not run.backbone.frozen:
         return
     if run.backbone.weights is None:

