@@ -62,7 +62,9 @@ class Trainer:
             for data in (train, test, val)
         )
         if self.device.type == "cpu" and "float16" in (config.precision, config.evaluation_precision):
-            raise UserError("float16 is not computed on a CPU: set training.precision (or evaluation_precision) else")
+            raise UserError(
+                "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to bfloat16 or float32"
+            )
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.world > 1 and self.device.type == "cuda":
             from timm.layers import convert_sync_batchnorm
