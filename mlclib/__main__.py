@@ -124,10 +124,8 @@ def stage(arguments: argparse.Namespace) -> None:
 
 def accept(arguments: argparse.Namespace) -> None:
     """Take an experiment's finished runs as current although the code changed since; the runs and captions say so."""
-    from mlclib.runs import train
-
     for run in _study(arguments).runs.values():
-        if changes := train.accept(run):
+        if changes := run.accept():
             print(f"accepted: {run.name} ({'; '.join(changes)})")
 
 

@@ -5,6 +5,7 @@
 
 import glob
 import inspect
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from mlclib import models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256
+from mlclib.common.files import sha256, write_text
 from mlclib.config import RunConfig
 from mlclib.runs import store
 
@@ -61,6 +62,14 @@ class Run:
     def reasons(self) -> list[str]:
         """Why the run is to be trained; none where it is current."""
         return self.changes if store.finished(self.folder) else ["it is not trained"]
+
+    def accept(self) -> list[str]:
+        """Take the run as current although the code changed; the run says so. The changes that were accepted."""
+        if changes := self.changes:
+            before = store.about(self.folder).get("accepted", [])
+            accepted = {"code": self.code, "reasons": changes, "when": store.now()}
+            write_text(self.folder / store.ACCEPTED, json.dumps([*before, accepted], indent=1))
+        return changes
 
 
 @cache

@@ -5,6 +5,7 @@ metrics.json and, written last, manifest.json with the SHA-256 of each of them. 
 manifest verifies; until then checkpoints in the same folder let it go on where it stopped.
 """
 
+import datetime
 import json
 import shutil
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def damaged(folder: Path) -> list[str]:
     try:
         sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        sums = {}
+    if not sums:
         return ["manifest.json"]
     paths = {folder / name: digest for name, digest in sums.items()}
     return [path.name for path, digest in paths.items() if not path.exists() or sha256_once(path) != digest]
@@ -128,6 +131,11 @@ def device(about: dict[str, Any]) -> str:
     return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
 
 
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def beside(folder: Path) -> Path:
     """Where a finished run is trained anew, which stays until the new one is whole."""
     return folder.with_name(f".{folder.name}.new")
@@ -148,13 +156,6 @@ def replace(folder: Path) -> None:
     if finished(beside(folder)):
         shutil.rmtree(folder, ignore_errors=True)
         beside(folder).rename(folder)
-
-
-def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:
-    """Write down that a finished run counts as current under `code`, although its own differs by `reasons`."""
-    path = folder / ACCEPTED
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    write_text(path, json.dumps([*before, {"code": code, "reasons": reasons, "when": when}], indent=1))
 
 
 def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logits: np.ndarray) -> None:

@@ -1,6 +1,5 @@
 """One run at work: trained, or an authors' checkpoint scored, and left as a run folder that proves itself whole."""
 
-import datetime
 import os
 import platform
 import shutil
@@ -50,7 +49,7 @@ def train(study: Study, run: Run, force: bool = False) -> None:
 
 
 def _train(study: Study, run: Run) -> None:
-    configuration, folder, started = run.configuration, run.folder, now()
+    configuration, folder, started = run.configuration, run.folder, store.now()
     # What was finished stays until the new is whole.
     work = folder if run.state == "missing" else store.beside(folder)
     store.begin(work, run.code)
@@ -81,7 +80,7 @@ def evaluate(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
 
     Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
     """
-    configuration, started = study.experiment.run(model), now()
+    configuration, started = study.experiment.run(model), store.now()
     seed = study.experiment.seeds[0]
     folder = study.home(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
     run = Run(model, model, configuration, seed, folder)
@@ -167,7 +166,7 @@ def _about(study: Study, run: Run, started: str) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
         "started": started,
-        "ended": now(),
+        "ended": store.now(),
     }
 
 
@@ -189,15 +188,3 @@ def _commit() -> str:
     tracked = [git, "status", "--porcelain", "-uno", "--", ".", ":!results"]  # the results change as they are made
     changes = subprocess.run(tracked, capture_output=True, text=True).stdout.strip()
     return "unknown" if commit.returncode else commit.stdout.strip() + ("+changes" if changes else "")
-
-
-def now() -> str:
-    """The time, to the second, in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def accept(run: Run) -> list[str]:
-    """Take a finished run as current although the code changed; the run says so. The changes that were accepted."""
-    if changes := run.changes:
-        store.accept(run.folder, run.code, changes, now())
-    return changes

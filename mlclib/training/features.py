@@ -25,8 +25,10 @@ def cached_maps(split: Split, folder: Path, config: BackboneConfig, input_size: 
     """
     if not verified(folder, layers):
         with file_lock(folder.with_name(f".{folder.name}.lock"), f"the caching of layer maps in {folder}"):
+            for left in folder.glob(".*.part"):  # by a process that was killed
+                left.unlink()
             if lacking := tuple(layer for layer in layers if not verified(folder, (layer,))):
-                _compute(split, config, input_size, folder, lacking)
+                _compute(split, folder, config, input_size, lacking)
     arrays = {layer: np.load(folder / f"layer{layer}.npy", mmap_mode="r") for layer in layers}
     return Maps({layer: array.transpose(0, 3, 1, 2) for layer, array in arrays.items()}, split.targets)
 
@@ -36,8 +38,7 @@ def verified(folder: Path, layers: tuple[int, ...]) -> bool:
     return all(holds(folder / f"layer{layer}.npy") for layer in layers)
 
 
-def _compute(split: Split, config: BackboneConfig, input_size: int, folder: Path, layers: tuple[int, ...]) -> None:
-    """Run the backbone over the split."""
+def _compute(split: Split, folder: Path, config: BackboneConfig, input_size: int, layers: tuple[int, ...]) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = backbones.Backbone(config.name, config.weights, layers).eval()
     backbone.to(device, memory_format=torch.channels_last)

@@ -63,7 +63,7 @@ class Trainer:
         )
         if self.device.type == "cpu" and "float16" in (config.precision, config.evaluation_precision):
             raise UserError(
-                "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to bfloat16 or float32"
+                "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to float32"
             )
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.world > 1 and self.device.type == "cuda":
@@ -77,9 +77,15 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=warmed_up(config.ema), use_buffers=True) if config.ema else None
         self.steps = math.ceil(len(train) / config.batch_size)
         self.state = State()
-        self._check_sizes()
+        parts, rest = self.world * config.accumulate, len(train) % config.batch_size or config.batch_size
+        if rest < parts:
+            raise UserError(
+                f"training.batch_size is {config.batch_size} and {len(train)} training images leave a last batch of "
+                f"{rest}, too few for {self.world} processes times training.accumulate {config.accumulate}: choose "
+                "another batch_size"
+            )
         if self.accelerator.is_main_process:
-            self._warn_of_parts()
+            self._warn_of_parts(parts)
 
     def run(self) -> State:
         """Train to the last epoch, from the newest whole checkpoint if there is one; the state at its end.
@@ -256,18 +262,9 @@ class Trainer:
         layout = {"memory_format": torch.channels_last} if value.ndim == 4 else {}
         return value.to(self.device, non_blocking=True, **layout)
 
-    def _check_sizes(self) -> None:
-        size, images, parts = self.config.batch_size, len(self.train_data), self.world * self.config.accumulate
-        rest = images % size or size
-        if min(size, rest) < parts:
-            raise UserError(
-                f"training.batch_size is {size} and {images} training images leave a last batch of {rest}, too few for "
-                f"{self.world} processes times training.accumulate {self.config.accumulate}: choose another batch_size"
-            )
-
-    def _warn_of_parts(self) -> None:
-        """Say what is not the same over the parts of a batch as over the whole."""
-        name, parts = type(self.model).__name__, self.world * self.config.accumulate
+    def _warn_of_parts(self, parts: int) -> None:
+        """Say what is not the same over so many parts of a batch as over the whole."""
+        name = type(self.model).__name__
         if self.model.sums_over_batch and parts > 1:
             print(
                 f"{name}'s loss holds sums or norms over a batch: over {self.world} processes and "

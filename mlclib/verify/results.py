@@ -20,7 +20,7 @@ from mlclib import config
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
-from mlclib.runs import plan, store, train
+from mlclib.runs import plan, store
 from mlclib.runs.study import Study
 from mlclib.verify import record, retrain
 
@@ -119,7 +119,7 @@ def _linked(study: Study, experiment: str, folder: Path) -> tuple[Study, Path]:
     (folder / "verified").symlink_to((study.results / "verified").resolve())
     (fresh.folder / "external").symlink_to((study.folder / "external").resolve())
     for run in fresh.runs.values():
-        train.accept(run)
+        run.accept()
     settings = folder / f"{study.experiment.name}.yaml"
     settings.write_text(json.dumps({"include": str(config.file_of(experiment).resolve())}), encoding="utf-8")
     return fresh, settings
