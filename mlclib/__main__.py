@@ -267,14 +267,9 @@ def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
 
 
 def _train(study, runs: Iterable, force: bool = False) -> None:
-    """Train runs one after another; an interruption is one sentence."""
-    from mlclib.training.trainer import Interrupted
-
+    """Train runs one after another."""
     for run in runs:
-        try:
-            study.train_all([run], force)
-        except Interrupted as stopped:
-            raise UserError(f"the training of {run.name} was {stopped}") from None
+        study.train_all([run], force)
         print(f"finished: {run.folder}", flush=True)
 
 

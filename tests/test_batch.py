@@ -163,7 +163,7 @@ def test_a_requeue_and_a_retry_at_once_train_a_run_once(tiny_yaml, tmp_path):
         time.sleep(0.02)
     first.terminate()
     printed, errors = first.communicate(timeout=60)
-    assert first.returncode == 1 and "error: the training of dsdl seed 0 was stopped at epoch" in errors
+    assert first.returncode == 1 and "error: dsdl seed 0 stopped at epoch" in errors
     for other in [subprocess.Popen(command, **pipes) for _ in range(2)]:
         printed += other.communicate(timeout=120)[0]
         assert other.returncode == 0

@@ -1,5 +1,4 @@
 import math
-import re
 import subprocess
 import sys
 
@@ -212,19 +211,10 @@ def test_the_command_line_does_not_wait_for_torch_before_an_experiment_is_read()
 SHIPPED = sorted(path.stem for path in config.FOLDER.glob("[!_]*.yaml"))
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(SHIPPED), ids=SHIPPED)
-def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(number, name):
-    """One slip of each kind, another model and axis in each experiment."""
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_experiment_of_the_project_is_valid(name):
     experiment = config.load(name)
-    model = sorted(experiment.models)[number % len(experiment.models)]
-    key = ("options.difficlt", "training.epoch", "optoins")[number % 3]
-    slips = {f"models.{model}.{key}": ({}, f"{key.split('.')[-1]!r}.*did you mean")}
-    slips["dataset.tset"] = "x", f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
-    for ablated, named in experiment.ablation.items():
-        for axis, values in named.items():
+    for model, axes in experiment.ablation.items():
+        for axis, values in axes.items():
             crossed = math.prod(map(len, values)) if "+" in axis else len(values)
-            assert len(experiment.variants(ablated, axis)) == crossed
-        slips[f"ablation.{ablated}"] = {f"{axis[0]}x{axis[1:]}": values}, rf"ablation axis '{axis[0]}x"
-    for slip, (value, sentence) in slips.items():
-        with pytest.raises(UserError, match=sentence):
-            config.load(name, {slip: value})
+            assert len(experiment.variants(model, axis)) == crossed

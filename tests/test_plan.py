@@ -109,7 +109,7 @@ ADDED = "import numpy as np\n", "import numpy as np\n\nADDED = 1\n"
     [
         # 01_data shows the label graph of MSRN
         ("mlclib/models/msrn.py", "nn.LeakyReLU()", "nn.ReLU()", MSRN, {"01_data"} | SHOWS_MSRN),
-        ("mlclib/training/trainer.py", "Interrupted(Exception)", "Interrupted(BaseException)", EVERY, SCORES),
+        ("mlclib/training/trainer.py", "Interrupted(UserError)", "Interrupted(BaseException)", EVERY, SCORES),
         ("requirements.lock", "torch==", "torch==1", EVERY, SCORES),
         ("mlclib/metrics/scores.py", *ADDED, set(), SCORES),
         ("mlclib/results/captions.py", *ADDED, set(), SCORES),

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,6 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.models import base
 from mlclib.models.losses import Loss
-from mlclib.runs import store
 from mlclib.training.optimisation import rate_factor
 from mlclib.training.trainer import Interrupted, Trainer
 
@@ -218,25 +215,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, caps
     assert same(whole, again)
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
-    whole, _, _ = trained(tmp_path / "whole")
-    original, calls = torch.save, [0]
-
-    def full(plain, file):
-        calls[0] += 1
-        if calls[0] == 3:
-            file.write(b"half")
-            raise OSError(28, "No space left on device")
-        original(plain, file)
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(UserError, match="could not be written .No space left on device.: free some disk"):
-        trained(tmp_path / "cut", EVERY_STEP)
-    assert not list((tmp_path / "cut").glob("*.part"))
-    again, _, _ = trained(tmp_path / "cut")
-    assert same(whole, again)
-
-
 def test_a_batch_size_that_leaves_too_small_a_last_batch_is_refused(tmp_path):
     with pytest.raises(UserError, match="choose another batch_size"):
         trained(tmp_path, replace(RECIPE, batch_size=13, accumulate=2))
@@ -262,30 +240,3 @@ def test_norms_over_a_batch_are_warned_of_when_it_is_taken_in_parts(tmp_path, ca
     model.sums_over_batch = True
     Trainer(model, Toy(), Toy(20, 1), replace(RECIPE, accumulate=2), 0, tmp_path)
     assert "norms over a batch" in capsys.readouterr().out
-
-
-def test_a_run_killed_while_it_writes_a_checkpoint_ends_as_an_undisturbed_one(tiny_study, tiny_yaml, tmp_path):
-    """SIGKILL of a real process inside the write, with half of the file on the disk."""
-    killing = """
-import os, signal, sys, torch
-from mlclib import __main__ as line
-whole, calls = torch.save, []
-def save(plain, file):
-    calls.append(file)
-    whole(plain, file)
-    if len(calls) == int(sys.argv[1]):
-        file.truncate(file.tell() // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-torch.save = save
-line.main(sys.argv[2:])
-"""
-    arguments = ["train", str(tiny_yaml), "--model", "dsdl", "--results", str(tmp_path)]
-    arguments += ["--set", "training.checkpoint_minutes=0.0"]
-    done = subprocess.run([sys.executable, "-c", killing, "2", *arguments], cwd=ROOT, capture_output=True)
-    assert done.returncode == -signal.SIGKILL
-    subprocess.run([sys.executable, "-m", "mlclib", *arguments], cwd=ROOT, check=True, capture_output=True)
-    again = store.read(next(tmp_path.rglob("seed-0/manifest.json")).parent)
-    (undisturbed,) = tiny_study.finished("dsdl")
-    assert again.folder.parent.name == undisturbed.folder.parent.name
-    assert np.array_equal(again.logits["last"], undisturbed.logits["last"])
-    assert not list(again.folder.glob(".*.part"))

@@ -56,16 +56,6 @@ def test_one_command_rebuilds_every_table_and_figure(reproduced):
             assert not any(output.output_type == "error" for output in cell.get("outputs", [])), path
 
 
-def test_with_nothing_changed_it_does_nothing_and_says_so(reproduced, small):
-    def times():
-        return {path: path.stat().st_mtime_ns for path in (reproduced.folder / "stages").iterdir()}
-
-    before = times()
-    done = mlclib("reproduce", small, "--results", reproduced.results)
-    assert done.returncode == 0 and done.stdout.startswith("Nothing to do: tiny is up to date"), done.stderr
-    assert times() == before
-
-
 def test_a_failing_notebook_is_named_with_its_cell_and_copy(tmp_path):
     nbformat.write(notebook("x = 1", "raise ValueError('no such thing')"), tmp_path / "made.ipynb")
     with pytest.raises(UserError, match=r"notebook made failed in cell \[2\] with ValueError: no such thing -- .*copy"):

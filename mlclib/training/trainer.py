@@ -33,7 +33,7 @@ from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
 from mlclib.training.settings import autocast, processes
 
 
-class Interrupted(Exception):
+class Interrupted(UserError):
     """The run was asked to stop (SIGTERM); its state is saved and the same command goes on from there."""
 
 
@@ -155,8 +155,9 @@ class Trainer:
             if stop or due:
                 self._save()
             if stop:
+                name = self.progress.name if self.progress else "the training"
                 raise (KeyboardInterrupt if signal.SIGINT in asked else Interrupted)(
-                    f"stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
+                    f"{name} stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
                 )
         self._close_epoch(state.images - seen_before, time.perf_counter() - started)
 
