@@ -44,9 +44,9 @@ def test_a_run_is_found_by_its_configuration_and_current_where_its_folder_is_cop
     assert (run.model, run.seed, run.configuration.options["layers"]) == ("msrn", 0, [4])
     assert tiny_study.runs_of(run.configuration) == [run]
     fresh = Study(tiny_study.experiment, tiny_study.root, tmp_path).runs["gmp seed 0"]
-    assert (fresh.state, fresh.reasons) == ("missing", ["it is not trained"])
+    assert fresh.reasons == ["it is not trained"]
     shutil.copytree(tiny_study.runs["gmp seed 0"].folder, fresh.folder)
-    assert (fresh.state, fresh.reasons) == ("current", [])
+    assert fresh.finished and fresh.reasons == []
 
 
 def test_a_run_folder_holds_what_the_design_names_and_how_it_was_made(tiny_study):

@@ -171,13 +171,13 @@ def _estimate(study: Study, model: str, runs: list[Run]) -> dict[str, Any]:
         train, keys = _blank_maps(net, configuration.input_size, splits["train"].targets), [(0, 0)] * count
     else:
         train, keys = study.inputs(configuration, "train"), _keys(study, count if device.type == "cuda" else FEW)
-    part = train.__getitems__(keys)
+    inputs, targets = train.__getitems__(keys)
     with torch_settings(recipe):
         trainer = Trainer(net, train, train, recipe, 0, study.results)
         trainer.wrapped.train()
         load = _seconds(lambda: train.__getitems__(keys), device) / len(keys)
         try:
-            step = _seconds(lambda: trainer.step([part], part[1]), device) / len(keys)
+            step = _seconds(lambda: trainer.step([(inputs, targets)], targets), device) / len(keys)
         except torch.OutOfMemoryError:
             raise UserError(
                 f"model {configuration.model} does not fit: a step of {count} images needs more memory than the GPU "

@@ -42,26 +42,23 @@ class Run:
         return run_code(self.configuration.model, self.configuration.backbone.frozen)
 
     @property
-    def state(self) -> str:
-        """ "current", "outdated" (finished, by other code) or "missing"."""
-        if not store.finished(self.folder):
-            return "missing"
-        return "outdated" if self.changes else "current"
+    def finished(self) -> bool:
+        """Whether the run's manifest is there and the checksum of each of its files holds."""
+        return store.finished(self.folder)
 
     @property
     def changes(self) -> list[str]:
         """What of the code changed since the run was trained or accepted; none where it is not finished."""
-        if not store.finished(self.folder):
+        if not self.finished:
             return []
         about = store.about(self.folder)
-        if any(accepted["code"] == self.code for accepted in about.get("accepted", ())):
-            return []
-        return sources.changes(about["code"], self.code)
+        accepted = (one["code"] == self.code for one in about.get("accepted", ()))
+        return [] if any(accepted) else sources.changes(about["code"], self.code)
 
     @property
     def reasons(self) -> list[str]:
         """Why the run is to be trained; none where it is current."""
-        return self.changes if store.finished(self.folder) else ["it is not trained"]
+        return self.changes if self.finished else ["it is not trained"]
 
     def accept(self) -> list[str]:
         """Take the run as current although the code changed; the run says so. The changes that were accepted."""

@@ -161,7 +161,7 @@ def replace(folder: Path) -> None:
 def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logits: np.ndarray) -> None:
     """predictions.npz: names [N], targets int8 [N, C], and logits_<selection> float32 [N, C] for each selection."""
     with written_whole(path) as part, open(part, "wb") as file:
-        arrays = {f"logits_{key}": value.astype(np.float32) for key, value in logits.items()}
+        arrays = {f"logits_{key}": np.asarray(value, np.float32) for key, value in logits.items()}
         np.savez_compressed(file, names=np.array(names), targets=targets.astype(np.int8), **arrays)
 
 

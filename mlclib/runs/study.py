@@ -169,7 +169,7 @@ class Study:
     def finished(self, asked: str | RunConfig) -> list[FinishedRun]:
         """The finished runs of a model of the experiment, or of a configuration, by seed; none where nothing is."""
         configuration = self.experiment.run(asked) if isinstance(asked, str) else asked
-        return [self.read(run) for run in self.runs_of(configuration) if store.finished(run.folder)]
+        return [self.read(run) for run in self.runs_of(configuration) if run.finished]
 
     def finished_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The finished runs of each variant of an ablation axis."""

@@ -51,7 +51,7 @@ def train(study: Study, run: Run, force: bool = False) -> None:
 def _train(study: Study, run: Run) -> None:
     configuration, folder, started = run.configuration, run.folder, store.now()
     # What was finished stays until the new is whole.
-    work = folder if run.state == "missing" else store.beside(folder)
+    work = store.beside(folder) if run.finished else folder
     store.begin(work, run.code)
     torch.manual_seed(run.seed)
     model = study.build(configuration)
@@ -129,12 +129,12 @@ def _finish(study: Study, run: Run, folder: Path, trainer: Trainer, started: str
             weights = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
             with written_whole(folder / "weights.safetensors") as part:
                 part.write_bytes(save(weights))  # save_file would make a file that its owner alone may read
-        test = {key: value.numpy() for key, value in state.logits.items()}
-        store.write_predictions(folder / "predictions.npz", splits["test"].names, splits["test"].targets, **test)
-        if "val" in splits:  # what a threshold may be chosen on
-            val = {key: value.numpy() for key, value in state.val.items()}
-            store.write_predictions(folder / "validation.npz", splits["val"].names, splits["val"].targets, **val)
-        store.write_run(folder, about, {key: store.score(value, splits["test"].targets) for key, value in test.items()})
+        # of the validation images too, on which a threshold may be chosen
+        for part, name, logits in (("test", "predictions", state.logits), ("val", "validation", state.val)):
+            if part in splits:
+                store.write_predictions(folder / f"{name}.npz", splits[part].names, splits[part].targets, **logits)
+        marks = splits["test"].targets
+        store.write_run(folder, about, {key: store.score(value.numpy(), marks) for key, value in state.logits.items()})
     trainer.accelerator.wait_for_everyone()
 
 

@@ -71,7 +71,7 @@ def _runs(study: Study, report: Report) -> list[str]:
     """The names of the runs that are whole. What is wrong with the others goes into the report."""
     whole, outdated = [], Counter()
     for name, run in study.runs.items():
-        if run.state == "missing":
+        if not run.finished:
             bad = ", ".join(store.damaged(run.folder)) or "manifest.json"
             report.problems.append(f"run {name}: {bad} of {run.folder} is damaged or missing; train it again")
         else:
