@@ -186,9 +186,9 @@ def begun(folder: Path, *jobs: Job) -> tuple[watch.Watch, list[dict]]:
     return watcher, rows
 
 
-def done(folder: Path, row: dict) -> None:
-    watch.done(folder, row).parent.mkdir(parents=True, exist_ok=True)
-    watch.done(folder, row).touch()
+def done(row: dict) -> None:
+    Path(row["done"]).parent.mkdir(parents=True, exist_ok=True)
+    Path(row["done"]).touch()
 
 
 def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkeypatch):
@@ -196,12 +196,12 @@ def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkey
     monkeypatch.setattr(watch.time, "monotonic", lambda: clock.now)
     watcher, rows = begun(tmp_path, *(train("msrn", seed) for seed in range(4)))
     clock.now = 120.0
-    done(tmp_path, rows[0])
+    done(rows[0])
     emit(watcher, LogEvent.JOB_FINISHED, job_id=1)
     printed = capsys.readouterr().out
     # three jobs of 120 s, one of them at its end, two side by side
     assert printed == "[1/4] train msrn seed 0: done in 2 min (1 running, 0 failed, 2 left, 2 min to go)\n"
-    log = watch.log(tmp_path, rows[1])
+    log = Path(rows[1]["log"])
     log.parent.mkdir()
     log.write_text("epoch 1\nerror: the loss became nan\nShutting down\n")
     emit(watcher, LogEvent.JOB_ERROR, log=[str(log)], rule_msg=None, levelno=logging.ERROR)
@@ -209,7 +209,7 @@ def test_each_job_that_ends_is_a_line_with_what_is_left(tmp_path, capsys, monkey
     for message in ("Exiting because a job execution failed.", "No space left on device"):
         watcher.emit(logging.makeLogRecord({"msg": message, "levelno": logging.ERROR}))
     assert capsys.readouterr().out == "No space left on device\n"
-    count, ended = batch.ended(tmp_path, rows, 7, 130.0)
+    count, ended = batch.ended(rows, 7, 130.0)
     assert count == 1 and ended.splitlines()[0] == "1 jobs ran in 2 min (1 train); 7 were up to date"
     assert "failed: train msrn seed 1: the loss became nan (its whole output: " in ended
     assert ended.endswith("waiting for these: train msrn seed 2, train msrn seed 3")
@@ -219,9 +219,9 @@ def test_an_executed_notebook_is_named_and_a_killed_job_has_the_word_of_the_clus
     watcher, (notebook, killed) = begun(
         tmp_path, Job("05_tables", ("stage",), reasons=("it has not run",)), train("gmp", 0)
     )
-    done(tmp_path, notebook)
+    done(notebook)
     emit(watcher, LogEvent.JOB_FINISHED, job_id=1)
     assert f"05_tables: done in 0 s, see {tmp_path}/notebooks/05_tables.ipynb (" in capsys.readouterr().out
     message = "SLURM-job '7' failed, SLURM status is: 'OUT_OF_MEMORY'"
-    emit(watcher, LogEvent.JOB_ERROR, log=[str(watch.log(tmp_path, killed))], rule_msg=message, levelno=logging.ERROR)
+    emit(watcher, LogEvent.JOB_ERROR, log=[killed["log"]], rule_msg=message, levelno=logging.ERROR)
     assert f"failed: {message}" in capsys.readouterr().out

@@ -52,24 +52,24 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> tuple[
     jobs = rows(folder, every, cores)
     shutil.rmtree(folder / "plan", ignore_errors=True)
     for job in jobs:
-        watch.log(folder, job).unlink(missing_ok=True)
+        Path(job["log"]).unlink(missing_ok=True)
     write_text(folder / "plan" / "plan.json", json.dumps(jobs, indent=1))
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
     quiet = "-Wignore"  # interrupted, Snakemake would warn of coroutines of its own
     _wait_for([sys.executable, quiet, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
-    return ended(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
+    return ended(jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
-def ended(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int, str]:
+def ended(jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int, str]:
     """How many jobs of a plan ended well, and in words how each ended: each left its .done file, or a log alone."""
     ran, failed, waiting = Counter(), [], []
     for job in jobs:
-        if watch.done(folder, job).exists():
+        if Path(job["done"]).exists():
             ran[job["kind"]] += 1
-        elif (log := watch.log(folder, job)).exists():
-            failed.append(f"failed: {job['name']}: {watch.sentence(folder, job)} (its whole output: {log})")
+        elif Path(job["log"]).exists():
+            failed.append(f"failed: {job['name']}: {watch.sentence(job['log'])} (its whole output: {job['log']})")
         else:
             waiting.append(job["name"])
     kinds = f" ({', '.join(f'{count} {kind}' for kind, count in ran.items())})" if ran else ""
@@ -102,6 +102,8 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
                 "file": job.file,
                 "kind": job.kind,
                 "command": job.command,
+                "log": str(folder / "logs" / f"{job.file}.log"),  # its standard output and error
+                "done": str(folder / "plan" / job.kind / f"{job.file}.done"),  # is there when it ended well
                 "needs": [files[need] for need in job.needs if need in files],
                 "threads": min(job.threads, cores),
                 "seconds": cost.seconds,

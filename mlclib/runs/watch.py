@@ -43,7 +43,7 @@ class Watch(logging.Handler):
             self.running.setdefault(job, time.monotonic())
             self.failed.discard(job)  # it is tried again
         elif event == LogEvent.JOB_FINISHED:
-            for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
+            for job in [job for job in self.running if Path(self.jobs[job]["done"]).exists()]:
                 self.ended[job] = time.monotonic() - self.running.pop(job)
                 name, notebook = self.jobs[job]["name"], self.jobs[job]["kind"] == "notebook"
                 see = f", see {self.folder}/notebooks/{name}.ipynb" if notebook else ""
@@ -52,7 +52,7 @@ class Watch(logging.Handler):
             job = Path(record.log[0]).name.removesuffix(".log")
             if self.running.pop(job, None) is not None:
                 self.failed.add(job)
-                reason = sentence(self.folder, self.jobs[job])
+                reason = sentence(record.log[0])
                 if reason == KILLED and record.rule_msg:  # what the cluster says of it
                     reason = " ".join(record.rule_msg.split())
                 self.report(f"{self.jobs[job]['name']}: failed: {reason}")
@@ -80,25 +80,15 @@ class Watch(logging.Handler):
         return max(0.0, sum((jobs | self.ended).values()) - done) * (now - self.started) / max(done, 1e-9)
 
 
-def done(folder: Path, job: dict[str, Any]) -> Path:
-    """The file that a job leaves when it ended well."""
-    return folder / "plan" / job["kind"] / f"{job['file']}.done"
-
-
 def stopped(folder: Path) -> Path:
     """The file that says that the plan was interrupted."""
     return folder / "plan" / "stopped"
 
 
-def log(folder: Path, job: dict[str, Any]) -> Path:
-    """What a job wrote to its standard output and error."""
-    return folder / "logs" / f"{job['file']}.log"
-
-
-def sentence(folder: Path, job: dict[str, Any]) -> str:
-    """The sentence with which a job failed: its error, or else the last line that it wrote."""
+def sentence(log: str) -> str:
+    """The sentence with which the job of this log failed: its error, or else the last line that it wrote."""
     try:
-        lines = log(folder, job).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return KILLED
     lines = [line.strip() for line in lines if line.strip()]
