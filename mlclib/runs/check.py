@@ -185,10 +185,9 @@ def _estimate(study: Study, model: str, runs: list[Run]) -> dict[str, Any]:
             ) from None
     load /= max(1, min(recipe.workers, os.cpu_count() or 1))
     sizes = {part: len(split) for part, split in splits.items()}
-    models = 2 if recipe.ema else 1  # that are scored
-    scored = models * (sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes))
+    scored = sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes)
     epochs = sum(run.configuration.training.epochs for run in runs)
-    looks = epochs * scored + len(runs) * models * sizes["test"]
+    looks = (2 if recipe.ema else 1) * (epochs * scored + len(runs) * sizes["test"])
     weights = sum(value.nbytes for value in checkpoints.trained_state(trainer.model).values())
     return {
         "model": model,
