@@ -110,9 +110,9 @@ def jobs(
         job_of |= dict.fromkeys(reasons, name)
     training, every = any(job.reasons for job in plan.values()), stages(study)
     for stage in every:
-        wide, why = stage.declaration.all_threads, _differences(study, stage.name, inputs(study, stage))
-        needs = dict.fromkeys([*(job_of[run.name] for run in stage.runs), *(maps if training or wide else ())])
-        add(stage.name, "stage", "--name", stage.name, needs=needs, reasons=why, threads=threads if wide else 1)
+        passes, why = stage.declaration.all_threads, _differences(study, stage.name, inputs(study, stage))
+        needs = dict.fromkeys([*(job_of[run.name] for run in stage.runs), *(maps if training or passes else ())])
+        add(stage.name, "stage", "--name", stage.name, needs=needs, reasons=why, threads=threads if passes else 1)
     why = _differences(study, "page", _page_inputs(study, every))
     add("page", "report", needs=[stage.name for stage in every], reasons=why, threads=1)
     needed = {need for job in plan.values() if job.reasons for need in job.needs}
@@ -289,7 +289,7 @@ def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
 
 
 def _maps(study: Study, name: str, arguments: tuple[str, ...], cores: int) -> Job:
-    """The job "maps <split>". It makes no other stale: layer maps that are cached anew are equal."""
+    """The job "maps <split>"."""
     from mlclib.training import features
 
     part = name.removeprefix("maps ")
