@@ -54,6 +54,8 @@ for kind in ("maps", "train", "notebook", "page"):
             f"{FOLDER}/logs/{{job}}.log",
         group:
             lambda w: JOBS[w.job]["group"]
+        # A model that many notebooks wait for is trained first, so that no core is idle at the end.
+        priority: lambda w: JOBS[w.job]["priority"]
         threads: lambda w: JOBS[w.job]["threads"]
         resources:
             mem_mb=lambda w, attempt: JOBS[w.job]["mem_mb"] * attempt,

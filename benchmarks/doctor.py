@@ -51,9 +51,9 @@ def bare(seen: Pictures) -> np.ndarray:
 
 def ours(seen: Pictures) -> np.ndarray:
     """The same, by the doctor."""
-    found = diagnosis.diagnose(seen).suspects
-    found = found[found["given"] != "unknown"]
-    return np.stack([found["row"], [seen.labels.index(label) for label in found["label"]]], 1)
+    suspects = diagnosis.diagnose(seen).suspects
+    suspects = suspects[suspects["given"] != "unknown"]
+    return np.stack([suspects["row"], [seen.labels.index(label) for label in suspects["label"]]], 1)
 
 
 def flips(seen: Pictures, share: float) -> list[dict[str, object]]:
@@ -92,7 +92,7 @@ def main() -> None:
         (same, how), (leaks, how_leaks) = (copies(whole, Path(folder), part) for part in ("train", "test"))
         parts = {"train": joined(whole.take(range(TRAIN)), same), "test": joined(whole.take(range(TRAIN, 600)), leaks)}
         seen = pictures.look(dataclasses.replace(dataset, splits=parts), SIDE)
-    found = pictures.copies(seen)
+    copies_of = pictures.copies(seen)
     origin = {
         f"{part}-{row}": row for part, start in (("train", 0), ("test", COPIES)) for row in range(start, start + COPIES)
     }
@@ -101,16 +101,16 @@ def main() -> None:
         ("copies", dict(zip(same.names, how, strict=True)), False),
         ("leaks", dict(zip(leaks.names, how_leaks, strict=True)), True),
     ):
-        own = found[found["name"].isin(changed)]
+        own = copies_of[copies_of["name"].isin(changed)]
         hit = own["group"].to_numpy() == [origin[name] for name in own["name"]]
-        named = found[found.duplicated("group") & (found["leak"] == leak)]
+        named = copies_of[copies_of.duplicated("group") & (copies_of["leak"] == leak)]
         precision = named["name"].isin(changed).mean()
         rows.append({"fault": f"{len(own)} {fault}", "precision": precision, "recall": hit.mean()})
         for change in CHANGES:
             rows.append(
                 {"fault": f"{fault}: {change}", "recall": hit[[changed[name] == change for name in own["name"]]].mean()}
             )
-    original = np.flatnonzero(~found["name"].isin(origin))
+    original = np.flatnonzero(~copies_of["name"].isin(origin))
     clean = dataclasses.replace(
         seen, frame=seen.frame.iloc[original].reset_index(drop=True), targets=seen.targets[original],
         features=seen.features[original], hashes=seen.hashes[original],

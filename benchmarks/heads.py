@@ -88,8 +88,8 @@ class PublishedMLDecoder(MLDecoder):
     def classify(self, maps: Mapping[int, Tensor]) -> Output:
         memory = self.embed(maps[4].flatten(2).transpose(1, 2)).relu()
         decoded, _ = self.decode(self.queries.expand(memory.shape[0], -1, -1), memory)
-        found = [decoded[:, k] @ self.weight[k] for k in range(len(self.weight))]
-        return Output(torch.stack(found, 1).flatten(1)[:, : len(self.bias)] + self.bias)
+        logits = [decoded[:, k] @ self.weight[k] for k in range(len(self.weight))]
+        return Output(torch.stack(logits, 1).flatten(1)[:, : len(self.bias)] + self.bias)
 
 
 PUBLISHED = {
@@ -168,15 +168,15 @@ def head_rows(size: str) -> list[dict[str, object]]:
     for (name, (module, run, _)), step, seconds, both in zip(runs.items(), steps, forward, trained, strict=True):
         alone = name == "backbone"
         products = multiply_adds(run) / BATCH if alone else head_multiply_adds(module.model, module.maps)
-        found = {
+        costs = {
             "parameters": (sum(p.numel() for p in module.parameters()) / 1e6, "M"),
             "multiply-adds": (products / 1e9, "G an image"),
             "forward": (1e3 * seconds / BATCH, "ms an image"),
             "training step": (1e3 * both / BATCH, "ms an image"),
             "peak memory of a training step": (peak(step) / 2**20, "MiB"),
         }
-        bare = found if alone else bare
-        for what, (value, unit) in found.items():
+        bare = costs if alone else bare
+        for what, (value, unit) in costs.items():
             share = "" if alone else f", {100 * value / bare[what][0]:.3g} % of the backbone's"
             rows.append(row(f"head, {name}, {labels} labels, {what}", value, unit, note + share))
     return rows

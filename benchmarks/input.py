@@ -62,12 +62,12 @@ def timed(run: Callable[[], object]) -> float:
 
 def decoders(paths: list[Path], what: str) -> list[dict[str, object]]:
     """Each decoder on one core: speed, and how far its pixels (0 to 255) lie from those of Pillow."""
-    found, threads = [], torch.get_num_threads()
+    rows, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     truth = [pillow(path).numpy().astype(int) for path in paths]
     for decode in (pillow, pillow_draft, torchvision_io):
         off = [np.abs(decode(path).numpy() - pixels) for path, pixels in zip(paths, truth, strict=True)]
-        found.append(
+        rows.append(
             {
                 "benchmark": "decode",
                 "what": f"{what}, {decode.__name__}",
@@ -77,7 +77,7 @@ def decoders(paths: list[Path], what: str) -> list[dict[str, object]]:
             }
         )
     torch.set_num_threads(threads)
-    return found
+    return rows
 
 
 def loader(split: datasets.Split, workers: int) -> DataLoader:
@@ -119,26 +119,26 @@ def rows(name: str, root: str | Path, count: int = 192) -> list[dict[str, object
     """All measurements on the first `count` training images of data set `name`."""
     whole = datasets.load(name, root).splits["train"]
     split = datasets.Split(whole.names[:count], whole.paths[:count], whole.targets[:count])
-    found = decoders([p for p in split.paths if p.suffix == ".jpg"], "as stored")
+    rows = decoders([p for p in split.paths if p.suffix == ".jpg"], "as stored")
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.jpg"
         open_rgb(split.paths[0]).resize(LARGE).save(large, quality=90)
-        found += decoders([large] * 8, f"{LARGE[0]} x {LARGE[1]}")
+        rows += decoders([large] * 8, f"{LARGE[0]} x {LARGE[1]}")
     model = (
         backbones.Backbone("tf_efficientnet_lite0", "offline", (2, 3, 4)).eval().to(memory_format=torch.channels_last)
     )
-    return found + [pipeline(split, workers, model) for workers in (0, 1, 2)]
+    return rows + [pipeline(split, workers, model) for workers in (0, 1, 2)]
 
 
 def reported(row: dict[str, object]) -> list[dict[str, object]]:
     """A measurement as rows of the device's table."""
     what = f"{row['benchmark']}, {row['what']}"
     apart = f"differs from Pillow by at most {row['largest_difference']} of 255" if "largest_difference" in row else ""
-    found = [{"name": what, "value": row["images_per_second"], "unit": "images/s", "detail": apart or "loading alone"}]
+    rows = [{"name": what, "value": row["images_per_second"], "unit": "images/s", "detail": apart or "loading alone"}]
     if "waiting_share" in row:
         waits = {"name": f"{what}: waiting", "value": 100 * row["waiting_share"], "unit": "% of the time"}
-        found.append({**waits, "detail": "that a tf_efficientnet_lite0 forward pass waits for images"})
-    return found
+        rows.append({**waits, "detail": "that a tf_efficientnet_lite0 forward pass waits for images"})
+    return rows
 
 
 if __name__ == "__main__":

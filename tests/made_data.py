@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 from test_voc import devkit
 
-from mlclib.datasets import apparel, coco, coco18, nuswide, voc
+from mlclib.datasets import apparel, coco, coco18, corel5k, nuswide, voc
 
 TRAIN, TEST = 24, 12
 
@@ -138,12 +139,26 @@ def coco18_clone(root, changed=None, count=coco18.RECORDS):
     return root
 
 
+def corel5k_clone(root: Path) -> None:
+    """A clone's words, lists and matrices, without pictures; they show 20 of the words."""
+    folder = root / "DataSet"
+    folder.mkdir(parents=True)
+    (folder / "corel5k_words.txt").write_text("\n".join(corel5k.LABELS) + "\n", encoding="utf-8")
+    for part, (name, images) in enumerate((("train", TRAIN), ("test", TEST))):
+        matrix = np.zeros((images, len(corel5k.LABELS)), dtype=np.uint16)
+        for row, labels in enumerate(shown(images, 20, 70 + part)):
+            matrix[row, labels] = 1
+        (folder / f"corel5k_{name}_list.txt").write_text("".join(f"1000/{part}{row}\n" for row in range(images)))
+        savemat(folder / f"corel5k_{name}_annot.mat", {corel5k.MATRICES[name]: matrix})
+
+
 MAKE = {
     "voc2007": lambda root: voc_devkit(root, 2007),
     "voc2012": lambda root: voc_devkit(root, 2012),
     "voc2007+2012": voc_both,
     "coco2014": coco_2014,
     "coco18": coco18_clone,
+    "corel5k": corel5k_clone,
     "nuswide": nus_wide,
     "apparel": apparel_folders,
     "folder": own_folder,

@@ -225,3 +225,9 @@ def test_an_executed_notebook_is_named_and_a_killed_job_has_the_word_of_the_clus
     message = "SLURM-job '7' failed, SLURM status is: 'OUT_OF_MEMORY'"
     emit(watcher, LogEvent.JOB_ERROR, log=[killed["log"]], rule_msg=message, levelno=logging.ERROR)
     assert f"failed: {message}" in capsys.readouterr().out
+
+
+def test_a_run_that_more_notebooks_wait_for_goes_first(tmp_path):
+    notebook = Job("02_train-msrn", ("stage",), ("train msrn seed 0",), reasons=("it has not run",))
+    rows = batch.rows(tmp_path, [train("gmp", 0), train("msrn", 0), notebook], 2)
+    assert [row["priority"] for row in rows] == [0, 1, 0]

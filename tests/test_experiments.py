@@ -87,7 +87,7 @@ def step(study: Study, configuration: RunConfig, stepped: set[str]) -> None:
         ("apparel", ["gmp"]),
         ("nuswide", ["gmp"]),
         ("peers-photographs", ["gmp", "csra", "query2label"]),
-        ("scenes-finetuned", ["gmp", "ml_gcn"]),
+        ("scenes-graphs", ["ml_gcn", "ML-GCN-without-edges"]),
     ],
 )
 def test_an_experiment_runs_to_its_pages(name, asked, small, tmp_path, monkeypatch):

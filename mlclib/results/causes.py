@@ -162,12 +162,17 @@ def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     shown = (seen["beyond size low"] > 0).sum()
     verdict = "is" if shown < len(seen) / 2 else "is not"
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
-    best = agreement.loc[agreement["agreement"].idxmax()]
-    return (
+    text = (
         f"Attention {verdict} decoration: of {len(seen)} kinds of maps the weight where a label's things are taken "
         f"away foretells the fall of its logit, beyond the size of what goes, in {shown} (rank correlation "
-        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)}); of the scores that need no second picture "
-        f"{best['score']} ranks maps most alike ({_interval(best, 'agreement')})."
+        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)})"
+    )
+    if agreement["agreement"].isna().all():  # too few maps to rank
+        return f"{text}."
+    best = agreement.loc[agreement["agreement"].idxmax()]
+    return (
+        f"{text}; of the scores that need no second picture {best['score']} ranks maps most alike "
+        f"({_interval(best, 'agreement')})."
     )
 
 

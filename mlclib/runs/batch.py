@@ -84,7 +84,8 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine.
 
     seconds: that it will probably take, None where nothing tells. runtime (minutes) and mem_mb: what it asks for, with
-    a margin. gpu: how many. group: jobs that a cluster may queue as one, None where it goes alone.
+    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None where
+    it goes alone.
     """
     todo = [job for job in every if job.reasons]
     files, known = {job.name: job.file for job in todo}, costs(folder)
@@ -105,6 +106,7 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
                 "log": str(folder / "logs" / f"{job.file}.log"),  # its standard output and error
                 "done": str(folder / "plan" / job.kind / f"{job.file}.done"),  # is there when it ended well
                 "needs": [files[need] for need in job.needs if need in files],
+                "priority": sum(job.name in other.needs for other in todo),
                 "threads": min(job.threads, cores),
                 "seconds": cost.seconds,
                 "runtime": 10 + math.ceil(2 * cost.seconds / 60) if cost.seconds is not None else 240,
