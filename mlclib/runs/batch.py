@@ -84,8 +84,8 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine.
 
     seconds: that it will probably take, None where nothing tells. runtime (minutes) and mem_mb: what it asks for, with
-    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None where
-    it goes alone.
+    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None
+    where it goes alone.
     """
     todo = [job for job in every if job.reasons]
     files, known = {job.name: job.file for job in todo}, costs(folder)
