@@ -71,5 +71,5 @@ lab: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 clean:
-	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages results/*/plan results/*/logs results/*/times results/*/estimate.json results/*/jobs.json site results/.*.lock results/.*.owner results/.*.claim mlclib.egg-info
+	rm -rf .venv .snakemake results/runs results/features results/*/notebooks results/*/stages results/*/plan results/*/logs results/*/times results/*/jobs.json site results/.*.lock results/.*.owner results/.*.claim mlclib.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

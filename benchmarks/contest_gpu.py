@@ -66,7 +66,7 @@ def _study(name: str, data: str, results: str) -> Study:
 
 def _unfinished(study: Study) -> list[Run]:
     """The runs to train, those of most epochs first, so that none is left to run alone at the end."""
-    runs = [run for run in map(Run.renewed, study.runs.values()) if run.reasons]
+    runs = [run for run in study.runs.values() if run.reasons]
     return sorted(runs, key=lambda run: (-run.configuration.training.epochs, run.seed))
 
 
@@ -130,7 +130,7 @@ def pack(names: list[str], data: str, results: str, out: Path, selections: list[
     for study in (_study(name, data, results) for name in names):
         files = OF_TRIAL if study.experiment.tuning else OF_RUN
         runs = (run for run in study.runs.values() if run.folder not in excluded)
-        folders |= {run.folder: files for run in runs if run.state != "missing"}
+        folders |= {run.folder: files for run in runs if run.finished}
     out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         tars, room = 0, 0

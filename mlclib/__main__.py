@@ -5,9 +5,10 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from mlclib.common.errors import UserError, unknown  # all else is imported by the command that uses it
+from mlclib.common.errors import UserError, check_name  # all else is imported by the command that uses it
 
 # What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -17,16 +18,20 @@ def reproduce(arguments: argparse.Namespace) -> None:
     """Rebuild what is out of date of an experiment: its runs, notebooks, tables and figures."""
     from mlclib.common.files import file_lock
 
-    if not arguments.force and _unchanged(arguments) is not None:
-        print(_nothing_to_do(arguments))
-        return
-    study = _study(arguments)
-    lock = study.folder.with_name(f".{study.folder.name}.lock")
-    with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
-        _reproduce(arguments, study)
+    if arguments.force or _unchanged(arguments) is None:
+        study = _study(arguments)
+        lock = study.folder.with_name(f".{study.folder.name}.lock")
+        with file_lock(lock, f"reproduce {study.experiment.name}", waits=False):
+            if _reproduce(arguments, study):
+                return
+    folder = _folder_of(arguments)
+    page = _site_of(arguments.results) / f"{folder.name}.html"
+    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
+    print(f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}")
 
 
-def _reproduce(arguments: argparse.Namespace, study) -> None:
+def _reproduce(arguments: argparse.Namespace, study) -> bool:
+    """Run what is out of date; whether anything was."""
     from mlclib.runs import batch, plan
 
     if not study.experiment.backbone.frozen:
@@ -36,11 +41,8 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     plan.clear(study)
     every = _jobs(study, arguments, arguments.force)
     todo = [job for job in every if job.reasons]
-    name, readme = study.experiment.name, study.folder / "README.md"
-    page = _site_of(arguments.results) / f"{name}.html"
     if not todo:
-        print(_nothing_to_do(arguments))
-        return
+        return False
     print(
         f"{len(todo)} of {len(every)} jobs to run; `python -m mlclib status {arguments.experiment}` says why, and "
         f"{study.folder / 'logs'} holds the output of each",
@@ -49,10 +51,10 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
     ran, summary_line = batch.run(study.folder, every, arguments.cores, arguments.profile)
     print(summary_line, flush=True)
     after = _study(arguments)
-    every = _jobs(after, arguments)
-    plan.write_jobs(after, every)
+    plan.write_jobs(after, _jobs(after, arguments))
     from mlclib.site import build  # here, as it takes long to import, and nothing to do does without it
 
+    name, page = study.experiment.name, _site_of(arguments.results) / f"{study.experiment.name}.html"
     build(arguments.results, page.parent)
     if ran < len(todo):
         again = shlex.join(["python", "-m", "mlclib", "reproduce", *_named(arguments)])
@@ -61,21 +63,22 @@ def _reproduce(arguments: argparse.Namespace, study) -> None:
             f"{name} is not complete: {ran} of {len(todo)} jobs ended well; mend what failed above, then "
             f"`{again}{profile}` goes on from there; {page} shows what is there"
         )
-    summary = study.results / "README.md"
-    print(f"Done: the tables of {name} are in {readme}, its pages in {page}, what all experiments say in {summary}")
+    tables, summary = (folder / "README.md" for folder in (study.folder, study.results))
+    print(f"Done: the tables of {name} are in {tables}, its pages in {page}, what all experiments say in {summary}")
+    return True
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Say what an experiment lacks, and how long and how large its training will be; nothing is trained."""
     from mlclib import config
-    from mlclib.runs import batch, check
+    from mlclib.runs import check, times
 
     study = _study(arguments, config.parse_overrides(arguments.set))
     report = check.check(study, arguments.force)
     if report.estimates and not arguments.set:
-        batch.write_estimates(study.folder, report.estimates)
+        times.write_estimates(study.folder, report.estimates)
     print(report)
-    return 0 if report.ok else 1
+    return 1 if report.missing else 0
 
 
 def status(arguments: argparse.Namespace) -> None:
@@ -96,35 +99,33 @@ def run(arguments: argparse.Namespace) -> None:
     """Train runs of an experiment, each unless it is finished and current."""
     from mlclib.runs import gpus
 
-    with gpus.claim_gpu():  # before torch, which may ask the driver
-        study = _study(arguments)
-        for name in arguments.name:
-            if name not in study.runs:
-                raise unknown("run", name, study.runs, where=f"experiment {study.experiment.name!r}")
-        _train(study, [study.runs[name] for name in arguments.name], arguments.force)
+    gpus.claim_gpu()  # before torch, which may ask the driver
+    study = _study(arguments)
+    for name in arguments.name:
+        check_name("run", name, study.runs, f"experiment {study.experiment.name!r}")
+    _train(study, [study.runs[name] for name in arguments.name], arguments.force)
 
 
 def maps(arguments: argparse.Namespace) -> None:
     """Cache the layer maps of one split of an experiment with a frozen backbone."""
     from mlclib.runs import gpus
 
-    with gpus.claim_gpu():
-        _study(arguments).maps(arguments.part)
+    gpus.claim_gpu()
+    _study(arguments).maps(arguments.part)
 
 
 def stage(arguments: argparse.Namespace) -> None:
     """Execute one notebook of an experiment, and note what its tables and figures rest on."""
     from mlclib.runs import plan
 
-    print(f"executed: {plan.execute(_study(arguments), arguments.experiment, arguments.name)}")
+    for name in arguments.name:
+        print(f"executed: {plan.execute(_study(arguments), arguments.experiment, name)}")
 
 
 def accept(arguments: argparse.Namespace) -> None:
     """Take an experiment's finished runs as current although the code changed since; the runs and captions say so."""
-    from mlclib.runs import train
-
     for run in _study(arguments).runs.values():
-        if changes := train.accept(run):
+        if changes := run.accept():
             print(f"accepted: {run.name} ({'; '.join(changes)})")
 
 
@@ -132,7 +133,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Check an experiment's runs, tables and figures; with --retrain, train some runs anew and compare."""
     from mlclib.verify import results
 
-    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed)
+    report = results.verify(_study(arguments), arguments.experiment, arguments.retrain, arguments.seed or 0)
     print(report)
     return 1 if report.problems else 0
 
@@ -150,11 +151,11 @@ def train(arguments: argparse.Namespace) -> None:
     from mlclib import config
 
     study = _study(arguments, config.parse_overrides(arguments.set))
-    runs = study.runs_of([study.experiment.run(arguments.model)])
-    seeds = {run.seed: run for run in runs}
-    if arguments.seed is not None and arguments.seed not in seeds:
-        raise unknown("seed", arguments.seed, seeds, where=f"experiment {study.experiment.name!r}")
-    _train(study, runs if arguments.seed is None else [seeds[arguments.seed]])
+    seeds = {run.seed: run for run in study.runs_of(study.experiment.run(arguments.model))}
+    if arguments.seed is not None:
+        check_name("seed", arguments.seed, seeds, f"experiment {study.experiment.name!r}")
+        seeds = {arguments.seed: seeds[arguments.seed]}
+    _train(study, seeds.values())
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -182,12 +183,10 @@ def data(arguments: argparse.Namespace) -> int:
     from mlclib.datasets import download, integrity
 
     if not arguments.verify:
-        brought = download.get(arguments.name, arguments.root)
-        print(
-            "\n".join(f"there now: {path}" for path in brought) or f"{arguments.name} is complete in {arguments.root}"
-        )
+        brought = [f"there now: {path}" for path in download.get(arguments.dataset, arguments.root)]
+        print("\n".join(brought) or f"{arguments.dataset} is complete in {arguments.root}")
         return 0
-    report = integrity.verify(datasets.load(arguments.name, arguments.root))
+    report = integrity.verify(datasets.load(arguments.dataset, arguments.root))
     print(report)
     return 0 if report.ok else 1
 
@@ -203,7 +202,7 @@ def doctor(arguments: argparse.Namespace) -> None:
     """Say what is wrong with the labels and pictures of a folder of your own images, and what to do about it."""
     from mlclib.doctor import page
 
-    print(f"what to do is in {page.examine(arguments.images, arguments.table, arguments.results)[1]}")
+    print(f"what to do is in {page.examine(arguments.folder, arguments.table, arguments.results)[1]}")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -244,13 +243,6 @@ def _unchanged(arguments: argparse.Namespace) -> int | None:
     return unchanged.since(_folder_of(arguments), arguments.experiment, arguments.data)
 
 
-def _nothing_to_do(arguments: argparse.Namespace) -> str:
-    folder = _folder_of(arguments)
-    page = _site_of(arguments.results) / f"{folder.name}.html"
-    pages = f"open {page} in a browser" if page.exists() else "`make site` makes pages for a browser"
-    return f"Nothing to do: {folder.name} is up to date; its tables are in {folder / 'README.md'}; {pages}"
-
-
 def _site_of(results: str) -> Path:
     """Where the site of these results goes: beside them."""
     return Path(results).parent / "site"
@@ -274,85 +266,64 @@ def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
     return every
 
 
-def _train(study, runs: list, force: bool = False) -> None:
-    """Train runs one after another; an interruption is one sentence."""
-    from mlclib.training.trainer import Interrupted
-
+def _train(study, runs: Iterable, force: bool = False) -> None:
+    """Train runs one after another."""
     for run in runs:
-        try:
-            (finished,) = study.train_all([run], force)
-        except Interrupted as stopped:
-            raise UserError(f"the training of {run.name} was {stopped}") from None
-        print(f"finished: {finished.folder}", flush=True)
+        study.train_all([run], force)
+        print(f"finished: {run.folder}", flush=True)
 
 
-def _argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
-    """An argument that commands take, as `add_argument` does."""
-    return names, options
-
-
-FORCE = _argument("--force", action="store_true", help="although it is up to date")
-CORES = _argument("-c", "--cores", type=int, default=os.cpu_count() or 2, help="how many to use (default: all)")
-SET = _argument(
-    "--set", action="append", default=[], metavar="KEY=VALUE",
-    help="a key of the experiment to change, as training.epochs=3, or a notebook's parameter; repeatable",
-)  # fmt: skip
-RESULTS = _argument("--results", default="results", help="where runs, tables and figures go (default: results)")
-STUDY = (
-    _argument("experiment", help="a name from experiments/, or a YAML file"),
-    _argument("--data", default="", help="the data set's folder, where the experiment's own is not it"),
-    RESULTS,
-)
-RUN = _argument("run", type=Path, help="a finished run's folder")
-FILE = _argument("path", type=Path, help="the file to write")
-COMMANDS = {
-    reproduce: (
-        *STUDY, CORES, FORCE,
-        _argument("--profile", default="", help="a Snakemake profile's folder, as profiles/slurm for a cluster"),
-    ),
-    check: (*STUDY, SET, FORCE),
-    status: (*STUDY, CORES),
-    accept: STUDY,
-    verify: (
-        *STUDY,
-        _argument("--retrain", type=float, metavar="SHARE", help="train this share of the runs anew, 0.1 for a tenth"),
-        _argument("--seed", type=int, default=0, help="which runs --retrain draws (default: 0)"),
-    ),
-    run: (*STUDY, FORCE, _argument("--name", required=True, action="append", help="a run, `msrn seed 0`; repeatable")),
-    maps: (*STUDY, _argument("--part", required=True, help="train, val or test")),
-    stage: (*STUDY, _argument("--name", required=True, help="the notebook with its parameters, as status names it")),
-    execute: (
-        _argument("notebook", type=Path, help="the notebook"),
-        _argument("copy", type=Path, help="where its executed copy goes"),
-        SET,
-    ),
-    train: (
-        *STUDY, SET,
-        _argument("--model", required=True, help="one of the experiment's models"),
-        _argument("--seed", type=int, help="this seed only (default: all of the experiment's)"),
-    ),
-    report: STUDY,
-    site: (RESULTS, _argument("--out", default="", help="the folder of the pages (default: site, beside the results)")),
-    data: (
-        _argument("name", help="voc2007, voc2012, coco2014, ..."),
-        _argument("--root", type=Path, required=True, help="the folder that holds it, or will"),
-        _argument("--verify", action="store_true", help="open every image and report what is wrong; fetch nothing"),
-    ),
-    predict: (
-        RUN,
-        _argument("images", type=Path, nargs="+", help="images, or folders of images"),
-        _argument("--json", dest="form", action="store_const", const="json", default="table", help="print JSON"),
-        _argument("--csv", dest="form", action="store_const", const="csv", default="table", help="print CSV"),
-        _argument("--maps", type=Path, help="a folder for attention maps as PNG"),
-    ),
-    doctor: (
-        _argument("images", type=Path, help="the folder of images and their table, or of a folder for each label"),
-        _argument("--table", default="", help="the table of labels in that folder, where it holds several"),
-        RESULTS,
-    ),
-    export: (RUN, FILE),
-    submit: (RUN, FILE),
+ARGUMENTS = {
+    "experiment": {"help": "a name from experiments/, or a YAML file"},
+    "notebook": {"type": Path, "help": "the notebook"},
+    "copy": {"type": Path, "help": "where its executed copy goes"},
+    "dataset": {"help": "voc2007, voc2012, coco2014, ..."},
+    "run": {"type": Path, "help": "a finished run's folder"},
+    "images": {"type": Path, "nargs": "+", "help": "images, or folders of images"},
+    "folder": {"type": Path, "help": "the folder of images and their table, or of a folder for each label"},
+    "path": {"type": Path, "help": "the file to write"},
+    "--data": {"default": "", "help": "the data set's folder, where the experiment's own is not it"},
+    "--results": {"default": "results", "help": "where runs, tables and figures go (default: results)"},
+    "--cores": {"type": int, "default": os.cpu_count() or 2, "help": "how many to use (default: all)"},
+    "--force": {"action": "store_true", "help": "although it is up to date"},
+    "--profile": {"default": "", "help": "a Snakemake profile's folder, as profiles/slurm for a cluster"},
+    "--set": {
+        "action": "append", "default": [], "metavar": "KEY=VALUE",
+        "help": "a key of the experiment to change, as training.epochs=3, or a notebook's parameter; repeatable",
+    },
+    "--retrain": {"type": float, "metavar": "SHARE", "help": "train this share of the runs anew, 0.1 for a tenth"},
+    "--seed": {"type": int, "help": "train: this seed only; verify: which runs --retrain draws"},
+    "--name": {"required": True, "action": "append", "help": "as `status` names it, without `train`; repeatable"},
+    "--part": {"required": True, "help": "train, val or test"},
+    "--model": {"required": True, "help": "one of the experiment's models"},
+    "--out": {"default": "", "help": "the folder of the pages (default: site, beside the results)"},
+    "--root": {"type": Path, "required": True, "help": "the folder that holds it, or will"},
+    "--verify": {"action": "store_true", "help": "open every image and report what is wrong; fetch nothing"},
+    "--json": {"dest": "form", "action": "store_const", "const": "json", "default": "table", "help": "print JSON"},
+    "--csv": {"dest": "form", "action": "store_const", "const": "csv", "default": "table", "help": "print CSV"},
+    "--maps": {"type": Path, "help": "a folder for attention maps as PNG"},
+    "--table": {"default": "", "help": "the table of labels in that folder, where it holds several"},
 }  # fmt: skip
+STUDY = "experiment --data --results"
+COMMANDS = {
+    reproduce: f"{STUDY} --cores --force --profile",
+    check: f"{STUDY} --set --force",
+    status: f"{STUDY} --cores",
+    accept: STUDY,
+    verify: f"{STUDY} --retrain --seed",
+    run: f"{STUDY} --force --name",
+    maps: f"{STUDY} --part",
+    stage: f"{STUDY} --name",
+    execute: "notebook copy --set",
+    train: f"{STUDY} --set --model --seed",
+    report: STUDY,
+    site: "--results --out",
+    data: "dataset --root --verify",
+    predict: "run images --json --csv --maps",
+    doctor: "folder --table --results",
+    export: "run path",
+    submit: "run path",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -361,8 +332,8 @@ def parser() -> argparse.ArgumentParser:
     for function, arguments in COMMANDS.items():
         sub = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(function=function)
-        for names, options in arguments:
-            sub.add_argument(*names, **options)
+        for name in arguments.split():
+            sub.add_argument(*(["-c"] if name == "--cores" else []), name, **ARGUMENTS[name])
     return top
 
 

@@ -132,22 +132,16 @@ def run_notebook(path: Path, copy: Path, parameters: dict, printed: io.StringIO)
 
 def check_pages(study: Study) -> None:
     """Every table, figure and page is there, and none says nan."""
-    experiment = study.experiment
-    written = {kind: {path.name for path in (study.folder / kind).glob("*")} for kind in plan.SHOWN}
-    expected = {"tables": {"tuning.md"}, "figures": {"tuning.png"}}
+    experiment, shown = study.experiment, {path.name: path for path in map(study.folder.joinpath, plan.shown(study))}
+    expected = {"tuning.md", "tuning.png"}
     if not experiment.tuning:
-        names = [
-            "scores",
-            *(f"ablation_{model}_{axis}" for model in experiment.ablation for axis in experiment.axes(model)),
-        ]
-        curves = [name for name in names if name.endswith(plan.LEARNING_CURVE)]
-        names = [*(name for name in names if name not in curves), *(["learning_curves"] if curves else [])]
-        names += ["protocols"] if (study.dataset.splits["test"].targets == 1).any() else []
-        expected["tables"] = {f"{name}.md" for name in names}
-        expected["figures"] = {f"curves_{model}.png" for model in experiment.models}
-        expected["figures"] |= {f"attention-{model}.png" for model in experiment.attended}
-    assert expected["tables"] <= written["tables"]
-    assert expected["figures"] <= written["figures"] | written["photographs"]
+        axes = [(model, axis) for model, axis, *_ in experiment.configurations() if axis]
+        expected = {f"ablation_{model}_{axis}.md" for model, axis in axes if axis != plan.LEARNING_CURVE}
+        expected |= {"learning_curves.md" for _, axis in axes if axis == plan.LEARNING_CURVE} | {"scores.md"}
+        expected |= {f"curves_{model}.png" for model in experiment.models}
+        expected |= {f"attention-{model}.png" for model in experiment.attended}
+        expected |= {"protocols.md"} if (study.dataset.splits["test"].targets == 1).any() else set()
+    assert expected <= shown.keys() and all(path.exists() for path in shown.values())
     for path in (study.folder / "tables").glob("*.md"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\bnan\b", text, re.I), f"{path.name}: {text[:300]}"

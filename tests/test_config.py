@@ -1,5 +1,4 @@
 import math
-import re
 import subprocess
 import sys
 
@@ -34,15 +33,9 @@ def written(tmp_path, text=PLAIN):
     ("text", "words"),
     [
         (PLAIN + "sedes: [0]\n", ["unknown key 'sedes'", "own.yaml", "seeds"]),
-        (PLAIN + "training: {epochs: many}\n", ["training.epochs", "whole number", "'many'"]),
-        (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
-        (PLAIN + "ablation: {msrn: {head+width: [[mlp]]}}\n", ["ablation.msrn.head+width", "2 lists", "head, width"]),
-        (PLAIN + "attention: {models: [dsdl]}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
+        (PLAIN + "backbone: {nmae: x}\n", ["unknown key 'nmae' in backbone", "did you mean 'name'"]),
+        (PLAIN + "name: x\n", ["the key 'name'", "title"]),
         ("title: t\ndataset: {name: scenes}\n", ["models", "lacks"]),
-        ("title: t\nmodels: {gmp: {}}\ndataset: {root: x}\n", ["dataset.name"]),
-        (PLAIN + "title: [\n", ["line", "not valid YAML"]),
-        (PLAIN + "include: none.yaml\n", ["include", "none.yaml"]),
-        (PLAIN + "backbone: {frozen: true}\ntraining: {augmentation: msrn}\n", ["augmentation", "frozen"]),
         # Types and ranges: nothing is turned into another type.
         (PLAIN + "training: {epochs: '3'}\n", ["training.epochs of", "own.yaml", "whole number", "'3'"]),
         (PLAIN + "training: {epochs: 3.0}\n", ["training.epochs", "whole number"]),
@@ -50,103 +43,61 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "training: {learning_rate: .inf}\n", ["training.learning_rate", "finite"]),
         (PLAIN + "training: {deterministic: 1}\n", ["training.deterministic", "true or false"]),
         (PLAIN + "training: {schedule: cosin}\n", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
+        (PLAIN + "training: {augmentation: msnr}\n", ["models.gmp", "unknown augmentation", "did you mean 'msrn'"]),
         (PLAIN + "training: {step_epochs: [a]}\n", ["training.step_epochs.0", "whole number"]),
-        (PLAIN + "seeds: [a]\n", ["seeds.0 of", "own.yaml", "whole number", "'a'"]),
         (PLAIN + "seeds: [1, 2, 1]\n", ["seeds", "must not hold 1 twice"]),
         (PLAIN + "seeds: []\n", ["seeds", "one or more"]),
-        (PLAIN + "input_size: 16\n", ["input_size", "greater than or equal to 32"]),
-        (PLAIN + "backbone: {nmae: x}\n", ["unknown key 'nmae' in backbone", "did you mean 'name'"]),
         (PLAIN + "exclude: [000012]\n", ["exclude.0", "text (put it in quotes)"]),
-        (PLAIN + "name: x\n", ["the key 'name'", "title"]),
         (PLAIN + "label_vectors: tabel\n", ["unknown label vectors 'tabel'", "did you mean 'table'"]),
-        (PLAIN + "cooccurrence: trian\n", ["unknown cooccurrence 'trian'", "did you mean 'train'"]),
-        # Mappings and lists.
-        (of("[msrn]"), ["models of", "own.yaml", "mapping", "['msrn']"]),
-        (of("{}"), ["models of", "one or more"]),
-        (of("{msrn: {options: [width]}}"), ["models.msrn.options", "mapping"]),
-        (of("{a/b: {model: gmp}}"), ["models.a/b", "no slash"]),
-        (PLAIN + "notes: text\n", ["notes", "must be a list", "'text'"]),
         (PLAIN + "backbone: resnet101\n", ["backbone", "mapping", "'resnet101'"]),
-        (PLAIN + "include: 3\n", ["include", "own.yaml", "a file, or a list of files"]),
-        (PLAIN + "include: own.yaml\n", ["own.yaml includes itself"]),
+        (PLAIN + "notes: text\n", ["notes", "must be a list", "'text'"]),
         # Models, their options and axes.
+        (of("[msrn]"), ["models of", "own.yaml", "mapping", "['msrn']"]),
+        (of("{a/b: {model: gmp}}"), ["models.a/b", "without slash"]),
         (of("{foo: {}}"), ["models.foo of", "own.yaml", "unknown model 'foo'", "msrn"]),
         (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
-        (of("{msrn: {options: {width: '8'}}}"), ["models.msrn", "width of model msrn", "'8'"]),
+        (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
         (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "equal to 1"]),
+        (PLAIN + "attention: {models: [dsdl]}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
+        (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
-        (
-            axes("{graph: [none, idnetity]}"),
-            ["ablation.msrn.graph, value idnetity, of", "own.yaml", "did you mean 'identity'"],
-        ),
-        (axes("{training.epcohs: [1]}"), ["did you mean 'training.epochs'"]),
-        (axes("{backbone.name: [3]}"), ["name", "text (put it in quotes), not 3"]),
+        (axes("{graph: [idnetity]}"), ["ablation.msrn.graph, value idnetity, of", "own.yaml", "'identity'"]),
+        (axes("{head+width: [[mlp]]}"), ["ablation.msrn.head+width", "2 lists", "head, width"]),
         (axes("{head+width: [[mlp], [8, x]]}"), ["ablation.msrn.head+width", "value head mlp; width x"]),
-        (axes("{width: []}"), ["ablation.msrn.width", "one or more"]),
         (axes("{width: 4}"), ["ablation.msrn.width", "must be a list"]),
         # Ranges of tuning.
-        (PLAIN + "tuning: {trials: 3}\n", ["tuning of", "own.yaml", "lacks the key 'ranges'"]),
         (ranges("{}"), ["tuning.ranges of", "one or more"]),
-        (ranges("{'*': {training.epochs: [1, 2]}}", 1), ["tuning.trials", "greater than or equal to 2"]),
         (ranges("{mrsn: {training.epochs: [1, 2]}}"), ["unknown model 'mrsn' in tuning.ranges", "did you mean 'msrn'"]),
-        (ranges("{'*': {training.epoch: [1, 2]}}"), ["'training.epoch' in tuning.ranges", "'training.epochs'"]),
         (ranges("{'*': {training.workers: [1, 2]}}"), ["'training.workers' in tuning.ranges"]),  # changes no result
         (ranges("{'*': {options.width: [4, 8, 16, 32]}}"), ["unknown setting of gmp 'options.width'"]),
-        (
-            ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.widht: [4]}}", 2),
-            ["setting of msrn 'options.widht' in tuning.ranges", "'options.width'"],
-        ),
-        (
-            ranges("{gmp: {training.epochs: [1, 2]}, msrn: {options.width: [4, x]}}", 2),
-            ["tuning.ranges, options.width of msrn", "value x", "'x'"],
-        ),
         (ranges("{'*': {training.epochs: [1, 0]}}", 2), ["training.epochs of gmp", "not 0", "equal to 1"]),
         (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["training.epochs of gmp", "whole number"]),
         (ranges("{'*': {training.epochs: 3}}"), ["tuning.ranges.*.training.epochs", "a list of values", "not 3"]),
-        (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["'lo' in tuning.ranges.*.training.momentum"]),
-        (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["tuning.ranges.*", "low must be below high"]),
-        (ranges("{'*': {training.momentum: {low: 0, high: 0.9, log: true}}}"), ["training.momentum", "above 0"]),
+        (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["own.yaml", "'lo' in tuning.ranges"]),
+        (ranges("{'*': {training.momentum: {low: 0.9, high: 0.1}}}"), ["tuning.ranges", "low must be below high"]),
+        (ranges("{'*': {training.momentum: {low: 0, high: 0.9, log: true}}}"), ["tuning.ranges", "above 0"]),
         (ranges("{'*': {training.epochs: [1, 2, 3]}}"), ["3 settings of model gmp", "tuning.trials is 4"]),
-        (
-            FROZEN + ranges("{'*': {training.augmentation: [none, msrn]}}", 2),
-            ["tuning.ranges, training.augmentation of gmp", "frozen"],
-        ),
         (axes("{width: [4]}") + "tuning: {trials: 2, ranges: {'*': {training.epochs: [1, 2]}}}\n", ["both tuning and"]),
         # Data sets and their options, without any data.
-        (of("{gmp: {}}", "{name: scnes}"), ["dataset of", "own.yaml", "'scnes'", "did you mean 'scenes'"]),
-        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["dataset of", "key 'trian'", "did you mean 'train'"]),
-        (of("{gmp: {}}", "{name: scenes, train: many}"), ["dataset of", "train", "whole number", "'many'"]),
-        (of("{gmp: {}}", "{name: voc2007, year: 2012}"), ["unknown key 'year'", "voc2007"]),
-        (of("{gmp: {}}", "{name: 2007}"), ["dataset.name", "text"]),
-        (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset.root", "text"]),
-        (of("{gmp: {}}", "scenes"), ["dataset of", "mapping", "'scenes'"]),
-        (of("{gmp: {}}", "{name: folder, separator: ''}"), ["separator", "hold some letters"]),
+        (of("{gmp: {}}", "{root: x}"), ["dataset of", "own.yaml", "must hold its name"]),
+        (of("{gmp: {}}", "{name: scenes, root: 3}"), ["dataset of", "its root", "text"]),
+        (of("{gmp: {}}", "{name: scnes}"), ["own.yaml", "data set 'scnes'", "did you mean 'scenes'"]),
+        (of("{gmp: {}}", "{name: scenes, trian: 3}"), ["own.yaml", "key 'trian'", "did you mean 'train'"]),
         (of("{gmp: {}}", "{name: voc2012, test: vla}"), ["unknown test 'vla'", "did you mean 'val'"]),
-        # Ranges of options and weights.
-        (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
-        (
-            of("{msrn: {options: {graph_threshold: 3.0}}}"),
-            ["models.msrn", "graph_threshold", "less than or equal to 1, not 3.0"],
-        ),
-        (PLAIN + "backbone: {weights: ofline}\n", ["unknown weights 'ofline'", "backbone", "did you mean 'offline'"]),
         # What a frozen backbone would ignore.
         (PLAIN + "backbone: {weights: null, frozen: true}\n", ["its random weights are stored nowhere"]),
-        (FROZEN + PLAIN + "training: {init: a}\n", ["training.init", "own.yaml", "frozen"]),
-        (FROZEN + of("{gmp: {training: {augmentation: msrn}}}"), ["models.gmp", "training.augmentation", "frozen"]),
-        (
-            FROZEN + of("{gmp: {training: {frozen_layers: 2}}}"),
-            ["models.gmp", "training.frozen_layers", "none of it learns"],
-        ),
-        (FROZEN + of("{gmp: {input_size: 64}}"), ["models.gmp.input_size", "is 64", "cached once"]),
+        (FROZEN + PLAIN + "training: {augmentation: msrn}\n", ["models.gmp", "training.augmentation", "frozen"]),
+        (FROZEN + ranges("{'*': {training.frozen_layers: [0, 2]}}", 2), ["tuning.ranges", "gmp", "none of it learns"]),
         # Files that are no experiment.
-        ("", ["own.yaml is empty"]),
-        ("[title]\n", ["own.yaml holds no keys"]),
-        (PLAIN + "title: u\n", ["own.yaml line 4", "the key 'title'", "line 1"]),
+        (PLAIN + "title: [\n", ["line", "not valid YAML"]),
+        (PLAIN + "include: 3\n", ["include", "own.yaml", "a file, or a list of files"]),
+        (PLAIN + "include: none.yaml\n", ["include", "none.yaml"]),
+        (PLAIN + "include: _tuned_a-tuning.yaml\n", ["`make reproduce EXPERIMENT=a-tuning` writes it"]),
+        (PLAIN + "include: own.yaml\n", ["own.yaml includes itself"]),
+        ("", ["own.yaml holds no keys"]),
         (PLAIN + "training:\n  epochs: 3\n  epochs: 4\n", ["own.yaml line 6", "the key 'epochs'", "line 5"]),
-        (PLAIN + "3: x\n", ["own.yaml line 4", "3 is no text"]),
         (PLAIN + "? [a]\n: x\n", ["own.yaml line 4", "no text"]),
         (PLAIN + "notes: [2007-13-01]\n", ["own.yaml", "not valid YAML", "month"]),
-        (PLAIN + "notes: [\0]\n", ["own.yaml", "not valid YAML", "#x0000"]),
     ],
 )
 def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_path, text, words):
@@ -158,28 +109,20 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
         assert word in message
 
 
-def test_an_unknown_experiment_names_the_known_ones():
+def test_an_unknown_experiment_and_an_unknown_model_name_the_known_ones(tmp_path):
     with pytest.raises(UserError, match="unknown experiment 'dmo'.*did you mean 'demo'.*demo"):
         config.load("dmo")
-
-
-def test_an_unknown_model_names_the_experiments_models(tmp_path):
     with pytest.raises(UserError, match="unknown model 'mrsn'.*did you mean 'msrn'.*gmp, msrn"):
         config.load(written(tmp_path)).run("mrsn")
 
 
-def test_an_include_is_overlaid_key_by_key(tmp_path):
+def test_an_include_is_overlaid_key_by_key_and_so_is_a_models_own_training(tmp_path):
     (tmp_path / "base.yaml").write_text("title: base\ntraining: {epochs: 7, batch_size: 5}\n", encoding="utf-8")
-    experiment = config.load(written(tmp_path, "include: base.yaml\ntraining: {epochs: 3}\n" + PLAIN))
+    text = PLAIN.replace("gmp: {}", "gmp: {training: {epochs: 2}}")
+    experiment = config.load(written(tmp_path, f"include: base.yaml\ntraining: {{epochs: 3}}\n{text}"))
     assert (experiment.title, experiment.training.epochs, experiment.training.batch_size) == ("t", 3, 5)
-
-
-def test_a_models_own_training_is_laid_over_the_experiments(tmp_path):
-    text = PLAIN.replace("gmp: {}", "gmp: {training: {epochs: 2}}") + "training: {epochs: 9, batch_size: 4}\n"
-    experiment = config.load(written(tmp_path, text))
-    assert experiment.run("gmp").training.epochs == 2
-    assert experiment.run("gmp").training.batch_size == 4
-    assert experiment.run("msrn").training.epochs == 9
+    recipes = [experiment.run(model).training for model in ("gmp", "msrn")]
+    assert [(recipe.epochs, recipe.batch_size) for recipe in recipes] == [(2, 5), (3, 5)]
 
 
 def test_overrides_from_the_command_line_change_single_keys(tmp_path):
@@ -208,38 +151,32 @@ def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_e
 
 
 def test_axes_run_apart_from_each_other_and_crossed(tmp_path):
-    axes = "{width: [4, 8], layers+label_vectors: [[[4], [2, 4]], [table, one-hot]]}"
-    experiment = config.load(written(tmp_path, PLAIN + f"ablation: {{msrn: {axes}}}\n"))
-    full, apart = experiment.run("msrn"), experiment.variants("msrn", "width")
-    crossed = experiment.variants("msrn", "layers+label_vectors")
+    experiment = config.load(
+        written(tmp_path, axes("{width: [4, 8], layers+label_vectors: [[[4], [2, 4]], [table, one-hot]]}"))
+    )
+    apart, crossed = (experiment.variants("msrn", axis) for axis in ("width", "layers+label_vectors"))
     assert {value: run.options for value, run in apart.items()} == {"4": {"width": 4}, "8": {"width": 8}}
-    assert apart["8"] == full
+    assert apart["8"] == experiment.run("msrn")
     assert list(crossed)[:2] == ["layers 4; label_vectors table", "layers 4; label_vectors one-hot"]
-    assert len(crossed) == 4
     last = crossed["layers 2, 4; label_vectors one-hot"]
-    assert (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")
+    assert len(crossed) == 4 and (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")
 
 
-def test_an_axis_may_vary_the_recipe_the_input_size_and_the_backbone(tmp_path):
-    named = (
-        "{training.loss: [soft-margin, asymmetric], input_size: [64, 128], backbone.name: [resnet18, resnet34], "
-        "input_size+training.epochs: [[64], [1, 2]], head+training.schedule: [[mlp], [constant]]}"
-    )
-    experiment = config.load(written(tmp_path, axes(named)))
-    full = experiment.run("msrn")
-
-    def of(axis):
-        return list(experiment.variants("msrn", axis).values())
-
-    assert [run.training.loss for run in of("training.loss")] == ["soft-margin", "asymmetric"]
-    assert [run.input_size for run in of("input_size")] == [64, 128]
-    assert [run.backbone.name for run in of("backbone.name")] == ["resnet18", "resnet34"]
-    assert [(run.input_size, run.training.epochs) for run in of("input_size+training.epochs")] == [(64, 1), (64, 2)]
-    (crossed,) = of("head+training.schedule")
-    assert crossed.options == full.options | {"head": "mlp"} and crossed.training.schedule == "constant"
-    assert all(
-        run.options == full.options for axis in ("training.loss", "input_size", "backbone.name") for run in of(axis)
-    )
+@pytest.mark.parametrize(
+    ("axis", "values", "expected"),
+    [
+        ("training.loss", "[soft-margin, asymmetric]", [("soft-margin", 448), ("asymmetric", 448)]),
+        ("input_size+training.loss", "[[64, 32], [focal]]", [("focal", 64), ("focal", 32)]),
+        ("head+training.loss", "[[mlp], [focal]]", [("focal", 448)]),
+        ("backbone.name", "[resnet18]", [("soft-margin", 448)]),
+    ],
+)
+def test_an_axis_may_vary_the_recipe_the_input_size_and_the_backbone(tmp_path, axis, values, expected):
+    experiment = config.load(written(tmp_path, axes(f"{{{axis}: {values}}}")))
+    runs = list(experiment.variants("msrn", axis).values())
+    assert [(run.training.loss, run.input_size) for run in runs] == expected
+    assert all(run.options == {"width": 8} | ({"head": "mlp"} if "head" in axis else {}) for run in runs)
+    assert {run.backbone.name for run in runs} == {"resnet18" if "backbone" in axis else "resnet101"}
 
 
 def test_a_file_that_is_not_utf8_is_one_sentence(tmp_path):
@@ -274,19 +211,10 @@ def test_the_command_line_does_not_wait_for_torch_before_an_experiment_is_read()
 SHIPPED = sorted(path.stem for path in config.FOLDER.glob("[!_]*.yaml"))
 
 
-@pytest.mark.parametrize(("number", "name"), enumerate(SHIPPED), ids=SHIPPED)
-def test_every_experiment_of_the_project_is_valid_and_a_slip_in_it_is_not(number, name):
-    """One slip of each kind, another model and axis in each experiment."""
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_experiment_of_the_project_is_valid(name):
     experiment = config.load(name)
-    model = sorted(experiment.models)[number % len(experiment.models)]
-    key = ("options.difficlt", "training.epoch", "optoins")[number % 3]
-    slips = {f"models.{model}.{key}": ({}, f"{key.split('.')[-1]!r}.*did you mean")}
-    slips["dataset.tset"] = "x", f"unknown key 'tset' in data set {re.escape(repr(experiment.dataset['name']))}"
-    for ablated, named in experiment.ablation.items():
-        for axis, values in named.items():
+    for model, axes in experiment.ablation.items():
+        for axis, values in axes.items():
             crossed = math.prod(map(len, values)) if "+" in axis else len(values)
-            assert len(experiment.variants(ablated, axis)) == crossed
-        slips[f"ablation.{ablated}"] = {f"{axis[0]}x{axis[1:]}": values}, rf"ablation axis '{axis[0]}x"
-    for slip, (value, sentence) in slips.items():
-        with pytest.raises(UserError, match=sentence):
-            config.load(name, {slip: value})
+            assert len(experiment.variants(model, axis)) == crossed

@@ -9,7 +9,7 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.datasets import stratify
 from mlclib.runs import store
-from mlclib.training.inputs import Maps, Repeated
+from mlclib.training.inputs import Maps
 
 
 def test_the_first_images_keep_each_label_s_share_and_are_among_more():
@@ -27,7 +27,7 @@ def test_the_first_images_keep_each_label_s_share_and_are_among_more():
 def test_few_images_are_taken_again_until_an_epoch_has_as_many_steps_as_with_all():
     maps = np.arange(12, dtype=np.float16).reshape(12, 1, 1, 1)
     targets = np.eye(12, dtype=np.int8)
-    few = Repeated(Maps({4: maps}, targets), np.array([7, 2, 5]))
+    few = Maps({4: maps}, targets, np.resize([7, 2, 5], 12))
     assert len(few) == 12 and few.targets.argmax(1).tolist() == [7, 2, 5] * 4
     values, seen = few.__getitems__([(0, row) for row in (0, 4, 11)])
     assert values[4].flatten().tolist() == [7, 2, 5] and torch.equal(seen, torch.from_numpy(targets[[7, 2, 5]]))

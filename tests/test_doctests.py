@@ -1,4 +1,4 @@
-"""The examples in the docstrings of metrics, models and transforms are true."""
+"""The examples in docstrings are true."""
 
 import doctest
 import importlib
@@ -12,6 +12,8 @@ import mlclib.transforms
 
 PACKAGES = (mlclib.metrics, mlclib.models)
 MODULES = ["mlclib.transforms", *(package.__name__ for package in PACKAGES)]
+OTHERS = ("common.errors", "common.sources", "common.yaml_files", "datasets", "datasets.base", "datasets.labels")
+MODULES += [f"mlclib.{name}" for name in OTHERS]
 MODULES += [
     name for package in PACKAGES for _, name, _ in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
 ]

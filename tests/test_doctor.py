@@ -144,7 +144,7 @@ def test_one_command_leaves_a_page_tables_and_an_experiment_that_can_be_trained(
     setting = config.load(folder / f"own-{folder.name}.yaml")
     assert setting.attended == () and set(setting.exclude) == {"broken.jpg", "0.jpg"}
     study = Study(setting, results=tmp_path)
-    assert [run.state for run in study.runs.values()] == ["missing"] * 2
+    assert [run.finished for run in study.runs.values()] == [False] * 2
     for model in setting.models:
         study.build(setting.run(model))
 

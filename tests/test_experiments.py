@@ -106,9 +106,7 @@ def test_an_experiment_runs_to_its_pages(name, asked, small, tmp_path, monkeypat
 @pytest.mark.parametrize("name", SHIPPED)
 def test_no_shipped_experiment_has_an_input_size_whose_edge_a_model_does_not_see(name):
     shipped = config.load(ROOT / "experiments" / f"{name}.yaml")
-    asked = [shipped.run(model) for model in shipped.models]
-    asked += [run for m in shipped.ablation for axis in shipped.axes(m) for run in shipped.variants(m, axis).values()]
-    for run in asked:
+    for *_, run in shipped.configurations():
         options = models.check_options(run.model, run.options)
         model = SimpleNamespace(options=options, backbone=SimpleNamespace(strides={2: 8, 3: 16, 4: 32}))
         assert not models.find(run.model).size_warnings(model, run.input_size), run.model

@@ -1,6 +1,4 @@
-import doctest
 import hashlib
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -50,11 +48,3 @@ except UserError as error:
     )
     assert done.stdout.startswith(f"{tmp_path / 'kept'} could not be written (File too large): free some"), done.stderr
     assert (tmp_path / "kept").read_text() == "old" and list(tmp_path.iterdir()) == [tmp_path / "kept"]
-
-
-@pytest.mark.parametrize(
-    "module", ["common.errors", "common.sources", "transforms", "datasets", "datasets.base", "datasets.labels"]
-)
-def test_the_examples_in_docstrings_run(module):
-    ran = doctest.testmod(importlib.import_module(f"mlclib.{module}"))
-    assert ran.attempted and not ran.failed

@@ -97,10 +97,6 @@ def spoilt(path: Path):
 # What the code, the configuration and the files change.
 
 
-def test_with_nothing_changed_nothing_is_to_do(study):
-    assert todo(again(study)) == {}
-
-
 MSRN = {"msrn seed 0", "msrn layers 4 seed 0"}
 EVERY = {"gmp seed 0", "dsdl seed 0"} | MSRN
 SHOWS_MSRN = {"02_train-msrn", "03_ablation-msrn-layers", "04_attention-msrn", "05_tables", "06_protocols", "page"}
@@ -113,7 +109,7 @@ ADDED = "import numpy as np\n", "import numpy as np\n\nADDED = 1\n"
     [
         # 01_data shows the label graph of MSRN
         ("mlclib/models/msrn.py", "nn.LeakyReLU()", "nn.ReLU()", MSRN, {"01_data"} | SHOWS_MSRN),
-        ("mlclib/training/trainer.py", "Interrupted(Exception)", "Interrupted(BaseException)", EVERY, SCORES),
+        ("mlclib/training/trainer.py", "Interrupted(UserError)", "Interrupted(BaseException)", EVERY, SCORES),
         ("requirements.lock", "torch==", "torch==1", EVERY, SCORES),
         ("mlclib/metrics/scores.py", *ADDED, set(), SCORES),
         ("mlclib/results/captions.py", *ADDED, set(), SCORES),
@@ -131,7 +127,8 @@ def test_edited_code_reruns_what_rests_on_it_and_retrains_no_other(study, source
     assert any(reason == f"{file} changed" or reason.startswith("torch: ") for reason in named)
 
 
-def test_a_comment_a_docstring_and_another_layout_rerun_nothing(study, source):
+def test_with_nothing_changed_but_comments_docstrings_and_layout_nothing_is_to_do(study, source):
+    assert todo(again(study)) == {}
     edit(source / "models" / "msrn.py", '"""MSRN, ', '"""The network MSRN, ')
     edit(source / "training/trainer.py", "import math\n", "import math  # of the schedule\n")
     edit(source / "metrics/scores.py", "APS = (", "APS = (\n    ")
@@ -241,37 +238,33 @@ def test_force_takes_nothing_as_current(study):
     jobs = [job for job in plan.jobs(again(study), ("tiny",), 2, force=True) if job.kind != "maps"]
     assert all("--force" in job.reasons for job in jobs)
     assert all("--force" in job.command for job in jobs if job.kind == "train")
-    manifest = study.runs["gmp seed 0"].folder / "manifest.json"
-    before = manifest.stat().st_ino
+    run = study.runs["gmp seed 0"]
+    before = (run.folder / "manifest.json").stat().st_ino
     study.train("gmp")
-    assert manifest.stat().st_ino == before
-    study.train_all([study.runs["gmp seed 0"]], force=True)
-    assert manifest.stat().st_ino != before
+    assert (run.folder / "manifest.json").stat().st_ino == before
+    study.train_all([run], force=True)
+    assert (run.folder / "manifest.json").stat().st_ino != before
     noted(again(study))
 
 
 def test_runs_accepted_although_the_code_changed_are_current_and_say_so(study, source, capsys, monkeypatch):
-    changes = ["mlclib/models/gmp.py changed"]
-
-    def gmp():
-        return again(study).runs["gmp seed 0"]
-
+    run, changes = again(study).runs["gmp seed 0"], ["mlclib/models/gmp.py changed"]
     edit(source / "models" / "gmp.py", "amax", "amin")
-    assert (gmp().state, gmp().reasons) == ("outdated", changes)
-    stale = captions.run_details({"gmp": again(study).finished("gmp")})
+    assert run.finished and run.reasons == changes
+    stale = captions.run_details({"gmp": study.finished("gmp")})
     assert "Made by other code than stands here now: mlclib/models/gmp.py changed." in stale
     monkeypatch.setattr(line, "_study", lambda arguments: again(study))
     line.main(["accept", "tiny"])
     assert capsys.readouterr().out == "accepted: gmp seed 0 (mlclib/models/gmp.py changed)\n"
-    assert (gmp().state, gmp().reasons) == ("current", []) and store.finished(gmp().folder)
-    assert [one["reasons"] for one in store.about(gmp().folder)["accepted"]] == [changes]
+    assert run.reasons == []
+    assert [one["reasons"] for one in store.about(run.folder)["accepted"]] == [changes]
     reasons = todo(again(study))
     assert not trained(reasons) and "run gmp seed 0, accepted.json is new" in reasons["05_tables"]
-    accepted = captions.run_details({"gmp": again(study).finished("gmp")})
+    accepted = captions.run_details({"gmp": study.finished("gmp")})
     assert "although the code had changed: mlclib/models/gmp.py changed." in accepted
     edit(source / "models" / "gmp.py", "amin", "aminmax")
-    assert gmp().reasons == changes
-    (gmp().folder / store.ACCEPTED).unlink()
+    assert run.reasons == changes
+    (run.folder / store.ACCEPTED).unlink()
 
 
 def test_an_outdated_run_stays_until_the_new_one_is_whole(study, source, tmp_path, monkeypatch):
@@ -378,16 +371,12 @@ def test_a_new_notebook_is_a_job_of_each_thing_it_runs_over_and_its_table_is_on_
 @pytest.mark.parametrize(
     ("declared", "words"),
     [
-        ({"over": "modle"}, ["unknown over 'modle'", "did you mean 'model'"]),
-        ({"over": "model", "raeds": []}, ["unknown key 'raeds'", "did you mean 'reads'"]),
-        ({"over": "model", "reads": ["run"]}, ["reads", "'run'", "did you mean 'runs'"]),
+        ({"over": "modle"}, "unknown over 'modle'.*did you mean 'model'"),
+        ({"over": "model", "raeds": []}, "unknown key 'raeds'.*did you mean 'reads'"),
+        ({"over": "model", "reads": ["run"]}, "value of reads 'run'.*did you mean 'runs'"),
     ],
 )
 def test_a_bad_declaration_is_one_sentence_that_names_the_notebook(study, folder, declared, words):
     nbformat.write(notebook(GIVEN, mlclib=declared), folder / "08_count.ipynb")
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=f"(?=.*08_count.ipynb){words}"):
         plan.stages(study)
-    message = str(refused.value)
-    assert "08_count.ipynb" in message and "\n" not in message
-    for word in words:
-        assert word in message

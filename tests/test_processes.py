@@ -1,7 +1,6 @@
 """Several processes, and parts of a batch, train as one process with the whole batch does; an error ends them all."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,14 +10,16 @@ import made_data
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from mlclib import config, models
 from mlclib.runs import store
 from mlclib.runs.study import Study
 from mlclib.training import features
 from mlclib.training.inputs import Maps
+from mlclib.training.optimisation import warmed_up
 from mlclib.training.settings import torch_settings
-from mlclib.training.trainer import Interrupted, Trainer
+from mlclib.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 LEARNING = """
@@ -59,10 +60,8 @@ def learning(tmp_path_factory):
 
 
 def run(*command) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=240, env=environment
-    )
+    options = {"capture_output": True, "text": True, "timeout": 240, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+    return subprocess.run(list(map(str, command)), cwd=ROOT, **options)
 
 
 ALL = """
@@ -107,15 +106,8 @@ def test_two_processes_train_a_backbone_of_frozen_norms_as_one_does(shared, tmp_
 
 @pytest.mark.slow
 def test_there_may_be_more_processes_than_test_images_and_batch_norm_on_cpus_is_warned_of(learning, tmp_path):
-    less = [
-        "--set",
-        "dataset.test=1",
-        "--set",
-        f"dataset.root={tmp_path / 'scenes'}",
-        "--results",
-        tmp_path / "results",
-    ]
-    done = run(*TWO, "-m", "mlclib", "train", learning, "--model", "gmp", *less)
+    less = f"--set dataset.test=1 --set dataset.root={tmp_path / 'scenes'} --results {tmp_path / 'results'}"
+    done = run(*TWO, "-m", "mlclib", "train", learning, "--model", "gmp", *less.split())
     assert done.returncode == 0, done.stdout + done.stderr
     (manifest,) = (tmp_path / "results").rglob("seed-0/manifest.json")
     assert len(store.read(manifest.parent).names) == 1
@@ -182,14 +174,12 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
     targets[:4] = 0  # a part without any known label
     maps = {2: rng.random((24, 48, 8, 8)), 3: rng.random((24, 192, 4, 4)), 4: rng.random((24, 96, 2, 2))}
     data = Maps({k: v.astype(np.float16) for k, v in maps.items()}, targets)
+    known = {"label_vectors": np.eye(6)[:, :5], "cooccurrence": ((np.ones((6, 6)) - np.eye(6)) * 3, np.full(6, 9))}
+    known |= {"backbone": "test_resnet", "frozen": True, "difficult": "ignore"}
     losses, weights = [], []
     for parts in (1, 2, 4):
         torch.manual_seed(0)
-        counts = (np.ones((6, 6)) - np.eye(6)) * 3
-        model = models.build(
-            name, labels=6, label_vectors=rng.standard_normal((6, 5)) * 0 + np.eye(6)[:, :5], backbone="test_resnet",
-            cooccurrence=(counts, np.full(6, 9)), frozen=True, difficult="ignore", **options,
-        )  # fmt: skip
+        model = models.build(name, labels=6, **known, **options)
         recipe = config.Training(epochs=2, batch_size=8, accumulate=parts, threads=1)
         state = Trainer(model, data, data, recipe, 0, tmp_path / str(parts)).run()
         losses.append([row["loss"] for row in state.history])
@@ -201,21 +191,15 @@ def test_difficult_labels_left_out_are_normalised_by_the_whole_batch(tmp_path, n
 
 def test_averaged_weights_forget_their_start():
     """TensorFlow's rule, against a plain recursion in float64."""
-    from torch.optim.swa_utils import AveragedModel
-
-    from mlclib.training.optimisation import warmed_up
-
     model = torch.nn.BatchNorm1d(1)
     average = AveragedModel(model, multi_avg_fn=warmed_up(0.9997), use_buffers=True)
-    values, mean = np.random.default_rng(0).standard_normal(6280), None
-    share = 1.0  # of the first weights in the average
-    for n, value in enumerate(values):
+    mean, share = 0.0, 1.0  # share: of the first weights in the average
+    for n, value in enumerate(np.random.default_rng(0).standard_normal(6280)):
         model.weight.data.fill_(value)
         model.num_batches_tracked += 1
         average.update_parameters(model)
         decay = min(0.9997, (1 + n) / (10 + n)) if n else 0.0
-        mean = value if mean is None else decay * mean + (1 - decay) * value
-        share *= decay if n else 1.0
+        mean, share = decay * mean + (1 - decay) * value, share * (decay or 1.0)
     assert float(average.module.weight.detach()) == pytest.approx(mean, rel=1e-3, abs=1e-4)
     assert share < 1e-6 and 0.9997**6280 > 0.15
     assert int(average.module.num_batches_tracked) == 6280
@@ -238,23 +222,3 @@ def test_what_a_training_sets_in_its_process_is_restored():
     with torch_settings(config.Training(threads=before[0] + 1, deterministic=not before[1])):
         assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == (before[0] + 1, not before[1])
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
-
-
-def test_a_backbone_that_learns_is_resumed_to_the_bit(learning, tmp_path, monkeypatch):
-    def run(results):
-        study = Study(config.load(learning), results=results)
-        return study.train("msrn")[0]
-
-    whole, real, steps = run(tmp_path / "whole"), Trainer._step, []
-
-    def stopping(self, *arguments):
-        steps.append(1)
-        if len(steps) == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_step", stopping)
-    with pytest.raises(Interrupted):
-        run(tmp_path / "cut")
-    again = run(tmp_path / "cut")
-    assert len(steps) == 8 and np.array_equal(again.logits["last"], whole.logits["last"])

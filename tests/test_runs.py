@@ -1,7 +1,6 @@
 """A run folder proves itself whole, says how it was made, and is never trained twice."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -38,29 +37,16 @@ def test_a_run_is_finished_only_while_each_of_its_files_is_whole(tiny_study, tmp
         store.read(folder)
 
 
-def test_a_finished_run_is_read_and_not_trained_again(tiny_study):
-    before = {run.folder: os.stat(run.folder / "manifest.json").st_mtime_ns for run in tiny_study.finished("msrn")}
-    again = tiny_study.train("msrn")
-    assert {run.folder: os.stat(run.folder / "manifest.json").st_mtime_ns for run in again} == before
-
-
-def test_a_run_is_resolved_once_and_its_state_is_read_when_asked_for(tiny_study, tmp_path):
+def test_a_run_is_found_by_its_configuration_and_current_where_its_folder_is_copied_from_another_machine(
+    tiny_study, tmp_path
+):
     run = tiny_study.runs["msrn layers 4 seed 0"]
     assert (run.model, run.seed, run.configuration.options["layers"]) == ("msrn", 0, [4])
-    assert tiny_study.runs_of([run.configuration]) == [run]
-    study = Study(tiny_study.experiment, tiny_study.root, tmp_path)
-    fresh = study.runs["gmp seed 0"]
-    assert (fresh.state, fresh.reasons) == ("missing", ["it is not trained"])
+    assert tiny_study.runs_of(run.configuration) == [run]
+    fresh = Study(tiny_study.experiment, tiny_study.root, tmp_path).runs["gmp seed 0"]
+    assert fresh.reasons == ["it is not trained"]
     shutil.copytree(tiny_study.runs["gmp seed 0"].folder, fresh.folder)
-    assert fresh.state == "missing" and fresh.renewed().state == "current" and fresh.renewed() == fresh
-
-
-def test_runs_of_several_machines_merge_by_copying_their_folders(tiny_study, tmp_path):
-    for run in (tiny_study.runs["gmp seed 0"], tiny_study.runs["dsdl seed 0"]):
-        shutil.copytree(run.folder, tmp_path / run.folder.relative_to(tiny_study.results))
-    merged = Study(tiny_study.experiment, tiny_study.root, tmp_path)
-    states = [merged.runs[f"{model} seed 0"].state for model in ("gmp", "msrn", "dsdl")]
-    assert states == ["current", "missing", "current"]
+    assert fresh.finished and fresh.reasons == []
 
 
 def test_a_run_folder_holds_what_the_design_names_and_how_it_was_made(tiny_study):
@@ -75,19 +61,11 @@ def test_a_run_folder_holds_what_the_design_names_and_how_it_was_made(tiny_study
     assert about["configuration"]["options"]["graph_threshold"] == 0.4  # defaults are written out
     assert torch.__version__.startswith(about["versions"]["torch"])
     assert about["started"] <= about["ended"] and len(about["commit"]) >= 7
-
-
-def test_metrics_are_those_of_the_predictions(tiny_study):
-    for model in tiny_study.experiment.models:
-        (run,) = tiny_study.finished(model)
-        written = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))["last"]
-        fresh = metrics.evaluate(run.logits["last"], run.targets)
-        assert all(written[score] == pytest.approx(fresh[score]) for score in ("OF1", "mAP"))
-
-
-def test_a_frozen_backbone_is_not_stored(tiny_study):
-    (run,) = tiny_study.finished("msrn")
-    assert not any(key.startswith("backbone.") for key in load_file(run.folder / "weights.safetensors"))
+    scores = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))["last"]
+    fresh = metrics.evaluate(run.logits["last"], run.targets)
+    assert all(scores[name] == pytest.approx(fresh[name]) for name in ("OF1", "mAP"))
+    weights = load_file(run.folder / "weights.safetensors")
+    assert weights and not any(key.startswith("backbone.") for key in weights)  # which was frozen
 
 
 def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
@@ -99,7 +77,7 @@ def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
 def test_another_configuration_or_other_data_makes_another_folder(tiny_study, tiny_yaml, tmp_path):
     run = tiny_study.runs["msrn seed 0"]
     wider = replace(run.configuration, options={**run.configuration.options, "width": 17})
-    assert tiny_study.resolve(wider)[0].folder.parent != run.folder.parent
+    assert tiny_study.home(wider) != run.folder.parent
     seeds = Study(replace(tiny_study.experiment, seeds=(0, 1)), tiny_study.root, tiny_study.results)
     assert seeds.runs["msrn seed 1"].folder.parent == run.folder.parent
     fewer = Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)

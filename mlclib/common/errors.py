@@ -1,7 +1,7 @@
 """Errors that a user can cause and correct."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
@@ -19,3 +19,9 @@ def unknown(what: str, name: object, known: Iterable[object], where: str = "") -
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     place = f" in {where}" if where else ""
     return UserError(f"unknown {what} {str(name)!r}{place}{hint}; known: {', '.join(names) or 'none'}")
+
+
+def check_name(what: str, name: object, known: Collection[object], where: str = "") -> None:
+    """Raise the error of `unknown` for a name that is none of the known ones."""
+    if name not in known:
+        raise unknown(what, name, known, where)

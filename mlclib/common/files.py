@@ -8,6 +8,7 @@ import platform
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLease, Timeout
@@ -49,6 +50,21 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def sealed(path: Path) -> Iterator[Path]:
+    """`written_whole`; the SHA-256 of the file stands beside it, in a .sha256, so that `holds` can tell."""
+    with written_whole(path) as part:
+        yield part
+        checksum = sha256(part)
+    write_text(path.with_suffix(".sha256"), checksum)
+
+
+def holds(path: Path) -> bool:
+    """Whether the file that `sealed` wrote to `path` is there and has its checksum."""
+    seal = path.with_suffix(".sha256")
+    return path.exists() and seal.exists() and sha256_once(path) == seal.read_text(encoding="utf-8")
+
+
 def no_room(error: Exception, path: str | Path) -> UserError | None:
     """The sentence for an `error` that a full disk caused while `path` was written; None for any other error."""
     for cause in (error, error.__context__):  # torch.save raises a RuntimeError whose context is the disk's error
@@ -64,6 +80,17 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of the file at `path`, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_once(path: Path) -> str:
+    """`sha256`, for which each state of a file is read once per process."""
+    state = path.stat()
+    return _sha256_of(path, state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+@cache
+def _sha256_of(path: Path, *state: int) -> str:
+    return sha256(path)
 
 
 @contextmanager

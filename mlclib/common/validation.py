@@ -30,14 +30,7 @@ WANTED = {
     "dataclass_type": "be a mapping of keys to values",
     "too_short": "hold one or more",
     "string_too_short": "hold some letters",
-}
-
-# Keys that experiment files had under another name.
-RENAMED = {
-    "watch_test": "eval_test_each_epoch",
-    "checkpoint_epochs": "checkpoint_minutes",
-    "scored": "n_localisation",
-    "tried": "n_faithfulness",
+    "string_pattern_mismatch": "be a name without slash and blank",
 }
 
 _adapter = functools.cache(TypeAdapter)
@@ -49,12 +42,11 @@ class Strict:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def validated(kind: type, values: Mapping[str, Any], where: str, needs: str = "add it") -> Any:
+def validated(kind: type, values: Mapping[str, Any], where: str) -> Any:
     """`values` as an instance of the dataclass `kind`.
 
-    where: the file or part that they stand in; needs: what to do where a key of the top level is missing.
-    Raises UserError, one sentence, for an unknown key (naming the nearest), a missing one, and a value of a wrong
-    type or range.
+    where: the file or part that they stand in. Raises UserError, one sentence, for an unknown key (naming the nearest),
+    a missing one, and a value of a wrong type or range.
     """
     try:
         # As JSON: a list may stand for a tuple and a mapping for a dataclass, and nothing else is converted.
@@ -70,15 +62,15 @@ def validated(kind: type, values: Mapping[str, Any], where: str, needs: str = "a
     *parents, last = path
     place = f"{'.'.join(parents)} of {where}" if parents else where
     if error["type"] == "missing":
-        raise UserError(f"{place} lacks the key {last!r}; {'add it' if parents else needs}")
+        raise UserError(f"{place} lacks the key {last!r}; add it")
     if error["type"] == "unexpected_keyword_argument":
-        if last in RENAMED:
-            raise UserError(f"the key {last!r} in {place} is called {RENAMED[last]!r} now: rename it")
         fields = dataclasses.fields(functools.reduce(_inner, error["loc"][:-1], kind))
         raise unknown("key", last, [field.name for field in fields if field.init], where=place)
     if error["type"] == "literal_error":  # of a list the part that is wrong has a number for its name
         what = f"value of {parents[-1]}" if last.isdigit() else last
-        raise unknown(what, error["input"], choices(error), where=place)
+        expected = error["ctx"]["expected"]
+        choices = re.findall(r"'([^']+)'", expected) or re.findall(r"\d+", expected)
+        raise unknown(what, error["input"], choices, where=place)
     message = validation_message(error)
     raise UserError(f"{'.'.join(path)} of {where}{' ' if message.startswith('must') else ': '}{message}")
 
@@ -90,11 +82,6 @@ def validation_message(error: Mapping[str, Any]) -> str:
     wanted = WANTED.get(error["type"])
     demand = f"must {wanted}" if wanted else re.sub(r"^\w+ should", "must", error["msg"])
     return f"{demand}, not {error['input']!r:.80}"
-
-
-def choices(error: Mapping[str, Any]) -> list[str]:
-    """The values that one of the errors() of pydantic's ValidationError would have allowed."""
-    return re.findall(r"'([^']+)'", error["ctx"]["expected"]) or re.findall(r"\d+", error["ctx"]["expected"])
 
 
 def _plain(value: Any) -> Any:

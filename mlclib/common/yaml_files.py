@@ -56,8 +56,6 @@ def read(path: Path, included_by: tuple[Path, ...] = ()) -> Tree:
         tree = parse(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as such") from None
-    if tree is None:
-        raise UserError(f"{path} is empty; an experiment needs title, dataset and models")
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no keys; it must be a mapping such as 'title: ...'")
     includes = tree.pop("include", None) or []

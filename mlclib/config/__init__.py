@@ -5,14 +5,12 @@ An experiment names a data set, a backbone, models with their options, a trainin
 is one sentence that names the file and the key; so is one of the data set, of a model, or of a value of an axis.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mlclib import datasets
 from mlclib.common import yaml_files
 from mlclib.common.errors import UserError, unknown
 from mlclib.common.validation import validated
@@ -44,20 +42,7 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
         raise UserError(f"{path} has the key 'name', but an experiment is named as its file; write a title instead")
     if isinstance(tree.get("models"), dict):
         tree["models"] = {model: {} if own is None else own for model, own in tree["models"].items()}
-    needs = "every experiment needs title, dataset and models"
-    experiment = validated(Experiment, {**tree, "name": path.stem}, str(path), needs)
-    dataset = experiment.dataset
-    if "name" not in dataset:
-        raise UserError(f"dataset.name is missing in {path}; write for example 'dataset: {{name: scenes}}'")
-    for key in ("name", "root"):
-        if not isinstance(dataset.get(key, ""), str):
-            raise UserError(f"dataset.{key} of {path} must be a text (put it in quotes), not {dataset[key]!r}")
-    options = {key: value for key, value in dataset.items() if key not in ("name", "root")}
-    try:
-        datasets.check_options(dataset["name"], options)
-    except UserError as error:
-        raise UserError(f"dataset of {path}: {error}") from None
-    experiment = dataclasses.replace(experiment, dataset={"root": f"data/{dataset['name']}", **dataset})
+    experiment = validated(Experiment, {**tree, "name": path.stem}, str(path))
     checks.check(experiment, path)
     return experiment
 

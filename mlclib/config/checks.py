@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlclib import models
-from mlclib.common.errors import UserError, unknown
+from mlclib import models, transforms
+from mlclib.common.errors import UserError, check_name
 from mlclib.config.schema import BESIDES, NOT_IN_IDENTITY, Experiment, RunConfig, Training
 from mlclib.models import losses
 
@@ -32,12 +32,8 @@ def check(experiment: Experiment, path: Path) -> None:
 
 def _configurations(experiment: Experiment) -> Iterator[tuple[str, RunConfig]]:
     """Every configuration that the file asks for, with the place that asks; of a range of tuning its two ends."""
-    for model in experiment.models:
-        yield f"models.{model}", experiment.run(model)
-    for model, axes in experiment.ablation.items():
-        for axis in axes:
-            for value, run in experiment.variants(model, axis).items():
-                yield f"ablation.{model}.{axis}, value {value},", run
+    for model, axis, value, run in experiment.configurations():
+        yield f"ablation.{model}.{axis}, value {value}," if axis else f"models.{model}", run
     for model in experiment.models if experiment.tuning else ():
         for name, values in experiment.ranges(model).items():
             for value in values if isinstance(values, list) else (values.low, values.high):
@@ -48,37 +44,32 @@ def _configurations(experiment: Experiment) -> Iterator[tuple[str, RunConfig]]:
 def _check_names(experiment: Experiment, path: Path) -> None:
     """Raise UserError for a model, axis or setting that is named and is not there, and for a tuning without room."""
     for name in (*(experiment.attention.models or ()), *experiment.ablation):
-        if name not in experiment.models:
-            raise unknown("model", name, experiment.models, where=f"attention or ablation of {path}")
+        check_name("model", name, experiment.models, f"attention or ablation of {path}")
     recipe = [f"training.{one.name}" for one in dataclasses.fields(Training) if one.name not in NOT_IN_IDENTITY]
     for model, axes in experiment.ablation.items():
         names = [*models.options_of(experiment.run(model).model), *BESIDES, *recipe]
         for part in (part for axis in axes for part in axis.split("+")):
-            if part not in names:
-                raise unknown("ablation axis", part, names, where=f"ablation.{model} of {path}")
-    tuning = experiment.tuning
-    if tuning and experiment.ablation:
+            check_name("ablation axis", part, names, f"ablation.{model} of {path}")
+    if experiment.tuning:
+        _check_tuning(experiment, recipe, path)
+
+
+def _check_tuning(experiment: Experiment, recipe: list[str], path: Path) -> None:
+    """The same for what is tuned. recipe: the settings of a training."""
+    if experiment.ablation:
         raise UserError(f"{path} holds both tuning and ablation: ablate in an experiment of its own, with its settings")
-    for owner in tuning.ranges if tuning else ():
-        if owner not in ("*", *experiment.models):
-            raise unknown("model", owner, ("*", *experiment.models), where=f"tuning.ranges of {path}")
-    for model in experiment.models if tuning else ():
+    for owner in experiment.tuning.ranges:
+        check_name("model", owner, ("*", *experiment.models), f"tuning.ranges of {path}")
+    for model in experiment.models:
         names = [*recipe, *(f"options.{key}" for key in models.options_of(experiment.run(model).model))]
-        ranges = experiment.ranges(model)
+        ranges, trials = experiment.ranges(model), experiment.tuning.trials
         for name in ranges:
-            if name not in names:
-                raise unknown(f"setting of {model}", name, names, where=f"tuning.ranges of {path}")
-        counts = [len(values) for values in ranges.values() if isinstance(values, list)]
-        if len(counts) == len(ranges) and math.prod(counts) < tuning.trials:
+            check_name(f"setting of {model}", name, names, f"tuning.ranges of {path}")
+        lists = all(isinstance(values, list) for values in ranges.values())
+        if lists and (count := math.prod(map(len, ranges.values()))) < trials:
             raise UserError(
-                f"tuning.ranges of {path} hold {math.prod(counts)} settings of model {model} and tuning.trials is "
-                f"{tuning.trials}, as many for every model: name more values, or lower tuning.trials"
-            )
-    for model, own in experiment.models.items():
-        if experiment.backbone.frozen and own.input_size not in (None, experiment.input_size):
-            raise UserError(
-                f"models.{model}.input_size of {path} is {own.input_size}, but the backbone is frozen: its maps are "
-                "cached once, at the experiment's input_size; take it out, or write backbone.frozen: false"
+                f"tuning.ranges of {path} hold {count} settings of model {model} and tuning.trials is {trials}, as "
+                "many for every model: name more values, or lower tuning.trials"
             )
 
 
@@ -86,6 +77,7 @@ def _check_run(run: RunConfig) -> None:
     """Raise UserError for options or a loss that the model does not take, and for what a frozen backbone excludes."""
     models.check_options(run.model, run.options)
     losses.read(run.training.loss, models.find(run.model).published_loss)
+    check_name("augmentation", run.training.augmentation, ("none", *transforms.RECIPES))
     if not run.backbone.frozen:
         return
     if run.backbone.weights is None:

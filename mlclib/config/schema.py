@@ -3,14 +3,15 @@
 import dataclasses
 import itertools
 import json
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from mlclib.common.errors import UserError, unknown
+from mlclib import datasets
+from mlclib.common.errors import UserError, check_name, unknown
 from mlclib.common.validation import Strict, validated
 from mlclib.datasets import labels
 
@@ -20,12 +21,6 @@ def _distinct(values: Any) -> Any:
         if value in values[:n]:
             raise ValueError(f"must not hold {value!r} twice")
     return values
-
-
-def _part_of_a_path(name: str) -> str:
-    if not re.fullmatch(r"[^/\s]+", name):
-        raise ValueError("must hold no slash and no blank, as it becomes a part of file names")
-    return name
 
 
 def _one_or_file(what: str, *names: str) -> AfterValidator:
@@ -39,13 +34,11 @@ def _one_or_file(what: str, *names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _augmentation(name: str) -> str:
-    if name != "none":
-        from mlclib import transforms  # imports torch, which planning mostly does without
-
-        if name not in transforms.RECIPES:
-            raise ValueError(unknown("augmentation", name, ("none", *transforms.RECIPES)))
-    return name
+def _dataset(given: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(given.get("name"), str) or not isinstance(given.get("root", ""), str):
+        raise ValueError("must hold its name, and its root if any, as texts (put them in quotes)")
+    datasets.check_options(given["name"], {key: value for key, value in given.items() if key not in ("name", "root")})
+    return {"root": f"data/{given['name']}", **given}
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -54,7 +47,7 @@ Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
 Factor = Annotated[float, Field(ge=0)]
 Step = Annotated[float, Field(gt=0)]
 Precision = Literal["float32", "bfloat16", "float16"]
-Name = Annotated[str, AfterValidator(_part_of_a_path)]
+Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes a part of file names
 Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
 Vectors = Annotated[str, _one_or_file("label vectors", *labels.SOURCES)]
 
@@ -100,7 +93,7 @@ class Training(Strict):
     step_factor: Step = 0.1
     warmup_epochs: Factor = 0.0
     loss: str | dict[str, Any] = "soft-margin"
-    augmentation: Annotated[str, AfterValidator(_augmentation)] = "none"
+    augmentation: str = "none"
     normalise: bool = True
     precision: Precision = "float32"
     evaluation_precision: Precision = "float32"
@@ -114,13 +107,12 @@ class Training(Strict):
     checkpoint_minutes: Factor = 5.0
     keep_weights: bool = True
     deterministic: bool = True
-    tensorboard: bool = False
     init: str | None = None
     threads: Count | None = None
 
 
 # What changes how long a run takes or what it leaves behind, and never its result.
-NOT_IN_IDENTITY = ("workers", "checkpoint_minutes", "keep_weights", "tensorboard")
+NOT_IN_IDENTITY = ("workers", "checkpoint_minutes", "keep_weights")
 
 
 @dataclass(frozen=True)
@@ -163,6 +155,15 @@ class Range(Strict):
             raise ValueError(f"low must be below high{above}, not {self.low:g} with high {self.high:g}")
 
 
+def _list_or_range(values: Any) -> list[Any] | Range:
+    """What a setting is tuned over."""
+    if isinstance(values, dict):
+        return validated(Range, values, "tuning.ranges")
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"must be a list of values, or a mapping with low, high and log, not {values!r}")
+    return _distinct(values)
+
+
 @dataclass(frozen=True)
 class Tuning(Strict):
     """How the models' settings are searched (runs/tuning.py): `trials` of each, drawn by `seed`.
@@ -172,7 +173,7 @@ class Tuning(Strict):
     """
 
     trials: Annotated[int, Field(ge=2)]
-    ranges: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    ranges: Annotated[dict[str, dict[str, Annotated[Any, AfterValidator(_list_or_range)]]], Field(min_length=1)]
     seed: Index = 0
 
 
@@ -229,7 +230,7 @@ class Experiment(Strict):
 
     name: str
     title: Annotated[str, Field(min_length=1)]
-    dataset: dict[str, Any]
+    dataset: Annotated[dict[str, Any], AfterValidator(_dataset)]
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     input_size: Side = 448
     backbone: Backbone = field(default_factory=Backbone)
@@ -253,8 +254,7 @@ class Experiment(Strict):
 
     def run(self, model: str) -> RunConfig:
         """The configuration of `model`'s runs in this experiment. Raises UserError for a model it does not have."""
-        if model not in self.models:
-            raise unknown("model", model, self.models, where=f"experiment {self.name!r}")
+        check_name("model", model, self.models, f"experiment {self.name!r}")
         own = self.models[model]
         where = f"models.{model}.training of experiment {self.name!r}"
         return RunConfig(
@@ -268,11 +268,20 @@ class Experiment(Strict):
             training=validated(Training, {**dataclasses.asdict(self.training), **own.training}, where),
         )
 
+    def configurations(self) -> Iterator[tuple[str, str, str, RunConfig]]:
+        """(model, ablation axis, value, configuration) of each model, which has no axis and value, and each variant."""
+        for model in self.models:
+            yield model, "", "", self.run(model)
+        for model, axes in self.ablation.items():
+            for axis in axes:
+                for value, run in self.variants(model, axis).items():
+                    yield model, axis, value, run
+
     def axes(self, model: str, axis: str = "") -> list[str]:
         """The ablation axes of `model`: all, or the one named. Raises UserError for one it does not have."""
         axes = self.ablation.get(model, {})
-        if axis and axis not in axes:
-            raise unknown("ablation axis", axis, axes, where=f"ablation.{model} of experiment {self.name!r}")
+        if axis:
+            check_name("ablation axis", axis, axes, f"ablation.{model} of experiment {self.name!r}")
         return [axis] if axis else list(axes)
 
     def variants(self, model: str, axis: str) -> dict[str, RunConfig]:
@@ -293,16 +302,9 @@ class Experiment(Strict):
         return {"; ".join(f"{k} {_text(v)}" for k, v in one.items()): self.changed(model, one) for one in crossed}
 
     def ranges(self, model: str) -> dict[str, list[Any] | Range]:
-        """What is tuned of `model`, by the settings' names in order: a list of values or a range.
-
-        Raises UserError for values that are neither.
-        """
-        own = self.tuning.ranges.get(model, {})
-        ranges = {}
-        for name, values in sorted({**self.tuning.ranges.get("*", {}), **own}.items()):
-            where = f"tuning.ranges.{model if name in own else '*'}.{name} of experiment {self.name!r}"
-            ranges[name] = validated(Range, values, where) if isinstance(values, dict) else _listed(values, where)
-        return ranges
+        """What is tuned of `model`, by the settings' names in order: a list of values or a range."""
+        ranges = self.tuning.ranges
+        return dict(sorted({**ranges.get("*", {}), **ranges.get(model, {})}.items()))
 
     def changed(self, model: str, settings: dict[str, Any]) -> RunConfig:
         """The run of `model` with other settings: "training.<key>", "backbone.name", "label_vectors", "input_size", or
@@ -319,16 +321,6 @@ class Experiment(Strict):
 
 # What an ablation axis may vary beside a model's options and "training.<key>".
 BESIDES = ("label_vectors", "input_size", "backbone.name")
-
-
-def _listed(values: Any, where: str) -> list[Any]:
-    """The values of a list, each once. Raises UserError for anything else."""
-    if not isinstance(values, list) or not values:
-        raise UserError(f"{where} must be a list of values, or a mapping with low, high and log, not {values!r}")
-    try:
-        return _distinct(values)
-    except ValueError as error:
-        raise UserError(f"{where} {error}") from None
 
 
 def _text(value: Any) -> str:

@@ -87,10 +87,9 @@ def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOn
     """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
-    folder = next(one.folder for one in study.resolve(run) if one.seed == seed)
     transform = transform_of(run.identity())
-    test = study.dataset.splits["test"]
-    return ModelOnSplit(load_model(folder), transform, study.inputs(run, "test"), test, study.dataset.labels)
+    model, test = load_model(study.home(run) / f"seed-{seed}"), study.dataset.splits["test"]
+    return ModelOnSplit(model, transform, study.inputs(run, "test"), test, study.dataset.labels)
 
 
 def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | None = None) -> Predictions:

@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -28,7 +28,6 @@ from mlclib.runs.plan import Job
 from mlclib.runs.study import Study
 from mlclib.runs.times import Cost, costs, words
 
-ESTIMATE = "estimate.json"  # what `check` estimated: {model: {"seconds": of a run, "memory": in MB or null}}
 COMPUTING = ("maps", "train")  # kinds of jobs that take a GPU where there is one
 SHORT = 600.0  # seconds; jobs that take less may go to a cluster's queue together
 
@@ -53,24 +52,24 @@ def run(folder: Path, every: list[Job], cores: int, profile: str = "") -> tuple[
     jobs = rows(folder, every, cores)
     shutil.rmtree(folder / "plan", ignore_errors=True)
     for job in jobs:
-        watch.log(folder, job).unlink(missing_ok=True)
+        Path(job["log"]).unlink(missing_ok=True)
     write_text(folder / "plan" / "plan.json", json.dumps(jobs, indent=1))
     values = [f"plan={folder / 'plan' / 'plan.json'}", f"folder={folder}"]
     fixed = ["--keep-going", "--quiet", "all", "--nolock", "--drop-metadata"]
     started = time.monotonic()
     quiet = "-Wignore"  # interrupted, Snakemake would warn of coroutines of its own
     _wait_for([sys.executable, quiet, "-m", "snakemake", *options, *fixed, "--config", *values], watch.stopped(folder))
-    return ended(folder, jobs, len(every) - len(jobs), time.monotonic() - started)
+    return ended(jobs, len(every) - len(jobs), time.monotonic() - started)
 
 
-def ended(folder: Path, jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int, str]:
+def ended(jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int, str]:
     """How many jobs of a plan ended well, and in words how each ended: each left its .done file, or a log alone."""
     ran, failed, waiting = Counter(), [], []
     for job in jobs:
-        if watch.done(folder, job).exists():
+        if Path(job["done"]).exists():
             ran[job["kind"]] += 1
-        elif (log := watch.log(folder, job)).exists():
-            failed.append(f"failed: {job['name']}: {watch.sentence(folder, job)} (its whole output: {log})")
+        elif Path(job["log"]).exists():
+            failed.append(f"failed: {job['name']}: {watch.sentence(job['log'])} (its whole output: {job['log']})")
         else:
             waiting.append(job["name"])
     kinds = f" ({', '.join(f'{count} {kind}' for kind, count in ran.items())})" if ran else ""
@@ -85,28 +84,27 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     """The jobs that have a reason to run, as the Snakefile reads them: what each is, needs, and asks of its machine.
 
     seconds: that it will probably take, None where nothing tells. runtime (minutes) and mem_mb: what it asks for, with
-    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None where
-    it goes alone.
+    a margin. priority: how many jobs wait for it. gpu: how many. group: jobs that a cluster may queue as one, None
+    where it goes alone.
     """
     todo = [job for job in every if job.reasons]
-    measured, estimated = costs(folder), _estimated_costs(folder)
+    files, known = {job.name: job.file for job in todo}, costs(folder)
     by_like: dict[str, list[Cost]] = {}
     for job in every:
-        if job.file in measured:
-            by_like.setdefault(job.like, []).append(measured[job.file])
-    files = {job.name: job.file for job in todo}
+        if job.file in known:
+            by_like.setdefault(job.like, []).append(known[job.file])
     lines = []
     for job in todo:
-        alike = by_like.get(job.like, [estimated[job.like]] if job.like in estimated else [])
-        cost = measured.get(job.file) or Cost(_mean(c.seconds for c in alike), _mean(c.memory for c in alike))
+        cost = known.get(job.file) or _mean(by_like.get(job.like, [])) or known.get(job.like) or Cost(None, None)
         short = cost.seconds is not None and cost.seconds < SHORT
         lines.append(
             {
                 "name": job.name,
                 "file": job.file,
                 "kind": job.kind,
-                "like": job.like,
                 "command": job.command,
+                "log": str(folder / "logs" / f"{job.file}.log"),  # its standard output and error
+                "done": str(folder / "plan" / job.kind / f"{job.file}.done"),  # is there when it ended well
                 "needs": [files[need] for need in job.needs if need in files],
                 "priority": sum(job.name in other.needs for other in todo),
                 "threads": min(job.threads, cores),
@@ -120,24 +118,9 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     return lines
 
 
-def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
-    """Leave what `check` estimated of the runs of each model, for the experiment in `folder`."""
-    plain = {
-        one["model"]: {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
-        for one in estimates
-    }
-    write_text(folder / ESTIMATE, json.dumps(plain, indent=1))
-
-
-def _estimated_costs(folder: Path) -> dict[str, Cost]:
-    path = folder / ESTIMATE
-    plain = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {f"train {model}": Cost(one["seconds"], one["memory"]) for model, one in plain.items()}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
+def _mean(costs: list[Cost]) -> Cost | None:
+    memory = [cost.memory for cost in costs if cost.memory]
+    return Cost(fmean(cost.seconds for cost in costs), fmean(memory) if memory else None) if costs else None
 
 
 def _profile(profile: str) -> str:

@@ -12,15 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import send_to_device
 
 from mlclib import config, datasets
 from mlclib.common.errors import UserError
@@ -31,15 +29,15 @@ from mlclib.models.base import Classifier
 from mlclib.runs.run import Run, start_of
 from mlclib.runs.study import Study
 from mlclib.runs.times import words
-from mlclib.training import features
-from mlclib.training.checkpoints import trained_state
+from mlclib.training import checkpoints, features
 from mlclib.training.inputs import Images, Maps, transform_of
-from mlclib.training.settings import autocast, torch_settings
+from mlclib.training.settings import torch_settings
 from mlclib.training.trainer import Trainer
 
 SMALL = 2000  # images of a data set that are opened
 FEW = 2  # images of a step on a CPU, where a whole one may take minutes
 SHORT = 3.0  # seconds: what took less is timed a second time
+FORWARD = 1 / 3  # of a step's time; the pass backward takes twice as long
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,10 @@ class Report:
     """
 
     experiment: str
-    facts: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    estimates: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        return not self.missing
+    facts: list[str]
+    missing: list[str]
+    warnings: list[str]
+    estimates: list[dict[str, Any]]
 
     def __str__(self) -> str:
         lines = [*self.facts]
@@ -73,58 +67,52 @@ class Report:
             lines += ["", table.rename(columns={"seconds": "time"}).to_string(index=False), f"{total} in all", ""]
         lines += [f"missing: {sentence}" for sentence in self.missing]
         lines += [f"warning: {sentence}" for sentence in self.warnings]
-        end = "all is there" if self.ok else f"not ready, {len(self.missing)} missing"
+        end = f"not ready, {len(self.missing)} missing" if self.missing else "all is there"
         return "\n".join([*lines, f"{self.experiment}: {end}"])
 
 
-class _Sentences(list[str]):
-    """The sentences of what is missing; within `noted`, a UserError ends the block and becomes one of them."""
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError as error:
-            self.append(str(error))
+@contextmanager
+def _noted(sentences: list[str]) -> Iterator[None]:
+    """Within, a UserError ends the block and becomes one of the sentences."""
+    try:
+        yield
+    except UserError as error:
+        if str(error) not in sentences:
+            sentences.append(str(error))
 
 
 def check(study: Study, force: bool = False) -> Report:
     """What the experiment's runs need and will take. Nothing is trained; force: finished runs are trained again."""
-    setting, missing = study.experiment, _Sentences()
-    facts: list[str] = []
-    warnings: list[str] = []
-    estimates: list[dict[str, Any]] = []
+    setting = study.experiment
+    report = Report(setting.name, [], [], [], [])
+    facts, missing = report.facts, report.missing
     todo = to_train(study, missing, force)
     if not todo and not missing:
-        return Report(setting.name, ("every run is finished: nothing to train",))
-    with missing.noted():
-        facts.append(_data(study, missing, warnings))
-    with missing.noted():
+        facts.append("every run is finished: nothing to train")
+        return report
+    with _noted(missing):
+        facts.append(_data(study, missing, report.warnings))
+    with _noted(missing):
         facts.append(_weights(setting.backbone))
-    for model in dict.fromkeys(run.model for run in todo):
-        asked = [run for run in todo if run.model == model]
-        with missing.noted():
-            for configuration in {repr(run.configuration): run.configuration for run in asked}.values():
-                net = study.build(_with_random_weights(configuration))
-                warnings += study.vectors_notes(configuration, net)
-                warnings += [f"{model}: {sentence}" for sentence in net.size_warnings(configuration.input_size)]
-            estimates.append(_estimate(study, model, asked))
-    if todo and setting.backbone.frozen:
-        with missing.noted():
-            estimates += _estimate_maps(study)
-    need, free = sum(estimate["disk"] for estimate in estimates), _free_disk(study.results)
+    warnings = {}
+    for run in {repr(run.configuration): run for run in todo}.values():
+        with _noted(missing):
+            net = study.build(_with_random_weights(run.configuration))
+            sizes = [f"{run.model}: {sentence}" for sentence in net.size_warnings(run.configuration.input_size)]
+            warnings |= dict.fromkeys((*study.vectors_notes(run.configuration, net), *sizes))
+    report.warnings.extend(warnings)
+    report.estimates.extend(_estimates(study, todo, missing))
     if not todo:
         facts.append("models, steps and disk are checked once the data set can be read")
-    if need:
+    if report.estimates:
+        need, free = sum(row["disk"] for row in report.estimates), shutil.disk_usage(study.results).free
         facts.append(f"disk: {gigabytes(need)} needed, {gigabytes(free)} free in {study.results}")
-    if need > free:
-        missing.append(
-            f"{study.results} has {gigabytes(free)} free and the runs of {setting.name} need {gigabytes(need)}: free "
-            "some, or name a folder on a larger disk with --results"
-        )
-    return Report(
-        setting.name, tuple(facts), tuple(dict.fromkeys(missing)), tuple(dict.fromkeys(warnings)), tuple(estimates)
-    )
+        if need > free:
+            missing.append(
+                f"{study.results} has {gigabytes(free)} free and the runs of {setting.name} need {gigabytes(need)}: "
+                "free some, or name a folder on a larger disk with --results"
+            )
+    return report
 
 
 def first(study: Study, arguments: Iterable[str], force: bool) -> None:
@@ -132,7 +120,7 @@ def first(study: Study, arguments: Iterable[str], force: bool) -> None:
 
     arguments: those by which the command line finds the study. Raises UserError where something is missing.
     """
-    missing = _Sentences()
+    missing: list[str] = []
     if not to_train(study, missing, force) and not missing:
         return
     command = [sys.executable, "-m", "mlclib", "check", *arguments, *(["--force"] if force else [])]
@@ -140,81 +128,74 @@ def first(study: Study, arguments: Iterable[str], force: bool) -> None:
         raise UserError(f"{study.experiment.name} is not ready to train: mend what is named above as missing")
 
 
-def to_train(study: Study, missing: _Sentences | None = None, force: bool = False) -> list[Run]:
+def to_train(study: Study, missing: list[str], force: bool) -> list[Run]:
     """The runs that are not finished and current. What keeps them from being resolved is added to `missing`."""
-    missing = _Sentences() if missing is None else missing
     starts = dict.fromkeys(study.experiment.run(model).training.init for model in study.experiment.models)
     for pattern in filter(None, starts):
-        with missing.noted():
+        with _noted(missing):
             start_of(pattern)
-    with missing.noted():
-        return [run for run in study.runs.values() if run.reasons or force]
+    with _noted(missing):
+        return [run for run in study.runs.values() if force or run.reasons]
     return []
 
 
-def announce(study: Study, wanted: Iterable[Run]) -> None:
+def announce(study: Study, runs: list[Run]) -> None:
     """Where these runs take more than a minute to train, say so before they do."""
-    stale = [run for run in wanted if run.reasons]
-    models = dict.fromkeys(run.model for run in stale)
+    seconds = sum(row["seconds"] for row in _estimates(study, runs, missing=[]))  # training names what is missing
+    if seconds > 60:
+        print(f"This trains {len(runs)} runs, about {words(seconds)}; interrupt to stop.", flush=True)
+
+
+def _estimates(study: Study, runs: list[Run], missing: list[str]) -> list[dict[str, Any]]:
+    """The rows of `Report.estimates`."""
     rows = []
-    with suppress(UserError):  # training will raise it too
-        rows += [_estimate(study, model, [run for run in stale if run.model == model]) for model in models]
-        rows += _estimate_maps(study) if stale and study.experiment.backbone.frozen else []
-    if (seconds := sum(row["seconds"] for row in rows)) > 60:
-        print(f"This trains {len(stale)} runs, about {words(seconds)}; interrupt to stop.", flush=True)
+    for model in dict.fromkeys(run.model for run in runs):
+        with _noted(missing):
+            rows.append(_estimate(study, model, [run for run in runs if run.model == model]))
+    if runs and study.experiment.backbone.frozen:
+        with _noted(missing):
+            rows += _estimate_maps(study)
+    return rows
 
 
-def _estimate(study: Study, model: str, asked: list[Run]) -> dict[str, Any]:
-    """A row of `Report.estimates`, from one step of the experiment's configuration of the model, forward and backward.
+def _estimate(study: Study, model: str, runs: list[Run]) -> dict[str, Any]:
+    """A row of `Report.estimates`, from one step of the experiment's configuration of the model.
 
     Raises UserError where the step does not fit, or the trainer refuses the run.
     """
     configuration, splits = study.experiment.run(model), study.dataset.splits
     recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = study.build(_with_random_weights(configuration))  # a step costs the same whatever the weights
-    batch = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
+    count = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
     if configuration.backbone.frozen:
-        train, keys = _blank_maps(net, configuration.input_size, splits["train"].targets), [(0, 0)] * batch
+        train, keys = _blank_maps(net, configuration.input_size, splits["train"].targets), [(0, 0)] * count
     else:
-        train, keys = study.inputs(configuration, "train"), _keys(study, batch if device.type == "cuda" else FEW)
-
-    def learn() -> None:
-        trainer.wrapped.train()
-        with autocast(recipe.precision, device):
-            loss = trainer.model.loss(trainer.wrapped(inputs), targets)
-        loss.backward()
-        trainer.optimizer.zero_grad()
-
-    def look() -> None:
-        with torch.no_grad(), autocast(recipe.evaluation_precision, device):
-            trainer.model.eval()(inputs)
-
+        train, keys = study.inputs(configuration, "train"), _keys(study, count if device.type == "cuda" else FEW)
+    inputs, targets = train.__getitems__(keys)
     with torch_settings(recipe):
         trainer = Trainer(net, train, train, recipe, 0, study.results)
-        inputs, targets = send_to_device(train.__getitems__(keys), device)
-        if not configuration.backbone.frozen:
-            inputs = inputs.to(memory_format=torch.channels_last)
+        trainer.wrapped.train()
+        load = _seconds(lambda: train.__getitems__(keys), device) / len(keys)
         try:
-            times = [_seconds(work, device) / len(keys) for work in (lambda: train.__getitems__(keys), learn, look)]
+            step = _seconds(lambda: trainer.step([(inputs, targets)], targets), device) / len(keys)
         except torch.OutOfMemoryError:
             raise UserError(
-                f"model {configuration.model} does not fit: a step of {batch} images needs more memory than the GPU "
+                f"model {configuration.model} does not fit: a step of {count} images needs more memory than the GPU "
                 "has: lower training.batch_size, raise training.accumulate, or set training.precision: bfloat16"
             ) from None
-    load = times[0] / max(1, min(recipe.workers, os.cpu_count() or 1))
+    load /= max(1, min(recipe.workers, os.cpu_count() or 1))
     sizes = {part: len(split) for part, split in splits.items()}
-    models = 2 if recipe.ema else 1  # that are scored
-    scored = models * (sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes))
-    epochs = sum(run.configuration.training.epochs for run in asked)
-    looks = epochs * scored + len(asked) * models * sizes["test"]
-    state = sum(value.nbytes for value in trained_state(trainer.model).values())
+    scored = sizes.get("val", 0) + sizes["test"] * (recipe.eval_test_each_epoch or "val" not in sizes)
+    epochs = sum(run.configuration.training.epochs for run in runs)
+    looks = (2 if recipe.ema else 1) * (epochs * scored + len(runs) * sizes["test"])
+    weights = sum(value.nbytes for value in checkpoints.trained_state(trainer.model).values())
     return {
         "model": model,
-        "runs": len(asked),
-        "step": recipe.batch_size * (times[1] + load),
-        "seconds": epochs * sizes["train"] * (times[1] + load) + looks * (times[2] + load),
+        "runs": len(runs),
+        "step": recipe.batch_size * (step + load),
+        "seconds": epochs * sizes["train"] * (step + load) + looks * (FORWARD * step + load),
         "memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
-        "disk": (len(asked) + 3 * 4) * state,  # three checkpoints at most, each of weights and the optimizer's state
+        "disk": (len(runs) + 3 * checkpoints.SIZE) * weights,
     }
 
 
@@ -227,13 +208,9 @@ def _estimate_maps(study: Study) -> list[dict[str, Any]]:
     configuration, count = study.experiment.run(next(iter(study.experiment.models))), sum(map(len, missing))
     backbone = backbones.Backbone(configuration.backbone.name, None, study.layers).eval().to(device)
     images, keys = Images(study.dataset.splits["train"], transform_of(configuration.identity())), _keys(study, FEW)
-    maps: dict[int, torch.Tensor] = {}
-
-    def look() -> None:
-        with torch.inference_mode():
-            maps.update(backbone(images.__getitems__(keys)[0].to(device)))
-
-    seconds = _seconds(look, device) / len(keys)
+    with torch.inference_mode():
+        maps = backbone(images.__getitems__(keys[:1])[0].to(device))
+        seconds = _seconds(lambda: backbone(images.__getitems__(keys)[0].to(device)), device) / len(keys)
     size = 2 * sum(values[0].numel() for values in maps.values())  # float16
     step, whole = configuration.training.batch_size * seconds, count * seconds
     return [{"model": "layer maps", "runs": 0, "step": step, "seconds": whole, "memory": None, "disk": count * size}]
@@ -255,61 +232,31 @@ def _blank_maps(net: Classifier, input_size: int, targets: np.ndarray) -> Maps:
     return Maps({layer: np.broadcast_to(np.float16(0), shape) for layer, shape in shapes.items()}, targets)
 
 
-def _data(study: Study, missing: _Sentences, warnings: list[str]) -> str:
-    """What the data set holds; images that are not there, or cannot be trained on, are added to `missing`.
+def _data(study: Study, missing: list[str], warnings: list[str]) -> str:
+    """What the data set holds; images that are not there are added to `missing`.
 
-    warnings: what else someone should know of its images, as far as they were opened.
+    A data set that is not large has all its images opened, and `warnings` names what that changes in them.
     """
     dataset, name = study.dataset, study.experiment.dataset["name"]
     paths = [path for split in dataset.splits.values() for path in split.paths]
-    files = {folder: set(os.listdir(folder)) if folder.is_dir() else set() for folder in {p.parent for p in paths}}
-    lost = [path for path in paths if path.name not in files[path.parent]]
-    command = f"python -m mlclib data {name} --root"
-    if lost:
-        brings = (
-            f"`{command} NEW` fetches all anew into an empty folder NEW"
-            if datasets.archives(name)
-            else f"`{command} {study.root}` says how to get them"
-        )
+    opened = "training opens each of them first"
+    if lost := [path for path in paths if not path.exists()]:
+        command = f"python -m mlclib data {name} --root"
+        fetches = f"`{command} NEW` fetches all anew into an empty folder NEW"
+        brings = fetches if datasets.archives(name) else f"`{command} {study.root}` says how to get them"
         more = f" and {len(lost) - integrity.SHOWN:,} more" if len(lost) > integrity.SHOWN else ""
         missing.append(
             f"{len(lost):,} of the {len(paths):,} images of {name} are missing, first "
             f"{', '.join(map(str, lost[: integrity.SHOWN]))}{more}: {brings}, or name "
             f"them under `exclude` in experiment {study.experiment.name}"
         )
-    opened = _opened(study, {path for path in paths if path.name in files[path.parent]}, missing, warnings)
+    elif len(paths) <= SMALL or study.seal.exists():
+        study.check_images()
+        _, *lines = study.seal.read_text(encoding="utf-8").replace("warning, ", "").splitlines()
+        warnings += ["\n".join(lines)] if lines else []
+        opened = "all images were opened"
     sizes = ", ".join(f"{len(split):,} {part}" for part, split in dataset.splits.items())
-    whole = "" if lost else ", all files there"
-    return "; ".join([f"data: {name} in {study.root}, {sizes} images{whole}", opened, *dataset.notes])
-
-
-def _opened(study: Study, there: set[Path], missing: _Sentences, warnings: list[str]) -> str:
-    """Open the images of a data set that is not large, and say how many.
-
-    Those that cannot be trained on are added to `missing`, and to `warnings` what is changed in pictures on opening.
-    """
-    dataset = study.dataset
-    if study.seal.exists():
-        warnings += _below_title(study.seal.read_text(encoding="utf-8"))
-        return "all images were opened before"
-    if len(there) > SMALL:
-        return "training opens each of them first"
-    rows = {
-        part: [row for row, path in enumerate(split.paths) if path in there] for part, split in dataset.splits.items()
-    }
-    splits = {part: dataset.splits[part].take(rows[part]) for part in rows}
-    report = integrity.verify(dataclasses.replace(dataset, splits=splits))
-    if reason := report.remedy(study.experiment.name, study.experiment.exclude):
-        missing.append(reason)
-        report = dataclasses.replace(report, problems={})  # they are said already
-    warnings += _below_title(str(report))
-    return f"all {report.images:,} opened"
-
-
-def _below_title(report: str) -> list[str]:
-    """What a report of `integrity.verify` says below its first line, as one warning, or none where it says nothing."""
-    _, *lines = report.replace("warning, ", "").splitlines()
-    return ["\n".join(lines)] if lines else []
+    return "; ".join([f"data: {name} in {study.root}, {sizes} images", opened, *dataset.notes])
 
 
 def _weights(backbone: config.Backbone) -> str:
@@ -331,11 +278,6 @@ def _weights(backbone: config.Backbone) -> str:
 
 def _with_random_weights(configuration: RunConfig) -> RunConfig:
     return dataclasses.replace(configuration, backbone=dataclasses.replace(configuration.backbone, weights=None))
-
-
-def _free_disk(folder: Path) -> int:
-    exists = next(place for place in (folder.resolve(), *folder.resolve().parents) if place.exists())
-    return shutil.disk_usage(exists).free
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:

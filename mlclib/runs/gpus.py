@@ -6,13 +6,13 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # which GPUs CUDA shows to a process and to those that it starts
+_held: list[FileLock] = []  # until the process ends
 
 
 def visible_gpus() -> list[str]:
@@ -26,38 +26,21 @@ def visible_gpus() -> list[str]:
     return answer.stdout.split() if answer.returncode == 0 else []
 
 
-@contextmanager
-def claim_gpu() -> Iterator[None]:
-    """Within, this process and those it starts see one GPU, which no other job of this user on this machine has.
+def claim_gpu() -> None:
+    """From now on this process and those it starts see one GPU, which no other job of this user on this machine has.
 
-    Waits until one is free. To be entered before CUDA is first asked for anything. Where exactly one is visible, as in
+    Waits until one is free. To be called before CUDA is first asked for anything. Where exactly one is visible, as in
     a job of Slurm, it was given already; without a GPU nothing changes.
     """
     names = visible_gpus()
-    if len(names) < 2 and VISIBLE in os.environ or not names:
-        yield
-        return
     folder = Path(tempfile.gettempdir()) / f"mlclib-gpus-{getpass.getuser()}"  # GPUs are of a machine, as its /tmp is
-    folder.mkdir(exist_ok=True)
-    before = os.environ.get(VISIBLE)
-    name, lock = _first_free({name: FileLock(folder / f"{name.strip()}.lock") for name in names})
-    os.environ[VISIBLE] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VISIBLE]
-        else:
-            os.environ[VISIBLE] = before
-        lock.release()
-
-
-def _first_free(locks: dict[str, FileLock]) -> tuple[str, FileLock]:
-    while True:
-        for name, lock in locks.items():
-            try:
+    while names and (len(names) > 1 or VISIBLE not in os.environ):
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            lock = FileLock(folder / f"{name.strip()}.lock")
+            with suppress(Timeout):
                 lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            return name, lock
+                _held.append(lock)
+                os.environ[VISIBLE] = name
+                return
         time.sleep(1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlclib import config
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name, unknown
 from mlclib.common.validation import Strict, validated
 
 FOLDER = Path("notebooks")
@@ -57,19 +57,16 @@ def check_parameters(path: Path, names: Iterable[str]) -> None:
     """Raise UserError for a parameter that the notebook does not have, naming those it does."""
     defaults = parameters_of(path)
     for name in names:
-        if name not in defaults:
-            raise unknown("parameter", name, defaults, where=f"notebook {path.stem}")
+        check_name("parameter", name, defaults, f"notebook {path.stem}")
 
 
 def parse_parameters(path: Path, pairs: list[str]) -> dict[str, Any]:
     """["name=value", ...] as parameters of a notebook: a text where its default is one, as 2007, and else read as YAML.
 
-    Raises UserError for a parameter that the notebook does not have, and for a pair without '='.
+    Raises UserError for a pair without '='.
     """
     texts = [name for name, default in parameters_of(path).items() if isinstance(default, str)]
-    values = config.parse_overrides(pairs, texts)
-    check_parameters(path, values)
-    return values
+    return config.parse_overrides(pairs, texts)
 
 
 def execute(path: Path, copy: Path, parameters: dict[str, Any]) -> None:

@@ -11,14 +11,15 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 from mlclib import models
 from mlclib.common import sources
-from mlclib.common.errors import unknown
+from mlclib.common.errors import check_name
 from mlclib.common.files import WRITTEN, sha256, write_text
 from mlclib.config import TUNED
 from mlclib.runs import notebooks, store
@@ -85,36 +86,46 @@ def jobs(
     """
     forced = ("--force",) if force else ()
     threads = study.experiment.training.threads or cores
-    prepared = tuple(f"maps {part}" for part in study.dataset.splits) if study.experiment.backbone.frozen else ()
-    plan, job_of = {}, {}
-    for group in _groups(study.runs.values(), together):
-        stale = [run for run in group if run.reasons or force] or group
-        name = f"train {_named(stale)}"
-        reasons = dict.fromkeys((*forced, *(reason for run in stale for reason in run.reasons)))
+    maps = {f"maps {part}": part for part in study.dataset.splits} if study.experiment.backbone.frozen else {}
+    plan: dict[str, Job] = {}
+
+    def add(name: str, command: str, *more: str, needs: Iterable[str], reasons: Iterable[str], threads: int) -> None:
+        """Layer maps make no job stale: those that are cached anew are equal."""
+        reasons = (*forced, *reasons)
+        if stale := [need for need in needs if need in plan and plan[need].reasons]:
+            others = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+            reasons = reasons or (f"it rests on {', '.join(stale[:3])}{others}",)
+        plan[name] = Job(name, (command, *arguments, *more), tuple(needs), threads, reasons)
+
+    job_of: dict[str, str] = {}
+    for _, runs in groupby(study.runs.values(), lambda run: run.folder.parent if together else run.folder):
+        group = list(runs)
+        reasons = {run.name: run.reasons for run in group}
+        stale = [run for run in group if reasons[run.name] or force] or group
+        seeds = f"seeds {', '.join(str(run.seed) for run in stale)}" if stale[1:] else f"seed {stale[0].seed}"
+        name = f"train {stale[0].name.rpartition(' seed ')[0]} {seeds}"
         named = [word for run in stale for word in ("--name", run.name)]
-        plan[name] = Job(name, ("run", *arguments, *named, *forced), prepared, threads, tuple(reasons))
-        job_of |= {run.name: name for run in group}
-    training = any(job.reasons for job in plan.values())
-    every = stages(study)
+        why = dict.fromkeys(chain(*reasons.values()))
+        add(name, "run", *named, *forced, needs=maps, reasons=why, threads=threads)
+        job_of |= dict.fromkeys(reasons, name)
+    training, every = any(job.reasons for job in plan.values()), stages(study)
     for stage in every:
-        maps = prepared if training or stage.declaration.all_threads else ()
-        needs = (*dict.fromkeys(job_of[run.name] for run in stage.runs), *maps)
-        reasons = (*forced, *_differences(study, stage.name, inputs(study, stage)))
-        command = ("stage", *arguments, "--name", stage.name)
-        plan[stage.name] = Job(stage.name, command, needs, threads if stage.declaration.all_threads else 1, reasons)
-    reasons = (*forced, *_differences(study, "page", _page_inputs(study, every)))
-    plan["page"] = Job("page", ("report", *arguments), tuple(stage.name for stage in every), 1, reasons)
-    every = _with_downstream(plan.values())
-    needed = {need for job in every if job.reasons for need in job.needs}
-    return [*(_maps(study, name, arguments, cores) for name in prepared if name in needed), *every]
+        passes, why = stage.declaration.all_threads, _differences(study, stage.name, inputs(study, stage))
+        needs = dict.fromkeys([*(job_of[run.name] for run in stage.runs), *(maps if training or passes else ())])
+        add(stage.name, "stage", "--name", stage.name, needs=needs, reasons=why, threads=threads if passes else 1)
+    why = _differences(study, "page", _page_inputs(study, every))
+    add("page", "report", needs=[stage.name for stage in every], reasons=why, threads=1)
+    needed = {need for job in plan.values() if job.reasons for need in job.needs}
+    return [*(_maps(study, name, arguments, cores) for name in maps if name in needed), *plan.values()]
 
 
 def stages(study: Study) -> list[Stage]:
     """The notebooks of the experiment, in the order of their names: those that declare to be run over what it has."""
+    absent = {"runs", "variants"} if study.experiment.tuning else {"trials"}  # a tuning has trials in place of runs
     every = []
     for path in sorted(notebooks.FOLDER.glob("*.ipynb")):
         declaration = notebooks.declared(path)
-        if declaration:
+        if declaration and not absent.intersection(declaration.reads):
             every += [_stage(study, path, declaration, parameters) for parameters in _over(study, declaration)]
     return every
 
@@ -126,8 +137,7 @@ def execute(study: Study, experiment: str, name: str) -> Path:
     there is no such stage.
     """
     by_name = {stage.name: stage for stage in stages(study)}
-    if name not in by_name:
-        raise unknown("stage", name, by_name, where=f"experiment {study.experiment.name!r}")
+    check_name("stage", name, by_name, f"experiment {study.experiment.name!r}")
     stage = by_name[name]
     rests_on = inputs(study, stage)
     parameters = {"experiment": experiment, "data": str(study.root), "results": str(study.results), **stage.parameters}
@@ -143,8 +153,9 @@ def execute(study: Study, experiment: str, name: str) -> Path:
         written = [Path(line) for line in dict.fromkeys(log.read_text(encoding="utf-8").splitlines())]
     results = [path for path in written if path.exists() and (path.parent.name in SHOWN or TUNED in path.name)]
     outputs = {os.path.relpath(path, study.folder.resolve()): sha256(path) for path in results}
-    _remove(study, set(record(study, name).get("outputs", ())) - outputs.keys(), stage=name)
+    before = record(study, name).get("outputs", ())
     _write(study, name, rests_on, outputs)
+    _remove(study, before)
     return copy
 
 
@@ -180,10 +191,10 @@ def clear(study: Study) -> None:
     names = {stage.name for stage in stages(study)} | {"page"}
     for path in (study.folder / "stages").glob("*.json"):
         if path.stem not in names:
-            _remove(study, set(record(study, path.stem).get("outputs", ())), stage=path.stem)
-            for copy in (study.folder / "notebooks").glob(f"{path.stem}.*"):
-                copy.unlink()
-            path.unlink()
+            before = record(study, path.stem).get("outputs", ())
+            for file in (path, *(study.folder / "notebooks").glob(f"{path.stem}.*")):
+                file.unlink()
+            _remove(study, before)
 
 
 def record(study: Study, name: str) -> dict[str, Any]:
@@ -213,8 +224,8 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     if "causes" in reads:
         shown["causes"] = dataclasses.asdict(setting.causes)
     if "trials" in reads:
-        shown["tuning"] = setting.tuning.ranges
-    rests_on |= dict(_flat(shown))
+        shown["tuning"] = dataclasses.asdict(setting.tuning)["ranges"]
+    rests_on |= _flat(shown)
     for run in stage.runs:
         for file in (run.folder / "manifest.json", run.folder / store.ACCEPTED):
             if file.exists():
@@ -230,52 +241,36 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
 
 
 def _over(study: Study, declaration: Declaration) -> list[dict[str, str]]:
-    """The parameters of a notebook's jobs, one mapping per job; none where the experiment lacks what it reads."""
+    """The parameters of a notebook's jobs, one mapping per job."""
     setting = study.experiment
-    absent = {"runs", "variants"} if setting.tuning else {"trials"}  # a tuning has trials in place of runs
-    if absent.intersection(declaration.reads):
-        return []
-    if declaration.over == "axis":
-        axes = [{"model": model, "axis": axis} for model in setting.ablation for axis in setting.axes(model)]
-        return [one for one in axes if one["axis"] != LEARNING_CURVE]
-    if declaration.over in ("experiment", "causes"):
-        return [{}] if declaration.over == "experiment" or setting.causes else []
-    return [{"model": model} for model in (setting.models if declaration.over == "model" else setting.attended)]
+    axes = [(model, axis) for model in setting.ablation for axis in setting.axes(model) if axis != LEARNING_CURVE]
+    return {
+        "experiment": [{}],
+        "causes": [{}] if setting.causes else [],
+        "model": [{"model": model} for model in setting.models],
+        "attended model": [{"model": model} for model in setting.attended],
+        "axis": [{"model": model, "axis": axis} for model, axis in axes],
+    }[declaration.over]
 
 
 def _stage(study: Study, path: Path, declaration: Declaration, parameters: dict[str, str]) -> Stage:
     """A stage with the runs that its declaration says it reads."""
-    setting, reads = study.experiment, declaration.reads
-    models_read = [parameters["model"]] if "model" in parameters else list(setting.models)
-    configurations = [setting.run(model) for model in models_read] if "runs" in reads else []
-    if "variants" in reads:
-        for model in [model for model in models_read if model in setting.ablation]:
-            for axis in setting.axes(model, parameters.get("axis", "")):
-                configurations += setting.variants(model, axis).values()
-    runs = study.runs.values() if "trials" in reads else study.runs_of(configurations)
+    asked = [
+        configuration
+        for model, axis, _, configuration in study.experiment.configurations()
+        if ("variants" if axis else "runs") in declaration.reads
+        and parameters.get("model", model) == model
+        and (not axis or parameters.get("axis", axis) == axis)
+    ]
+    runs = study.runs.values() if "trials" in declaration.reads else study.runs_of(*asked)
     return Stage(path, declaration, parameters, tuple(runs))
-
-
-def _groups(runs: Iterable[Run], together: bool) -> list[list[Run]]:
-    """The runs that one job trains: the seeds of one configuration, or each run alone."""
-    groups: dict[Path, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.folder.parent if together else run.folder, []).append(run)
-    return list(groups.values())
-
-
-def _named(runs: list[Run]) -> str:
-    """ "msrn layers 4 seeds 0, 1" for runs of one configuration."""
-    if len(runs) == 1:
-        return runs[0].name
-    return f"{runs[0].name.rpartition(' seed ')[0]} seeds {', '.join(str(run.seed) for run in runs)}"
 
 
 def _page_inputs(study: Study, every: list[Stage]) -> dict[str, str]:
     """What the experiment's page rests on: all that the stages wrote, by their records."""
     written = {path: digest for stage in every for path, digest in record(study, stage.name).get("outputs", {}).items()}
     shown = {"title": study.experiment.title, "notes": study.experiment.notes}
-    return {**sources.parts("mlclib.results.report"), **dict(_flat(shown)), **written}
+    return {**sources.parts("mlclib.results.report"), **_flat(shown), **written}
 
 
 def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
@@ -294,7 +289,7 @@ def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:
 
 
 def _maps(study: Study, name: str, arguments: tuple[str, ...], cores: int) -> Job:
-    """The job "maps <split>". It makes no other stale: layer maps that are cached anew are equal."""
+    """The job "maps <split>"."""
     from mlclib.training import features
 
     part = name.removeprefix("maps ")
@@ -303,25 +298,10 @@ def _maps(study: Study, name: str, arguments: tuple[str, ...], cores: int) -> Jo
     return Job(name, ("maps", *arguments, "--part", part), (), max(1, cores // 2), reasons)
 
 
-def _with_downstream(every: Iterable[Job]) -> list[Job]:
-    """Mark every job downstream of a stale job as stale."""
-    stale: set[str] = set()
-    result = []
-    for job in every:
-        before = [need for need in job.needs if need in stale]
-        if before and not job.reasons:
-            more = f" and {len(before) - 3} more" if len(before) > 3 else ""
-            job = dataclasses.replace(job, reasons=(f"it rests on {', '.join(before[:3])}{more}",))
-        if job.reasons:
-            stale.add(job.name)
-        result.append(job)
-    return result
-
-
-def _remove(study: Study, paths: set[str], stage: str) -> None:
-    """Remove these files of the experiment's folder, but for those that the record of another stage names too."""
-    others = {path.stem for path in (study.folder / "stages").glob("*.json")} - {stage}
-    for path in paths.difference(*(record(study, name).get("outputs", ()) for name in others)):
+def _remove(study: Study, paths: Iterable[str]) -> None:
+    """Remove these files of the experiment's folder, but for those that a record names."""
+    names = [path.stem for path in (study.folder / "stages").glob("*.json")]
+    for path in set(paths).difference(*(record(study, name).get("outputs", ()) for name in names)):
         (study.folder / path).unlink(missing_ok=True)
 
 
@@ -330,12 +310,9 @@ def _write(study: Study, name: str, rests_on: dict[str, str], outputs: dict[str,
     write_text(study.folder / "stages" / f"{name}.json", text)
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def _flat(value: Any, name: str = "") -> dict[str, str]:
     """Nested configuration as dotted keys and texts."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        yield name, ", ".join(map(str, value))
-    else:
-        yield name, str(value)
+        inner = [_flat(part, f"{name}.{key}" if name else str(key)) for key, part in value.items()]
+        return {key: text for each in inner for key, text in each.items()}
+    return {name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)}

@@ -3,18 +3,17 @@
 `Study.runs` makes these objects; plan, check, tuning and verify read them. Nothing else derives a folder or a state.
 """
 
-import dataclasses
 import glob
 import inspect
+import json
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 from mlclib import models
 from mlclib.common import sources
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256
+from mlclib.common.files import sha256, write_text
 from mlclib.config import RunConfig
 from mlclib.runs import store
 
@@ -26,11 +25,9 @@ SCORED_LATER = ("mlclib.metrics.scores", "mlclib.config", "mlclib.config.schema"
 
 @dataclass(frozen=True)
 class Run:
-    """A run that an experiment asks for.
+    """A run that an experiment asks for. What it says of its state is read from the disk each time.
 
-    name: "msrn layers 4 seed 0". model: the experiment's name for its model. identity: all that its result rests on
-    but the seed and the code; its digest is in the folder's name. State and reasons are read from the disk once, when
-    first asked for; `renewed` reads them again.
+    name: "msrn layers 4 seed 0". model: the experiment's name for its model.
     """
 
     name: str
@@ -38,38 +35,38 @@ class Run:
     configuration: RunConfig
     seed: int
     folder: Path
-    identity: dict[str, Any]
 
-    @cached_property
+    @property
     def code(self) -> dict[str, str]:
         """The code and the versions of packages that the result rests on: {file or package: digest or version}."""
         return run_code(self.configuration.model, self.configuration.backbone.frozen)
 
-    @cached_property
-    def state(self) -> str:
-        """ "current", "outdated" (finished, by other code) or "missing"."""
-        if not store.finished(self.folder):
-            return "missing"
-        return "outdated" if self.changes else "current"
+    @property
+    def finished(self) -> bool:
+        """Whether the run's manifest is there and the checksum of each of its files holds."""
+        return store.finished(self.folder)
 
-    @cached_property
+    @property
     def changes(self) -> list[str]:
         """What of the code changed since the run was trained or accepted; none where it is not finished."""
-        if not store.finished(self.folder):
+        if not self.finished:
             return []
         about = store.about(self.folder)
-        if any(accepted["code"] == self.code for accepted in about.get("accepted", ())):
-            return []
-        return sources.changes(about["code"], self.code)
+        accepted = (one["code"] == self.code for one in about.get("accepted", ()))
+        return [] if any(accepted) else sources.changes(about["code"], self.code)
 
     @property
     def reasons(self) -> list[str]:
         """Why the run is to be trained; none where it is current."""
-        return ["it is not trained"] if self.state == "missing" else self.changes
+        return self.changes if self.finished else ["it is not trained"]
 
-    def renewed(self) -> "Run":
-        """The same run, its state as it is now on the disk."""
-        return dataclasses.replace(self)
+    def accept(self) -> list[str]:
+        """Take the run as current although the code changed; the run says so. The changes that were accepted."""
+        if changes := self.changes:
+            before = store.about(self.folder).get("accepted", [])
+            accepted = {"code": self.code, "reasons": changes, "when": store.now()}
+            write_text(self.folder / store.ACCEPTED, json.dumps([*before, accepted], indent=1))
+        return changes
 
 
 @cache

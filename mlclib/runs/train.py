@@ -1,6 +1,5 @@
 """One run at work: trained, or an authors' checkpoint scored, and left as a run folder that proves itself whole."""
 
-import datetime
 import os
 import platform
 import shutil
@@ -34,29 +33,25 @@ CHECKPOINT = "checkpoint.sha256"  # in the folder of a run that only scored one
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
 
 
-def train(study: Study, run: Run, force: bool = False) -> FinishedRun:
-    """The run, trained unless it is current. Of several processes that want it one trains and the others wait.
+def train(study: Study, run: Run, force: bool = False) -> None:
+    """Train the run unless it is current. Of several processes that want it one trains and the others wait.
 
     force: train it also where it is current. Raises UserError as `Trainer.run` does.
     """
-    run = run.renewed()
-    if run.reasons or force:
-        lock = file_lock(run.folder.with_name(f".{run.folder.name}.lock"), f"the training of {run.name}")
-        with lock if processes().is_main_process else nullcontext():
-            if processes().is_main_process:
-                store.replace(run.folder)  # where a kill came before this
-            processes().wait_for_everyone()
+    lock = file_lock(run.folder.with_name(f".{run.folder.name}.lock"), f"the training of {run.name}")
+    with lock if processes().is_main_process else nullcontext():
+        if processes().is_main_process:
+            store.replace(run.folder)  # where a kill came before this
+        processes().wait_for_everyone()
+        if run.reasons or force:
             with torch_settings(run.configuration.training):
-                _train(study, run.renewed(), force)  # another process may have trained it while this one waited
-    return study.read(run.renewed())
+                _train(study, run)
 
 
-def _train(study: Study, run: Run, force: bool) -> None:
-    if not run.reasons and not force:
-        return
-    configuration, folder, started = run.configuration, run.folder, now()
+def _train(study: Study, run: Run) -> None:
+    configuration, folder, started = run.configuration, run.folder, store.now()
     # What was finished stays until the new is whole.
-    work = folder if run.state == "missing" else store.beside(folder)
+    work = store.beside(folder) if run.finished else folder
     store.begin(work, run.code)
     torch.manual_seed(run.seed)
     model = study.build(configuration)
@@ -85,8 +80,10 @@ def evaluate(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
 
     Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
     """
-    configuration, started = study.experiment.run(model), now()
-    run = study.resolve(configuration, model, model, checkpoint=sha256(checkpoint))[0]
+    configuration, started = study.experiment.run(model), store.now()
+    seed = study.experiment.seeds[0]
+    folder = study.home(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
+    run = Run(model, model, configuration, seed, folder)
     if not store.finished(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
         net = study.build(configuration)
@@ -108,11 +105,11 @@ def scored_checkpoints(study: Study) -> dict[str, list[FinishedRun]]:
     scored: dict[str, list[FinishedRun]] = {}
     for model in study.experiment.models:
         configuration = study.experiment.run(model)
-        home = study.resolve(configuration)[0].folder.parent
+        home = study.home(configuration)
         pattern = f"{home.name.rpartition('-')[0]}-*/seed-*/{CHECKPOINT}"
         for note in sorted(home.parent.glob(pattern)):
             checksum = note.read_text(encoding="utf-8")
-            folder = study.resolve(configuration, checkpoint=checksum)[0].folder
+            folder = study.home(configuration, checkpoint=checksum) / f"seed-{study.experiment.seeds[0]}"
             if note.parent == folder and store.finished(folder):
                 name = f"{model} (authors' checkpoint)"
                 scored[name if name not in scored else f"{name[:-1]} {checksum[:8]})"] = [store.read(folder)]
@@ -132,12 +129,12 @@ def _finish(study: Study, run: Run, folder: Path, trainer: Trainer, started: str
             weights = {key: value.cpu().contiguous() for key, value in trained_state(trainer.model).items()}
             with written_whole(folder / "weights.safetensors") as part:
                 part.write_bytes(save(weights))  # save_file would make a file that its owner alone may read
-        test = {key: value.numpy() for key, value in state.logits.items()}
-        store.write_predictions(folder / "predictions.npz", splits["test"].names, splits["test"].targets, **test)
-        if "val" in splits:  # what a threshold may be chosen on
-            val = {key: value.numpy() for key, value in state.val.items()}
-            store.write_predictions(folder / "validation.npz", splits["val"].names, splits["val"].targets, **val)
-        store.write_run(folder, about, {key: store.score(value, splits["test"].targets) for key, value in test.items()})
+        # of the validation images too, on which a threshold may be chosen
+        for part, name, logits in (("test", "predictions", state.logits), ("val", "validation", state.val)):
+            if part in splits:
+                store.write_predictions(folder / f"{name}.npz", splits[part].names, splits[part].targets, **logits)
+        marks = splits["test"].targets
+        store.write_run(folder, about, {key: store.score(value.numpy(), marks) for key, value in state.logits.items()})
     trainer.accelerator.wait_for_everyone()
 
 
@@ -169,7 +166,7 @@ def _about(study: Study, run: Run, started: str) -> dict[str, Any]:
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
         "started": started,
-        "ended": now(),
+        "ended": store.now(),
     }
 
 
@@ -191,16 +188,3 @@ def _commit() -> str:
     tracked = [git, "status", "--porcelain", "-uno", "--", ".", ":!results"]  # the results change as they are made
     changes = subprocess.run(tracked, capture_output=True, text=True).stdout.strip()
     return "unknown" if commit.returncode else commit.stdout.strip() + ("+changes" if changes else "")
-
-
-def now() -> str:
-    """The time, to the second, in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def accept(run: Run) -> list[str]:
-    """Take a finished run as current although the code changed; the run says so. The changes that were accepted."""
-    if run.state == "outdated":
-        store.accept(run.folder, run.code, run.changes, now())
-        return run.changes
-    return []

@@ -6,7 +6,7 @@ folders hold no other files, the answer stands, and nothing heavy is imported.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlclib.common.files import write_text
@@ -24,7 +24,7 @@ def since(folder: Path, experiment: str, data: str) -> int | None:
     """
     try:
         note = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        same = note["asked"] == [experiment, data] and _stats(map(Path, note["watched"])) == note["files"]
+        same = note["asked"] == [experiment, data] and _stats(note["watched"]) == note["files"]
     except (OSError, ValueError, KeyError):
         return None
     return note["jobs"] if same else None
@@ -38,23 +38,14 @@ def note(folder: Path, experiment: str, data: str, jobs: int, rests_on: Iterable
     """
     own = [path for pattern in OWN for path in ROOT.glob(pattern)]
     watched = list(dict.fromkeys(map(str, [*own, *(folder / name for name in LEFT), Path(experiment), *rests_on])))
-    files = _stats(map(Path, watched))
+    files = _stats(watched)
     if all(changed < started for _, changed in files.values()):
         state = {"asked": [experiment, data], "jobs": jobs, "watched": watched, "files": files}
         write_text(folder / FILE, json.dumps(state))
 
 
-def _stats(paths: Iterable[Path]) -> dict[str, list[int]]:
+def _stats(watched: Iterable[str]) -> dict[str, list[int]]:
     """[size, time of change] of each file, and of every file in a folder."""
-    stats = {}
-    for file in (file for path in paths for file in _files(path)):
-        about = file.stat()
-        stats[str(file)] = [about.st_size, about.st_mtime_ns]
-    return stats
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (file for file in path.rglob("*") if file.suffix != ".pyc" and file.is_file())
-    elif path.exists():
-        yield path
+    files = (file for path in map(Path, watched) for file in (path.rglob("*") if path.is_dir() else [path]))
+    stats = {file: file.stat() for file in files if file.suffix != ".pyc" and file.is_file()}
+    return {str(file): [stat.st_size, stat.st_mtime_ns] for file, stat in stats.items()}

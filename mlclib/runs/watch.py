@@ -6,6 +6,7 @@ Read by the Snakefile, in Snakemake's main process alone: imports nothing heavy.
 import logging
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -42,7 +43,7 @@ class Watch(logging.Handler):
             self.running.setdefault(job, time.monotonic())
             self.failed.discard(job)  # it is tried again
         elif event == LogEvent.JOB_FINISHED:
-            for job in [job for job in self.running if done(self.folder, self.jobs[job]).exists()]:
+            for job in [job for job in self.running if Path(self.jobs[job]["done"]).exists()]:
                 self.ended[job] = time.monotonic() - self.running.pop(job)
                 name, notebook = self.jobs[job]["name"], self.jobs[job]["kind"] == "notebook"
                 see = f", see {self.folder}/notebooks/{name}.ipynb" if notebook else ""
@@ -51,7 +52,7 @@ class Watch(logging.Handler):
             job = Path(record.log[0]).name.removesuffix(".log")
             if self.running.pop(job, None) is not None:
                 self.failed.add(job)
-                reason = sentence(self.folder, self.jobs[job])
+                reason = sentence(record.log[0])
                 if reason == KILLED and record.rule_msg:  # what the cluster says of it
                     reason = " ".join(record.rule_msg.split())
                 self.report(f"{self.jobs[job]['name']}: failed: {reason}")
@@ -70,26 +71,13 @@ class Watch(logging.Handler):
         print(f"[{len(self.ended)}/{len(self.jobs)}] {what} ({counts}{time_left})", flush=True)
 
     def seconds_left(self) -> float | None:
-        """Until the last job ends, if as many run side by side as so far; None where the time of a job is not known."""
-        now, work = time.monotonic(), 0.0
-        for name, job in self.jobs.items():
-            if name not in self.ended and name not in self.failed:
-                seconds = job["seconds"] or self._mean("like", job) or self._mean("kind", job)
-                if seconds is None:
-                    return None
-                work += max(0.0, seconds - (now - self.running[name])) if name in self.running else seconds
-        busy = sum(self.ended.values()) + sum(now - since for since in self.running.values())
-        return work / max(1.0, busy / max(now - self.started, 1e-9))
-
-    def _mean(self, key: str, job: dict[str, Any]) -> float | None:
-        """Mean seconds of the jobs that ended and are of the same kind, or like it."""
-        times = [seconds for name, seconds in self.ended.items() if self.jobs[name][key] == job[key]]
-        return sum(times) / len(times) if times else None
-
-
-def done(folder: Path, job: dict[str, Any]) -> Path:
-    """The file that a job leaves when it ended well."""
-    return folder / "plan" / job["kind"] / f"{job['file']}.done"
+        """Until the last job ends, at the pace so far; None before one has ended."""
+        if not self.ended:
+            return None
+        now, mean = time.monotonic(), fmean(self.ended.values())
+        jobs = {name: job["seconds"] or mean for name, job in self.jobs.items() if name not in self.failed}
+        done = sum(self.ended.values()) + sum(now - since for since in self.running.values())
+        return max(0.0, sum((jobs | self.ended).values()) - done) * (now - self.started) / max(done, 1e-9)
 
 
 def stopped(folder: Path) -> Path:
@@ -97,15 +85,10 @@ def stopped(folder: Path) -> Path:
     return folder / "plan" / "stopped"
 
 
-def log(folder: Path, job: dict[str, Any]) -> Path:
-    """What a job wrote to its standard output and error."""
-    return folder / "logs" / f"{job['file']}.log"
-
-
-def sentence(folder: Path, job: dict[str, Any]) -> str:
-    """The sentence with which a job failed: its error, or else the last line that it wrote."""
+def sentence(log: str) -> str:
+    """The sentence with which the job of this log failed: its error, or else the last line that it wrote."""
     try:
-        lines = log(folder, job).read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = Path(log).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return KILLED
     lines = [line.strip() for line in lines if line.strip()]

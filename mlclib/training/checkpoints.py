@@ -13,8 +13,10 @@ from typing import Any
 import torch
 
 from mlclib.common.errors import UserError
-from mlclib.common.files import sha256, write_text, written_whole
+from mlclib.common.files import holds, sealed
 from mlclib.models.base import Classifier
+
+SIZE = 4  # of a checkpoint, in weights: those now, of the best epoch, and the optimizer's two numbers for each
 
 
 @dataclass
@@ -68,19 +70,14 @@ def write(folder: Path, state: State, parts: dict[str, Any]) -> None:
     for old in listed(folder)[:-1]:  # before the new one is written, so that there is never room for three needed
         old.with_suffix(".sha256").unlink(missing_ok=True)
         old.unlink()
-    path = folder / f"checkpoint-{state.epoch:05d}-{state.step:07d}.pt"
-    with written_whole(path) as part:
-        with open(part, "wb") as file:
-            torch.save({"state": vars(state), **parts}, file)
-        checksum = sha256(part)
-    write_text(path.with_suffix(".sha256"), checksum)
+    with sealed(folder / f"checkpoint-{state.epoch:05d}-{state.step:07d}.pt") as part, open(part, "wb") as file:
+        torch.save({"state": vars(state), **parts}, file)
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
     """What the newest whole checkpoint holds; each damaged one that is passed over is named. None without one."""
     for path in reversed(listed(folder)):
-        seal = path.with_suffix(".sha256")
-        if seal.exists() and sha256(path) == seal.read_text(encoding="utf-8"):
+        if holds(path):
             return torch.load(path, weights_only=True, map_location="cpu")
         print(f"the checkpoint {path} is damaged or unfinished; the one before it is used")
     return None

@@ -1,5 +1,6 @@
 """Splits as batches for a model: transformed images, or the cached layer maps of a frozen backbone."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,25 +19,23 @@ class Images(torch.utils.data.Dataset):
 
     A key is (epoch, row); the transform's random draws come from (seed, epoch, row) alone,
     so that they hang neither on the order of the batches nor on the number of workers.
+    rows: of the split, some of them several times; all where none are named.
     """
 
-    def __init__(self, split: Split, transform, seed: int = 0):
+    def __init__(self, split: Split, transform, seed: int = 0, rows: np.ndarray | None = None):
         self.split, self.transform, self.seed = split, transform, seed
+        self.rows = np.arange(len(split)) if rows is None else rows
+        self.targets = split.targets[self.rows]
 
     def __len__(self) -> int:
-        return len(self.split)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """int8 [N, C]."""
-        return self.split.targets
+        return len(self.rows)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = [row for _, row in keys]
-        return torch.stack([self.image(*key) for key in keys]), torch.from_numpy(self.split.targets[rows])
+        pictures = [self.image(epoch, int(self.rows[row])) for epoch, row in keys]
+        return torch.stack(pictures), torch.from_numpy(self.targets[[row for _, row in keys]])
 
     def image(self, epoch: int, row: int) -> torch.Tensor:
-        """One transformed image, float32 [3, H, W]."""
+        """One transformed image of the split, float32 [3, H, W]."""
         generator = torch.Generator().manual_seed(seed_of(self.seed, epoch, row))
         return self.transform(images.open_rgb(self.split.paths[row]), generator)
 
@@ -44,19 +43,22 @@ class Images(torch.utils.data.Dataset):
 class Maps(torch.utils.data.Dataset):
     """Cached layer maps as batches: `(dict layer -> float32 [B, C_l, h, w], targets int8 [B, C])`.
 
-    maps: layer -> float16 [N, C_l, h, w], in files, or after `on` in the memory of a GPU.
+    maps: layer -> float16 [N, C_l, h, w], in files, or after `on` in the memory of a GPU. rows: as of Images.
     """
 
-    def __init__(self, maps: "Mapping[int, np.ndarray | torch.Tensor]", targets: np.ndarray):
-        self.maps, self.targets = maps, targets
+    def __init__(
+        self, maps: "Mapping[int, np.ndarray | torch.Tensor]", targets: np.ndarray, rows: np.ndarray | None = None
+    ):
+        self.maps, self.rows = maps, np.arange(len(targets)) if rows is None else rows
+        self.targets = targets[self.rows]
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.rows)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
-        rows = [row for _, row in keys]
-        maps = {layer: torch.as_tensor(map[rows]).float() for layer, map in self.maps.items()}
-        return maps, torch.from_numpy(self.targets[rows])
+        asked = [row for _, row in keys]
+        maps = {layer: torch.as_tensor(map[self.rows[asked]]).float() for layer, map in self.maps.items()}
+        return maps, torch.from_numpy(self.targets[asked])
 
     def on(self, device: torch.device) -> "Maps":
         """The same in the memory of a GPU, read once per process: a step on cached maps takes less time than reading
@@ -67,41 +69,15 @@ class Maps(torch.utils.data.Dataset):
             return self
         if 2 * sum(map.nbytes for map in maps) >= torch.cuda.mem_get_info(device)[0]:
             return self
-        resident = {layer: _resident(str(map.filename), device).permute(0, 3, 1, 2) for layer, map in self.maps.items()}
-        return Maps(resident, self.targets)
+        moved = copy.copy(self)
+        moved.maps = {k: _resident(str(map.filename), device).permute(0, 3, 1, 2) for k, map in self.maps.items()}
+        return moved
 
 
 @lru_cache(maxsize=9)  # three layers of three splits
 def _resident(path: str, device: torch.device) -> torch.Tensor:
     """The array [N, h, w, C] of a file, float16, on a device."""
-    array = np.load(path, mmap_mode="r")
-    moved = torch.empty(array.shape, dtype=torch.float16, device=device)
-    for start in range(0, len(array), 256):  # in parts, as memory need not hold a whole file
-        part = slice(start, start + 256)
-        moved[part] = torch.from_numpy(np.array(array[part])).to(device)
-    return moved
-
-
-class Repeated(torch.utils.data.Dataset):
-    """Some rows of Images or Maps, taken anew in their order until there are as many as there were."""
-
-    def __init__(self, whole: Images | Maps, rows: np.ndarray):
-        self.whole, self.rows = whole, np.resize(rows, len(whole))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def targets(self) -> np.ndarray:
-        """int8 [N, C]."""
-        return self.whole.targets[self.rows]
-
-    def on(self, device: torch.device) -> "Repeated":
-        """With its maps there, see Maps.on; images are read anew in every epoch."""
-        return Repeated(self.whole.on(device), self.rows) if isinstance(self.whole, Maps) else self
-
-    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[Any, torch.Tensor]:
-        return self.whole.__getitems__([(epoch, int(self.rows[row])) for epoch, row in keys])
+    return torch.from_numpy(np.load(path, mmap_mode="c")).to(device)
 
 
 def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> transforms.Transform:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import torch
 from accelerate import PartialState
 
-from mlclib.common.errors import UserError
 from mlclib.config import Training
 
 WAIT = datetime.timedelta(days=2)  # of one process for the others
@@ -22,14 +21,6 @@ def processes() -> PartialState:
     torch would end them after ten minutes; that one ended, they are told at once.
     """
     return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """Raise UserError for a precision that the device does not compute in."""
-    if precision == "float16" and device.type == "cpu":
-        raise UserError(
-            "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to bfloat16 or float32"
-        )
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

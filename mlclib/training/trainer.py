@@ -6,9 +6,7 @@ generator's insides: a run stopped anywhere and started again ends with the same
 
 import math
 import re
-import shutil
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,12 +28,12 @@ from mlclib.metrics import scores as metrics
 from mlclib.models.base import Classifier
 from mlclib.training import checkpoints
 from mlclib.training.checkpoints import State, load_trained_state, trained_state
-from mlclib.training.inputs import Maps, Repeated, as_is, batches, seed_of
+from mlclib.training.inputs import Maps, as_is, batches, seed_of
 from mlclib.training.optimisation import optimizer_of, rate_factor, warmed_up
-from mlclib.training.settings import autocast, check_precision, processes
+from mlclib.training.settings import autocast, processes
 
 
-class Interrupted(Exception):
+class Interrupted(UserError):
     """The run was asked to stop (SIGTERM); its state is saved and the same command goes on from there."""
 
 
@@ -60,11 +58,13 @@ class Trainer:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.device = self.accelerator.device
         self.train_data, self.test_data, self.val_data = (
-            data.on(self.device) if isinstance(data, Maps | Repeated) and not config.workers else data
+            data.on(self.device) if isinstance(data, Maps) and not config.workers else data
             for data in (train, test, val)
         )
-        for precision in (config.precision, config.evaluation_precision):
-            check_precision(precision, self.device)
+        if self.device.type == "cpu" and "float16" in (config.precision, config.evaluation_precision):
+            raise UserError(
+                "float16 is not computed on a CPU: set training.precision (or evaluation_precision) to float32"
+            )
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if self.world > 1 and self.device.type == "cuda":
             from timm.layers import convert_sync_batchnorm
@@ -77,9 +77,15 @@ class Trainer:
         self.ema = AveragedModel(model, multi_avg_fn=warmed_up(config.ema), use_buffers=True) if config.ema else None
         self.steps = math.ceil(len(train) / config.batch_size)
         self.state = State()
-        self._check_sizes()
+        parts, rest = self.world * config.accumulate, len(train) % config.batch_size or config.batch_size
+        if rest < parts:
+            raise UserError(
+                f"training.batch_size is {config.batch_size} and {len(train)} training images leave a last batch of "
+                f"{rest}, too few for {self.world} processes times training.accumulate {config.accumulate}: choose "
+                "another batch_size"
+            )
         if self.accelerator.is_main_process:
-            self._warn_of_parts()
+            self._warn_of_parts(parts)
 
     def run(self) -> State:
         """Train to the last epoch, from the newest whole checkpoint if there is one; the state at its end.
@@ -89,8 +95,7 @@ class Trainer:
         """
         self.saved_at = time.monotonic()
         try:
-            if not self._resume():
-                self._rehearse()
+            self._resume()
             if self.progress:
                 self.progress.start(self.state.epoch * self.steps + self.state.step, self.config.epochs * self.steps)
             with _stop_asked() as asked:
@@ -141,7 +146,7 @@ class Trainer:
         for batch in whole:
             targets = torch.from_numpy(self.train_data.targets[[row for _, row in batch]])
             parts = [next(loader) for _ in range(config.accumulate)]
-            state.loss_sum += self._step(parts, targets) * len(batch)
+            state.loss_sum += self.step(parts, targets) * len(batch)
             state.images += len(batch)
             state.step += 1
             if self.progress:
@@ -150,13 +155,13 @@ class Trainer:
             if stop or due:
                 self._save()
             if stop:
+                name = self.progress.name if self.progress else "the training"
                 raise (KeyboardInterrupt if signal.SIGINT in asked else Interrupted)(
-                    f"stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
+                    f"{name} stopped at epoch {state.epoch + 1}, step {state.step}; the same command goes on from there"
                 )
-        seconds = time.perf_counter() - started
-        self._close_epoch((state.images - seen_before) / max(seconds, 1e-9), seconds)
+        self._close_epoch(state.images - seen_before, time.perf_counter() - started)
 
-    def _step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
+    def step(self, parts: list[tuple[Any, torch.Tensor]], batch: torch.Tensor) -> float:
         """One optimizer step over this process's parts of a batch with these targets [B, C]; the whole batch's loss."""
         state = self.state
         torch.manual_seed(seed_of(self.seed, state.epoch, state.step, self.rank))
@@ -192,13 +197,13 @@ class Trainer:
             self.ema.update_parameters(self.model)
         return value
 
-    def _close_epoch(self, speed: float, seconds: float) -> None:
+    def _close_epoch(self, images: int, seconds: float) -> None:
         state, epoch = self.state, self.state.epoch + 1
         row = {
             "epoch": epoch,
             "loss": state.loss_sum / state.images,
             "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "images_per_second": speed,
+            "images_per_second": images / max(seconds, 1e-9),
             "seconds": seconds,
         }
         if self.val_data is not None:
@@ -215,9 +220,8 @@ class Trainer:
         state.history.append(row)
         state.epoch, state.step, state.loss_sum, state.images = epoch, 0, 0.0, 0
         if self.accelerator.is_main_process:
-            write_history(self.folder, state.history)
-            if self.config.tensorboard:
-                _log(self.folder, row)
+            with written_whole(self.folder / "history.csv") as part:
+                pd.DataFrame(state.history).to_csv(part, index=False)
             if self.progress:
                 self.progress.epoch(row)
 
@@ -259,18 +263,9 @@ class Trainer:
         layout = {"memory_format": torch.channels_last} if value.ndim == 4 else {}
         return value.to(self.device, non_blocking=True, **layout)
 
-    def _check_sizes(self) -> None:
-        size, images, parts = self.config.batch_size, len(self.train_data), self.world * self.config.accumulate
-        rest = images % size or size
-        if min(size, rest) < parts:
-            raise UserError(
-                f"training.batch_size is {size} and {images} training images leave a last batch of {rest}, too few for "
-                f"{self.world} processes times training.accumulate {self.config.accumulate}: choose another batch_size"
-            )
-
-    def _warn_of_parts(self) -> None:
-        """Say what is not the same over the parts of a batch as over the whole."""
-        name, parts = type(self.model).__name__, self.world * self.config.accumulate
+    def _warn_of_parts(self, parts: int) -> None:
+        """Say what is not the same over so many parts of a batch as over the whole."""
+        name = type(self.model).__name__
         if self.model.sums_over_batch and parts > 1:
             print(
                 f"{name}'s loss holds sums or norms over a batch: over {self.world} processes and "
@@ -284,33 +279,6 @@ class Trainer:
                 "batch: train by one process, on GPUs, or with training.frozen_norms to get the same result"
             )
 
-    def _rehearse(self) -> None:
-        """Before the first epoch: one batch forward and backward, and a look at the room for two checkpoints."""
-        keys = list(batches(np.arange(len(self.train_data)), self.config.batch_size))[0][self.rank :: self.world]
-        inputs, targets = next(iter(self._loader(self.train_data, [keys[:: self.config.accumulate]])))
-        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
-        self.wrapped.train()
-        with autocast(self.config.precision, self.device):
-            loss = self.model.loss(self.wrapped(self._to_device(inputs)), self._to_device(targets))
-        loss.backward()
-        self.optimizer.zero_grad()
-        for name, value in self.model.named_buffers():  # batch norm has taken note of the batch
-            value.copy_(buffers[name])
-        self.folder.mkdir(parents=True, exist_ok=True)
-        need, free = 2 * self._checkpoint_size(), shutil.disk_usage(self.folder).free
-        if free < need:
-            raise UserError(
-                f"{self.folder} has {free >> 20} MiB free and two checkpoints need {need >> 20} MiB: free some"
-            )
-
-    def _checkpoint_size(self) -> int:
-        """Bytes of a checkpoint: weights, those of the best epoch, averaged weights, and the optimizer's state."""
-        weights = sum(value.nbytes for value in trained_state(self.model).values())
-        learnt = sum(p.nbytes for p in self.learnt)
-        slots = int(self.config.momentum > 0) if self.config.optimizer == "sgd" else 2
-        averaged = sum(value.nbytes for value in self.model.state_dict().values()) if self.ema else 0
-        return weights * (2 if self.val_data is not None else 1) + averaged + slots * learnt
-
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             parts = {
@@ -323,48 +291,25 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self.saved_at = time.monotonic()
 
-    def _resume(self) -> bool:
-        """Take up the newest whole checkpoint; false where there is none."""
+    def _resume(self) -> None:
+        """Take up the newest whole checkpoint, if there is one."""
         if self.accelerator.is_main_process:
             for part in self.folder.glob(".checkpoint-*.part"):  # what a process killed while writing left
                 part.unlink()
-        plain = checkpoints.newest(self.folder)
-        if plain is None:
-            return False
+        if (plain := checkpoints.newest(self.folder)) is None:
+            return
         load_trained_state(self.model, plain["model"])
         self.optimizer.load_state_dict(plain["optimizer"])
         self.scaler.load_state_dict(plain["scaler"])
         if self.ema:
             self.ema.load_state_dict(plain["ema"])
         self.state = State(**plain["state"])
-        return True
-
-
-def write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """history.csv, a row an epoch; whole at every moment, so it can be read while the run goes on."""
-    with written_whole(Path(folder) / "history.csv") as part:
-        pd.DataFrame(history).to_csv(part, index=False)
-
-
-def _log(folder: Path, row: dict[str, float]) -> None:
-    """Add one epoch to the run's TensorBoard log."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("training.tensorboard needs the package tensorboard: install it, or set it to false") from None
-    with SummaryWriter(str(folder / "tensorboard"), purge_step=int(row["epoch"])) as writer:
-        for key, value in row.items():
-            if key != "epoch":
-                writer.add_scalar(key, value, int(row["epoch"]))
 
 
 @contextmanager
 def _stop_asked() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT so that the step under way ends first; a second one stops at once."""
     asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
 
     def note(number: int, frame: object) -> None:
         asked.append(number)

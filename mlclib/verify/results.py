@@ -20,7 +20,7 @@ from mlclib import config
 from mlclib.common import sources
 from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
-from mlclib.runs import plan, store, train
+from mlclib.runs import plan, store
 from mlclib.runs.study import Study
 from mlclib.verify import record, retrain
 
@@ -71,7 +71,7 @@ def _runs(study: Study, report: Report) -> list[str]:
     """The names of the runs that are whole. What is wrong with the others goes into the report."""
     whole, outdated = [], Counter()
     for name, run in study.runs.items():
-        if run.state == "missing":
+        if not run.finished:
             bad = ", ".join(store.damaged(run.folder)) or "manifest.json"
             report.problems.append(f"run {name}: {bad} of {run.folder} is damaged or missing; train it again")
         else:
@@ -119,7 +119,7 @@ def _linked(study: Study, experiment: str, folder: Path) -> tuple[Study, Path]:
     (folder / "verified").symlink_to((study.results / "verified").resolve())
     (fresh.folder / "external").symlink_to((study.folder / "external").resolve())
     for run in fresh.runs.values():
-        train.accept(run)
+        run.accept()
     settings = folder / f"{study.experiment.name}.yaml"
     settings.write_text(json.dumps({"include": str(config.file_of(experiment).resolve())}), encoding="utf-8")
     return fresh, settings

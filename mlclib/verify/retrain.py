@@ -52,8 +52,9 @@ def retrained(study: Study, names: Sequence[str]) -> dict[str, list[str]]:
         fresh = Study(study.experiment, study.root, Path(folder))
         for name in names:
             seed = study.runs[name].seed
-            seeds = {one.seed: one for one in study.read_all(study.runs[name].configuration)}
-            (again,) = fresh.train_all([fresh.runs[name]])
+            seeds = {one.seed: one for one in study.finished(study.runs[name].configuration)}
+            fresh.train_all([fresh.runs[name]])
+            again = fresh.read(fresh.runs[name])
             old, new = {k: all_scores(one, "last") for k, one in seeds.items()}, all_scores(again, "last")
             for key, after in new.items():
                 before, each = old[seed][key], [scores[key] for scores in old.values()]
