@@ -35,6 +35,7 @@ def written(tmp_path, text=PLAIN):
         (PLAIN + "sedes: [0]\n", ["unknown key 'sedes'", "own.yaml", "seeds"]),
         (PLAIN + "backbone: {nmae: x}\n", ["unknown key 'nmae' in backbone", "did you mean 'name'"]),
         (PLAIN + "name: x\n", ["the key 'name'", "title"]),
+        (PLAIN + "training: {watch_test: true}\n", ["'watch_test' in training", "called 'eval_test_each_epoch' now"]),
         ("title: t\ndataset: {name: scenes}\n", ["models", "lacks"]),
         # Types and ranges: nothing is turned into another type.
         (PLAIN + "training: {epochs: '3'}\n", ["training.epochs of", "own.yaml", "whole number", "'3'"]),

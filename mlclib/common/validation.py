@@ -33,6 +33,14 @@ WANTED = {
     "string_pattern_mismatch": "be a name without slash and blank",
 }
 
+# Keys that experiment files had under another name.
+RENAMED = {
+    "watch_test": "eval_test_each_epoch",
+    "checkpoint_epochs": "checkpoint_minutes",
+    "scored": "n_localisation",
+    "tried": "n_faithfulness",
+}
+
 _adapter = functools.cache(TypeAdapter)
 
 
@@ -64,6 +72,8 @@ def validated(kind: type, values: Mapping[str, Any], where: str) -> Any:
     if error["type"] == "missing":
         raise UserError(f"{place} lacks the key {last!r}; add it")
     if error["type"] == "unexpected_keyword_argument":
+        if last in RENAMED:
+            raise UserError(f"the key {last!r} in {place} is called {RENAMED[last]!r} now: rename it")
         fields = dataclasses.fields(functools.reduce(_inner, error["loc"][:-1], kind))
         raise unknown("key", last, [field.name for field in fields if field.init], where=place)
     if error["type"] == "literal_error":  # of a list the part that is wrong has a number for its name
