@@ -103,9 +103,13 @@ def _scope(tables: Path) -> str:
     if path is None:
         return ""
     text, models = path.read_text(encoding="utf-8"), len(pd.read_csv(path.with_suffix(".csv")))
-    images, part = re.search(r"([\d,]+) (test|validation) images", text).groups()
-    seeds = len(re.search(r"seeds? (\d+(?:, \d+)*)", text, re.I)[1].split(", "))
-    return f"{models} models, {images} {part} images, {seeds} seed{'s' * (seeds > 1)}"
+    images = re.search(r"[\d,]+ (test|validation)\b", text)
+    seeds = re.search(r"seeds? (\d+(?:, \d+)*)", text, re.I)
+    count = 1 + seeds[1].count(",") if seeds else 0
+    parts = [f"{models} model{'s' * (models > 1)}"]
+    parts += [f"{images[0]} images"] if images else []
+    parts += [f"{count} seed{'s' * (count > 1)}"] if seeds else []
+    return ", ".join(parts)
 
 
 def _headlines(path: Path) -> list[dict[str, Any]]:
