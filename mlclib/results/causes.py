@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from mlclib.common.files import write_text
 from mlclib.models import NAMES, title
 from mlclib.results.captions import Models
-from mlclib.results.style import COLOURS, draw_boxes, safe_text
+from mlclib.results.style import COLOURS, draw_boxes, label_heatmap, safe_text
 from mlclib.results.table import Table, listed, plain, written
 
 BLIND = ("centre", "random")
@@ -86,7 +86,6 @@ def pairs_figure(shown: Sequence[tuple[Image.Image, Image.Image, str, list]]) ->
             axes.axis("off")
         draw_boxes(above, np.array(boxes))
         below.set_title(safe_text(words), fontsize=10)
-    plt.close(figure)
     return figure
 
 
@@ -94,18 +93,11 @@ def effects_figure(lent: Mapping[str, np.ndarray], odds: np.ndarray, labels: Seq
     """What each label lends to each other, in % of its model's mean fall, mean over models, beside co-occurrence."""
     shares = np.mean(list(lent.values()), axis=0)
     order, off = leaves_list(linkage(pdist(odds), "average", optimal_ordering=True)), ~np.eye(len(odds), dtype=bool)
-    names = [safe_text(labels[label]) for label in order]
     figure, places = plt.subplots(1, 2, figsize=(15, 6.6), layout="constrained")
     titles = {"together in training images": "log odds ratio", "lent by the row to the column": "% of a mean fall"}
     for axes, values, (above, bar) in zip(places, (odds, shares), titles.items(), strict=True):
-        frame = pd.DataFrame(np.where(off, values, np.nan)[np.ix_(order, order)], names, names)
-        reach = np.nanquantile(abs(frame), 0.98)
-        sns.heatmap(
-            frame, ax=axes, cmap="vlag", vmin=-reach, vmax=reach, square=True, xticklabels=1, yticklabels=1,
-            cbar_kws={"label": bar, "shrink": 0.7},
-        )  # fmt: skip
-        axes.set_title(above)
-    plt.close(figure)
+        reach = np.nanquantile(abs(values[off]), 0.98)
+        label_heatmap(axes, values, order, labels, above, bar, cmap="vlag", vmin=-reach, vmax=reach)
     return figure
 
 
@@ -136,7 +128,6 @@ def _points(series: Mapping[str, tuple[pd.DataFrame, str]], axis: str) -> Figure
     axes.set_yticklabels([title(model) for model in models])
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     sns.despine(ax=axes)
-    plt.close(figure)
     return figure
 
 
