@@ -116,7 +116,7 @@ def bars(subject: ModelOnSplit, rows: Sequence[int]) -> Figure:
     for (above, below), row, score, shown in zip(places.T, rows, scores, present, strict=True):
         above.imshow(subject.picture(row))
         above.axis("off")
-        _top_labels(below, score, subject.labels, shown)
+        _top_labels(below, score, subject.labels, shown, fontsize=11)
         below.axvline(0, color="0.3", lw=1)
         below.set_xlabel("logit (present from 0)")
         right += shown[np.argsort(-score, kind="stable")[: shown.sum()]].sum()
@@ -163,11 +163,13 @@ def groups(subject: ModelOnSplit, rows: Sequence[int], learnt: Learnt) -> Figure
     return figure
 
 
-def _top_labels(axes: Axes, scores: np.ndarray, labels: Sequence[str], present: np.ndarray) -> None:
+def _top_labels(
+    axes: Axes, scores: np.ndarray, labels: Sequence[str], present: np.ndarray, fontsize: float | None = None
+) -> None:
     """Bars of the eight highest scores, the highest above; blue are the labels `present`, bool [C]."""
     top = np.argsort(-scores, kind="stable")[:8][::-1]
     axes.barh(range(len(top)), scores[top], color=[COLOURS[0] if present[label] else "0.8" for label in top])
-    axes.set_yticks(range(len(top)), [safe_text(labels[label]) for label in top])
+    axes.set_yticks(range(len(top)), [safe_text(labels[label]) for label in top], fontsize=fontsize)
     sns.despine(ax=axes)
 
 
