@@ -1,12 +1,13 @@
 """Attention maps are what their formulas say, lie where they should on the image, and are scored right."""
 
+import made_models
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from mlclib import models, transforms
+from mlclib import transforms
 from mlclib.attention import faithfulness, learnt, localisation, maps
 from mlclib.attention.maps import GRID, Key
 from mlclib.common.errors import UserError
@@ -23,26 +24,7 @@ def subject(tiny_study):
 @pytest.fixture(scope="module", params=["elementwise", "mlp"])
 def msrn(request):
     """A fresh MSRN of 10 labels and 3 groups, with either head."""
-    torch.manual_seed(0)
-    counts = np.random.default_rng(0).integers(0, 9, (10, 10)) * (1 - np.eye(10))
-    return models.build(
-        "msrn",
-        labels=10,
-        label_vectors=np.random.default_rng(1).normal(size=(10, 6)),
-        cooccurrence=(counts, np.full(10, 12)),
-        backbone="tf_efficientnet_lite0",
-        head=request.param,
-        width=8,
-        group_ratio=0.3,
-    ).eval()
-
-
-def layer_maps_of(model, size=96, batch=2):
-    generator = torch.Generator().manual_seed(2)
-    sides = {k: size // {2: 8, 3: 16, 4: 32}[k] for k in model.backbone.channels}
-    return {
-        k: torch.randn(batch, c, sides[k], sides[k], generator=generator) for k, c in model.backbone.channels.items()
-    }
+    return made_models.build("msrn", head=request.param, width=8, group_ratio=0.3).eval()
 
 
 def cells(map):
@@ -51,28 +33,23 @@ def cells(map):
     return map[np.ix_(at, at)] / map[np.ix_(at, at)].sum()
 
 
-def test_every_map_is_a_distribution_over_the_image(subject):
-    labels = [[0, 4], [5, 1], [3, 3]]
-    every = maps.explain(subject.model, subject.layer_maps([0, 1, 2]), labels, subject.transform.size)
-    every |= maps.baselines([0, 1, 2], labels)
+def test_every_map_is_a_distribution_and_labels_explained_together_have_the_maps_that_each_has_alone(subject):
+    seen, labels = subject.layer_maps([0, 1]), [[0, 4, 7], [5, 1, 2]]
+    together = maps.explain(subject.model, seen, labels, subject.transform.size)
+    assert {key.layer for key in together if key.method == "weighted"} == {"2", "3", "4", "all"}
+    every = together | maps.baselines([0, 1], labels)
     assert {key.method for key in every} == {"mean", "weighted", "grad-cam", "centre", "random"}
-    assert {key.layer for key in every if key.method == "weighted"} == {"2", "3", "4", "all"}
     for map in every.values():
-        assert map.shape == (3, 2, GRID, GRID) and (map >= 0).all()
+        assert map.shape == (2, 3, GRID, GRID) and (map >= 0).all()
         np.testing.assert_allclose(map.sum((2, 3)), 1, rtol=1e-4)
-
-
-def test_labels_explained_together_have_the_maps_that_each_has_alone(subject):
-    seen = subject.layer_maps([0, 1])
-    together = maps.explain(subject.model, seen, [[0, 4, 7], [5, 1, 2]], subject.transform.size)
-    for at, label in enumerate((5, 1, 2)):
+    for at, label in enumerate(labels[1]):
         alone = maps.explain(subject.model, {k: map[1:] for k, map in seen.items()}, [[label]], subject.transform.size)
         for key, map in alone.items():
             np.testing.assert_allclose(together[key][1, at], map[0, 0], atol=1e-6, err_msg=str(key))
 
 
 def test_the_mean_map_is_the_mean_of_the_softmax_weights(msrn):
-    seen = layer_maps_of(msrn)
+    seen = made_models.some_maps(2, 96)
     found = maps.explain(msrn, seen, [[4], [7]], 96)[Key("mean", "3")].numpy()
     with torch.no_grad():
         p, nodes = msrn.projected(seen)[3].double().numpy(), msrn.nodes()[0].double().numpy()
@@ -85,7 +62,7 @@ def test_the_mean_map_is_the_mean_of_the_softmax_weights(msrn):
 @pytest.mark.parametrize("group", [None, 1])
 def test_the_weighted_map_uses_how_far_each_pooled_channel_moves_the_logit(msrn, group):
     """Against finite differences: the pooled vector of the node is moved, channel by channel, and scored again."""
-    seen, label, width = layer_maps_of(msrn, batch=1), 4, msrn.options.width
+    seen, label, width = made_models.some_maps(1, 96), 4, msrn.options.width
     with torch.no_grad():
         labels, groups, assignment = msrn.nodes()
         nodes = torch.cat((labels, groups)).double()
@@ -126,7 +103,7 @@ def test_grad_cam_of_gmp_is_the_class_activation_map(tiny_study):
 
 def test_a_pooled_map_reaches_only_the_cells_it_was_pooled_from(msrn):
     """At 224 px the 7 x 7 map of layer 4 is pooled to 3 x 3 cells of 64 px: the last 32 px are never looked at."""
-    found, edge = maps.explain(msrn, layer_maps_of(msrn, 224, 1), [[0]], 224), GRID * 192 // 224
+    found, edge = maps.explain(msrn, made_models.some_maps(1, 224), [[0]], 224), GRID * 192 // 224
     coarse, fine = found[Key("mean", "4")][0, 0], found[Key("mean", "2")][0, 0]
     assert coarse[edge:].sum() == 0 and coarse[:, edge:].sum() == 0 and coarse[:edge, :edge].min() > 0
     assert fine.min() > 0
@@ -191,7 +168,7 @@ def test_without_boxes_there_are_examples_and_no_scores(subject):
     assert all(one.target == 1 and len(one.boxes) == 0 for one in maps.examples(blind, [0, 1]))
 
 
-def test_examples_are_the_smallest_and_the_largest_thing_unless_labels_are_named(subject):
+def test_examples_are_the_smallest_and_the_largest_thing_or_labels_that_are_named_and_there(subject):
     (small, large), boxes = maps.examples(subject, [0]), subject.split.boxes[0]
     largest = {}
     for label, left, top, right, bottom in boxes:
@@ -203,9 +180,6 @@ def test_examples_are_the_smallest_and_the_largest_thing_unless_labels_are_named
         maps.label_columns("dgo", subject.labels)
     with pytest.raises(UserError, match="there is no image 99"):
         maps.examples(subject, [99])
-
-
-def test_a_group_that_is_not_there_is_named(subject):
     with pytest.raises(UserError, match="there is no group 7: this model has 4 groups"):
         maps.explain(subject.model, subject.layer_maps([0]), [[0]], subject.transform.size, group=7)
 
@@ -222,11 +196,11 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     """The picture is bright in one corner: deletion follows the map of that corner."""
 
     class Bright:
-        model, transform = Brightness(), transforms.evaluation(56, (0.5,) * 3, (0.5,) * 3)
+        model, transform = Brightness(), transforms.evaluation(56, (0.0,) * 3, (1.0,) * 3)
 
-        def pictures(self, rows):
-            picture = torch.zeros(len(rows), 3, 56, 56)
-            picture[:, :, :14, :14] = 1
+        def picture(self, row):
+            picture = Image.new("RGB", (56, 56))
+            picture.paste("white", (0, 0, 14, 14))
             return picture
 
     corner, other = torch.zeros(GRID, GRID), torch.zeros(GRID, GRID)
@@ -246,20 +220,15 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     assert areas[0, "random"] == pytest.approx(np.trapezoid(line, line.index))
 
 
-def test_nearest_labels_and_groups_of_the_learnt_vectors(subject, tiny_study):
+def test_the_tables_hold_nearest_labels_and_groups_of_models_that_have_them(subject, tiny_study):
     order, values = learnt.nearest(np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]]), 1)
     assert order[:, 0].tolist() == [1, 0, 3, 2] and values[:, 0] == pytest.approx([0.99, 0.99, 0.2, 0.2], abs=5e-3)
     (run,) = tiny_study.finished("msrn")
-    tables = {table.name: table.frame for table in learnt.tables(learnt.learnt(subject), "msrn", run)}
-    assert list(tables["labels-msrn"]) == ["label", "nearest before", "nearest as learnt"]
-    members = ", ".join(tables["labels-msrn-groups"]["members"])
+    nearest, groups = learnt.tables(learnt.learnt(subject), "msrn", run)
+    assert list(nearest.frame) == ["label", "nearest before", "nearest as learnt"]
+    members = ", ".join(groups.frame["members"])
     assert all(members.count(f"{label} (") == 1 for label in subject.labels)
-
-
-def test_models_without_groups_or_label_vectors_say_so(tiny_study):
-    known = learnt.learnt(predict.model_on_split(tiny_study, "gmp"))
-    assert known.before is None and known.group is None
-    tables = learnt.tables(known, "gmp", tiny_study.finished("gmp")[0])
-    assert [table.name for table in tables] == ["labels-gmp"]
-    assert "starts from no label vectors" in learnt.vectors_finding(known)
-    assert "no groups" in learnt.groups_finding(known)
+    gmp = learnt.learnt(predict.model_on_split(tiny_study, "gmp"))
+    assert gmp.before is None and gmp.group is None and len(learnt.tables(gmp, "gmp", run)) == 1
+    assert "starts from no label vectors" in learnt.vectors_finding(gmp)
+    assert "no groups" in learnt.groups_finding(gmp)

@@ -90,7 +90,7 @@ def test_intervals_hold_the_mean_and_come_from_images_not_labels():
     assert mean == pytest.approx(50 / 51) and low == 0 and high == 1  # two images: all or nothing
 
 
-def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, shown):
+def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one_and_what_its_first_step_hides(subject, shown):
     frame = faithfulness.faithfulness(subject, shown, steps=2)
     areas = faithfulness.curve_areas(frame).set_index(["method", "layer"])
     deletion, insertion = faithfulness.figure(frame).get_suptitle().splitlines()
@@ -99,6 +99,10 @@ def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one(subject, 
         key = getattr(means.drop(index=["centre", "random"], level=0), best)()
         gain = means[key] - means["random", ""]
         assert line.startswith(f"{curve.capitalize()}: {Key(*key)} is {gain:+.2f} [")
+    steps = frame[frame["curve"] == "deletion"].groupby(["method", "share"])["probability"].mean()
+    said = faithfulness.finding(frame)
+    assert "With 50 % of the picture hidden" in said and f"in random order to {steps['random', 0.5]:.2f}" in said
+    assert f"falls from {steps['mean', 0]:.2f} to" in said
 
 
 def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
@@ -111,18 +115,15 @@ def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, 
     assert pictures.groups(gmp, [0, 1], learnt.learnt(gmp)) is None
 
 
-def test_the_graph_counts_edges_within_groups():
+def test_the_titles_of_graph_and_vectors_count_edges_within_groups_and_neighbours_that_stay():
     adjacency = np.array([[1, 0, 0, 0], [0.2, 1, 0, 0], [0, 0, 1, 0.2], [0, 0, 0.2, 1]])
     assignment = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], float)
     for graph, within in ((adjacency, "100% of edges join labels of one group"), (np.eye(4), "The graph has no edges")):
         title = learnt.label_graph(Learnt(list("abcd"), None, None, assignment, graph)).axes[0].get_title()
         assert title == f"{within}, 33% of all pairs do (2 of 2 groups used)"
-
-
-def test_learning_that_changes_nothing_keeps_every_neighbour():
     vectors = np.random.default_rng(0).normal(size=(12, 5))
-    known = Learnt([str(i) for i in range(12)], vectors, 3 * vectors, np.zeros((12, 0)), np.zeros((12, 12)))
-    title = learnt.embeddings(known).get_suptitle()
+    same = Learnt([str(i) for i in range(12)], vectors, 3 * vectors, np.zeros((12, 0)), np.zeros((12, 12)))
+    title = learnt.embeddings(same).get_suptitle()
     assert title == "Learning keeps 100% of each label's three nearest labels (27% by chance)"
 
 
@@ -177,28 +178,16 @@ def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, su
         assert float(number.replace("−", "-")) == pytest.approx(logits[row, label], abs=0.05)
 
 
-def test_the_first_step_of_deletion_is_told_beside_the_random_one(subject, shown):
-    frame = faithfulness.faithfulness(subject, shown, steps=2)
-    said = faithfulness.finding(frame)
-    half = frame[(frame["curve"] == "deletion") & (frame["share"] == 0.5)]
-    random = half[half["method"] == "random"]["probability"].mean()
-    assert "With 50 % of the picture hidden" in said and f"in random order to {random:.2f}" in said
-    start = frame[(frame["curve"] == "deletion") & (frame["share"] == 0) & (frame["method"] == "mean")]
-    assert f"falls from {start.groupby('layer')['probability'].mean().iloc[0]:.2f} to" in said
-
-
 def test_what_is_learnt_is_told_from_the_vectors(subject):
-    known, pairs, nearest = learnt.learnt(subject), {}, []
-    for vectors in (known.after, known.before):
-        cosine = [[np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b) for b in vectors] for a in vectors]
-        nearest.append(
-            [int(np.argmax([-9 if i == j else c for j, c in enumerate(row)])) for i, row in enumerate(cosine)]
-        )
-        pairs = pairs or {(i, j): cosine[i][j] for i in range(22) for j in range(i + 1, 22)}
-    i, j = max(pairs, key=pairs.get)
+    known, nearest = learnt.learnt(subject), []
+    for vectors in (known.before, known.after):
+        unit = vectors.astype(float) / np.linalg.norm(vectors.astype(float), axis=1)[:, None]
+        cosine = unit @ unit.T - 9 * np.eye(22)
+        nearest.append(cosine.argmax(1))
+    i, j = sorted(np.unravel_index(cosine.argmax(), cosine.shape))
     sentence = learnt.vectors_finding(known)
-    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {pairs[i, j]:.2f})" in sentence
-    assert f"{sum(a == b for a, b in zip(*nearest, strict=True))} of 22 labels keep" in sentence
+    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {cosine[i, j]:.2f})" in sentence
+    assert f"{(nearest[0] == nearest[1]).sum()} of 22 labels keep" in sentence
     firm = sum(max(row) > 0.5 for row in known.shares)
     assert learnt.groups_finding(known).startswith(f"{firm} of 22 labels belong to one group")
 

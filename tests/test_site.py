@@ -22,7 +22,7 @@ from PIL import Image
 from mlclib import site
 from mlclib.metrics import resampling
 from mlclib.metrics import scores as metrics
-from mlclib.results import notebook
+from mlclib.results import leaderboard, notebook
 from mlclib.results import scores as performance
 from mlclib.runs import plan
 from mlclib.runs.plan import Job
@@ -55,11 +55,12 @@ def built(tmp_path_factory):
     results = folder / "results"
     gains = {"gmp": 0.3, "msrn": 1}
     runs = {model: [make(results, model, s, gain, marks=marks) for s in (0, 1)] for model, gain in gains.items()}
-    for table in (performance.scores_table(runs), performance.per_class_table(runs)):
+    boards = leaderboard.tables(leaderboard.compare_all(runs))
+    for table in (performance.scores_table(runs), performance.per_class_table(runs), *boards):
         table.write(results / "demo" / "tables")
     (results / "demo" / "README.md").write_text("# Scenes & <things>\n\n- A note.\n\nMade by `make`\n\n## Tables\n")
     (results / "demo" / "figures").mkdir()
-    for name in ("leaderboard", "per_class"):
+    for name in ("leaderboard", "per_class", "samples"):
         Image.new("RGB", (90, 70), "red").save(results / "demo" / "figures" / f"{name}.png")
     reproduced(results / "demo")
     site.build(results, folder / "site")
@@ -153,11 +154,35 @@ def test_every_link_leads_somewhere_and_no_page_needs_a_network(built):
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
 
 
-def test_the_front_page_has_the_strongest_contest_and_a_card_for_each_experiment(built):
+def test_the_front_page_answers_by_the_strongest_contest_and_has_a_card_for_each_other_experiment(built, tmp_path):
     text = (built[0] / "index.html").read_text(encoding="utf-8")
-    assert "Scenes &amp; &lt;things&gt;" in text and text.count("demo/figures/leaderboard.png") == 2
-    assert "demo, 2 models, 24 test images, 2 seeds" in text
-    assert text.index("leaderboard.png") < text.index("<h2>Experiments") < text.index("<h2>All scores")
+    assert re.search(r"MSRN has the highest mAP, [\d.]+ % \(95 % interval [\d.]+ to [\d.]+\): shown to be better", text)
+    assert "Scenes &amp; &lt;things&gt;" in text and "2 models, 24 test images, 2 seeds" in text
+    assert text.count("demo/figures/leaderboard.png") == 1 and "No other has results" in text
+    shutil.copytree(built[0].parent / "results", tmp_path / "results")
+    for name, figures in {"first": ("tuning",), "second": ("leaderboard", "learning_curves")}.items():
+        (tmp_path / "results" / name / "figures").mkdir(parents=True)
+        (tmp_path / "results" / name / "README.md").write_text(f"# The {name} question\n")
+        for figure in figures:
+            (tmp_path / "results" / name / "figures" / f"{figure}.png").touch()
+    site.build(tmp_path / "results", tmp_path / "site")
+    cards = (tmp_path / "site" / "index.html").read_text(encoding="utf-8").partition("<h2>Experiments")[2]
+    assert re.findall(r"(\w+)/figures/(\w+)", cards) == [("first", "tuning"), ("second", "learning_curves")]
+    assert "The second question" in cards and "Scenes" not in cards
+
+
+@pytest.mark.parametrize(
+    "ties, end",
+    [
+        (["a", "b", "b"], "2 of 2 others."),
+        (["a", "ab", "b"], "1 of 2 others, all but GMP."),
+        (["ab", "a", "b"], "0 of 2 others."),
+    ],
+)
+def test_the_answer_counts_the_models_that_share_no_letter_with_the_leader(ties, end):
+    board = pd.DataFrame({"model": ["msrn", "gmp", "dsdl"], "mAP": 70.0, "mAP low": 69, "mAP high": 71, "ties": ties})
+    answer = site.pages.answer(board)
+    assert answer == f"MSRN has the highest mAP, 70.0 % (95 % interval 69.0 to 71.0): shown to be better than {end}"
 
 
 def test_the_page_of_an_experiment_has_its_tables_jobs_times_configuration_notebooks_and_runs(built):
@@ -170,7 +195,7 @@ def test_the_page_of_an_experiment_has_its_tables_jobs_times_configuration_noteb
     section = text[text.index('id="table-per_class"') :]
     assert "demo/figures/per_class.png" in section[: section.index("</section>")]
     figures = text[text.index('id="figures"') :]
-    assert "leaderboard.png" in figures and "per_class.png" not in figures
+    assert "samples.png" in figures and "per_class.png" not in figures
 
 
 def test_an_executed_notebook_is_a_page_with_its_figures_and_findings(built):
@@ -211,7 +236,12 @@ def test_the_ledger_states_what_the_published_tables_state_and_who_measured_it(b
     for figure in ("96.0", "94.8", "83.4", "61.5", "94.4", "93.2", "81.7", "93.6", "95.8", "95.0"):
         assert f">{figure}<" in text
     assert "make reproduce EXPERIMENT=voc2007-coco" in text and "a finished run of coco2014" in text
-    assert text.count("<td>independent</td>") == 4 and "all scores on apparel" in text
+    assert (
+        text.count("<td>independent</td>") == 4
+        and "<td>authors</td>" in text
+        and "<td>here</td>" in text
+        and "all scores on apparel" in text
+    )
 
 
 @pytest.fixture
@@ -236,8 +266,9 @@ def click(page, selector):
 
 
 @browser
-def test_two_clicks_lead_from_the_front_page_to_the_picture_behind_a_wrong_decision(built, page):
+def test_three_clicks_lead_from_the_front_page_to_the_picture_behind_a_wrong_decision(built, page):
     opened(page, built[0], "index.html")
+    click(page, "summary")
     click(page, "tbody a[href*='model=gmp']")
     click(page, "dialog .strip a.miss")
     chrome.wait(lambda: page.evaluate("document.querySelector('dialog img.big')?.naturalWidth === 256"), "the picture")

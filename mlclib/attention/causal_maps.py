@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from mlclib.attention import faithfulness, localisation
 from mlclib.attention.causes import TEST, Pairs, Panel, rank_correlation, resampled, transparent
-from mlclib.attention.maps import BASELINES, GRID, Example, Key, baselines, boxed_labels, boxes_of, explain, overall
+from mlclib.attention.maps import BASELINES, GRID, Example, Key, baselines, explain, overall
 from mlclib.datasets import scenes
 from mlclib.models.base import Classifier
 
@@ -24,24 +23,13 @@ COARSE = 14  # cells a side of the maps that are compared with each other
 SHOWN = 8  # images whose maps are compared; half of them for deletion and insertion
 
 
-class Explained(NamedTuple):
-    """Maps [B, K, GRID, GRID] of B images' K labels each, by method over all its layers, for one model and seed."""
-
-    model: str
-    seed: int
-    rows: list[int]
-    labels: list[list[int]]
-    maps: dict[Key, Tensor]
-
-
 def judged(panel: Panel, removed: Pairs, count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per model and method of maps, judged by the truth and by what needs none; and which of the latter agree.
 
     Columns: model; method; the rank correlation, over the labels of the first `count` images, of the map's weight where
     pixels change with the fall of the logit: what it "foretells", and "beyond size", given the share of pixels that
     change (a partial correlation); the mean of each of CHEAP; and `_likeness`. The second frame has for each of CHEAP
-    its rank correlation "agreement" with "beyond size" over all maps but the baselines, its interval over models; for
-    deletion, of which less is better, the sign is turned.
+    (deletion with its sign turned, as less is better) its rank correlation "agreement" with "beyond size".
     """
     rows = []
     for (model, method), one in _weights(panel, removed, count).groupby(["model", "method"], sort=False):
@@ -58,14 +46,14 @@ def judged(panel: Panel, removed: Pairs, count: int) -> tuple[pd.DataFrame, pd.D
     every = pd.DataFrame(rows).merge(_curve_areas(panel.first()), "left").merge(_likeness(panel.first()), "left")
     own = every[~every["method"].isin(BASELINES)].assign(deletion=lambda frame: -frame["deletion"])
 
-    def agreement(often, _):
-        taken = own.loc[own.index.repeat(often.astype(int))]
-        return {score: rank_correlation(taken[score], taken["beyond size"]) for score in CHEAP}
+    def agreement(score):
+        def correlation(often, _):
+            return {"agreement": rank_correlation(*both.repeat(often.astype(int), axis=1))}
 
-    intervals = resampled(agreement, own["model"].to_numpy(), 1)
-    ends = ("", " low", " high")
-    agrees = [{"score": score} | {f"agreement{end}": intervals[score + end] for end in ends} for score in CHEAP]
-    return every, pd.DataFrame(agrees)
+        both = own[[score, "beyond size"]].to_numpy().T
+        return resampled(correlation, own["model"].to_numpy(), 1)
+
+    return every, pd.DataFrame([{"score": score} | agreement(score) for score in CHEAP])
 
 
 def _beyond(columns: np.ndarray) -> tuple[float, float]:
@@ -78,40 +66,34 @@ def _weights(panel: Panel, removed: Pairs, count: int) -> pd.DataFrame:
     """A row per map: model, seed, row, method, mass (its weight where pixels change), fall, area, and its scores."""
     at = {pair: number for number, pair in enumerate(zip(removed.rows, removed.labels, strict=True))}
     frames = []
-    for one in explained(panel, range(min(count, len(removed.targets)))):
-        split, seeds = panel.subjects[one.model][one.seed].split, list(panel.subjects[one.model])
-        pair = np.array([at[row, label] for row, labels in zip(one.rows, one.labels, strict=True) for label in labels])
-        regions = removed.regions[pair]
-        masks = torch.stack([torch.stack([thing.mask for thing in boxed_labels(split, row)]) for row in one.rows])
-        fall = removed.falls(one.model)[seeds.index(one.seed), pair, removed.labels[pair]]
-        about = {"model": one.model, "seed": one.seed, "row": removed.rows[pair], "fall": fall}
+    for model, seed, (rows, labels, _, masks), maps in explained(panel, range(min(count, len(removed.targets)))):
+        pair = np.array([at[row, label] for row, of_image in zip(rows, labels, strict=True) for label in of_image])
+        fall, regions = removed.falls(model)[seed, pair, removed.labels[pair]], removed.regions[pair]
+        about = pd.DataFrame({"model": model, "seed": seed, "row": removed.rows[pair], "fall": fall})
         about["area"] = regions.mean((1, 2)).numpy()
-        for key, map in one.maps.items():
-            mass = (map.flatten(0, 1) * regions).sum((1, 2)).numpy()
-            scores = {score: values.ravel() for score, values in localisation.compare(map, masks).items()}
-            frames.append(pd.DataFrame(about | {"method": key.method, "mass": mass} | scores))
+        mass = [(map.flatten(0, 1) * regions).sum((1, 2)).numpy() for map in maps.values()]
+        scored = localisation.score_frames(about, maps, masks)
+        frames += [frame.assign(mass=weights) for frame, weights in zip(scored, mass, strict=True)]
     return pd.concat(frames, ignore_index=True)
 
 
-def explained(panel: Panel, rows: Iterable[int]) -> Iterator[Explained]:
-    """Every method's maps of the labels that these test images show, batch by batch.
+def explained(panel: Panel, rows: Iterable[int]) -> Iterator[tuple[str, int, tuple, dict[Key, Tensor]]]:
+    """For each batch of these test images (`localisation.batches`), model and seed (its place): the model, the seed,
+    the batch, and maps [B, K, GRID, GRID] of the labels shown, each method's over all its layers.
 
-    Beside those of `maps` it is the input gradient, of the first seed alone: |d logit / d pixel|, summed over colours
-    (Simonyan et al., 2014).
+    Of the first seed there is the input gradient too: |d logit / d pixel|, summed over colours (Simonyan et al., 2014).
     """
-    split = next(iter(next(iter(panel.subjects.values())).values())).split
-    for batch in localisation.batches({row: boxed_labels(split, row) for row in rows}):
-        labels = [[one.label for one in boxed_labels(split, row)] for row in batch]
-        view = panel.seen([scenes.draw_scene(panel.seed, TEST, row)[0] for row in batch])
-        blind = baselines(batch, labels)
+    for batch in localisation.batches(panel.study.dataset.splits["test"], rows):
+        view = panel.seen([scenes.draw_scene(panel.seed, TEST, row)[0] for row in batch[0]])
+        blind = baselines(*batch[:2])
         for model, seeds in panel.subjects.items():
-            for number, (seed, subject) in enumerate(seeds.items()):
+            for seed, subject in enumerate(seeds.values()):
                 inputs, layers = view(subject)
-                every = explain(subject.model, layers, labels, subject.transform.size)
+                every = explain(subject.model, layers, batch[1], subject.transform.size)
                 maps = {key: every[key] for key in overall(every)}
-                if number == 0:
-                    maps[GRADIENT] = _input_gradient(subject.model, inputs, layers, labels)
-                yield Explained(model, seed, batch, labels, maps | blind)
+                if seed == 0:
+                    maps[GRADIENT] = _input_gradient(subject.model, inputs, layers, batch[1])
+                yield model, seed, batch, maps | blind
 
 
 def _input_gradient(model: Classifier, inputs: Tensor, layers: dict[int, Tensor], labels: list[list[int]]) -> Tensor:
@@ -127,12 +109,10 @@ def _input_gradient(model: Classifier, inputs: Tensor, layers: dict[int, Tensor]
 def _curve_areas(panel: Panel) -> pd.DataFrame:
     """Deletion and insertion on the first images: model, method and the mean area under each curve."""
     shown = {model: [] for model in panel.subjects}
-    for one in explained(panel, range(SHOWN // 2)):
-        split = panel.subjects[one.model][one.seed].split
-        for at, k in np.ndindex(len(one.rows), len(one.labels[0])):
-            row, label = one.rows[at], one.labels[at][k]
-            of_label = {Key(key.method, ""): map[at, k] for key, map in one.maps.items()}
-            shown[one.model].append(Example(row, label, np.nan, 1, boxes_of(split, row, label), of_label))
+    for model, _, (rows, labels, *_), maps in explained(panel, range(SHOWN // 2)):
+        for at, k in np.ndindex(*np.shape(labels)):
+            of_label = {Key(key.method, ""): map[at, k] for key, map in maps.items()}
+            shown[model].append(Example(rows[at], labels[at][k], np.nan, 1, (), of_label))
     frames = []
     for model, seeds in panel.subjects.items():
         (subject,) = seeds.values()
@@ -142,22 +122,19 @@ def _curve_areas(panel: Panel) -> pd.DataFrame:
 
 
 def _likeness(panel: Panel) -> pd.DataFrame:
-    """How much maps resemble those that they must not resemble, of the first images: model, method and
-    rank correlations over coarse cells.
-
-    In STAGES with the map of a model whose weights are drawn anew so far from the top (cascading randomisation, Adebayo
-    et al., NeurIPS 2018); in "other label" with that of another label which the image shows (after Sixt et al., ICML
-    2020).
+    """How much maps of the first images resemble others, by rank correlations over coarse cells: model, method, STAGES
+    (the model with weights drawn anew so far from the top: cascading randomisation, Adebayo et al., NeurIPS 2018), and
+    "other label" (another one that the image shows: after Sixt et al., ICML 2020).
     """
     trained, rows = list(explained(panel, range(SHOWN))), []
     for stage in (*STAGES, "other label"):
         against = trained if stage == "other label" else explained(_drawn_anew(panel, stage), range(SHOWN))
-        for one, other in zip(trained, against, strict=True):
-            for key in [key for key in one.maps if key.method not in BASELINES]:
-                ranks, others = _ranks(one.maps[key]), _ranks(other.maps[key])
+        for (model, _, _, maps), (*_, others) in zip(trained, against, strict=True):
+            for key in [key for key in maps if key.method not in BASELINES]:
+                ranks, other = _ranks(maps[key]), _ranks(others[key])
                 if stage == "other label":
-                    others = np.roll(others, 1, axis=1) if len(one.labels[0]) > 1 else np.full_like(others, np.nan)
-                rows += [(one.model, key.method, stage, value) for value in (ranks * others).mean(2).ravel()]
+                    other = np.roll(other, 1, axis=1) if other.shape[1] > 1 else np.full_like(other, np.nan)
+                rows += [(model, key.method, stage, value) for value in (ranks * other).mean(2).ravel()]
     frame = pd.DataFrame(rows, columns=["model", "method", "stage", "alike"])
     return frame.groupby(["model", "method", "stage"], sort=False)["alike"].mean().unstack("stage").reset_index()
 
@@ -174,9 +151,7 @@ def _drawn_anew(panel: Panel, stage: str) -> Panel:
     one, setting = copy.copy(panel), panel.study.experiment.backbone
     torch.manual_seed(0)
     drawn = transparent(setting.name, None, panel.study.layers)
-    if stage == "backbone" and setting.frozen:
-        one.backbone = drawn
-    one.subjects = {}
+    one.backbone, one.subjects = drawn if stage == "backbone" and setting.frozen else panel.backbone, {}
     for model, seeds in panel.subjects.items():
         ((seed, subject),) = seeds.items()
         fresh, changed = panel.study.build(panel.study.experiment.run(model)), copy.deepcopy(subject.model)

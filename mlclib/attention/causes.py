@@ -7,6 +7,7 @@ tell. Frames hold a column for each number, and "<number> low" and "<number> hig
 import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +26,12 @@ from mlclib.metrics import resampling
 from mlclib.models import title
 from mlclib.models.backbones import Backbone
 from mlclib.runs.study import Study
+from mlclib.transforms import Transform
 
 TEST = scenes.SPLITS.index("test")
 BATCH = 8  # pictures at a time: larger batches leave a CPU's cache
 DRAWS = 500  # resamples of an interval
 SHIFTS = {"wrong place": True, "wrong company": False}  # whether the things of a scene stay together
-
-View = Callable[[ModelOnSplit], tuple[Tensor, dict[int, Tensor]]]
 
 
 class Panel:
@@ -61,33 +61,32 @@ class Panel:
         graph = kind.label_graph(self.study.label_info(self.study.experiment.run(model)), kind.options)
         return graph.numpy() if graph is not None and graph.fill_diagonal_(0).any() else None
 
-    def seen(self, pictures: Sequence[Image.Image]) -> View:
+    def seen(self, pictures: Sequence[Image.Image]) -> Callable[[ModelOnSplit], tuple[Tensor, dict[int, Tensor]]]:
         """How each model sees these pictures: as its input [B, 3, S, S], and as the layer maps that follow from it."""
-        inputs, shared = {}, {}
+
+        @cache
+        def shared(transform: Transform) -> tuple[Tensor, dict[int, Tensor] | None]:
+            images = torch.stack([transform(picture) for picture in pictures])
+            # channels last is nearly twice as fast on a CPU
+            inputs = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+            return inputs, None if self.backbone is None else self.backbone(inputs)
 
         def view(subject: ModelOnSplit) -> tuple[Tensor, dict[int, Tensor]]:
-            key, own = subject.transform, subject.model.backbone
-            if key not in inputs:  # channels last is nearly twice as fast on a CPU
-                images = torch.stack([key(picture) for picture in pictures])
-                inputs[key] = images.contiguous(memory_format=torch.channels_last).requires_grad_()
-            if self.backbone is None:
-                return inputs[key], own(inputs[key])
-            if key not in shared:
-                shared[key] = self.backbone(inputs[key])
-            return inputs[key], {layer: shared[key][layer] for layer in own.layers}
+            inputs, maps = shared(subject.transform)
+            return inputs, maps or subject.model.backbone(inputs)
 
         return view
 
     def logits(self, pictures: Sequence[Image.Image]) -> dict[str, np.ndarray]:
         """The logits of N pictures by model, float32 [S, N, C]."""
-        batches = {model: [[] for _ in seeds] for model, seeds in self.subjects.items()}
+        batches = {model: [] for model in self.subjects}
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
                 view = self.seen(pictures[start : start + BATCH])
                 for model, seeds in self.subjects.items():
-                    for parts, subject in zip(batches[model], seeds.values(), strict=True):
-                        parts.append(subject.model.classify(view(subject)[1]).logits.numpy())
-        return {model: np.stack([np.concatenate(parts) for parts in seeds]) for model, seeds in batches.items()}
+                    seen = [subject.model.classify(view(subject)[1]).logits for subject in seeds.values()]
+                    batches[model].append(torch.stack(seen))
+        return {model: torch.cat(parts, 1).numpy() for model, parts in batches.items()}
 
 
 def transparent(name: str, weights: str | None, layers: tuple[int, ...]) -> Backbone:
@@ -121,7 +120,7 @@ def pairs(panel: Panel, count: int) -> Pairs:
 
     All things of the label and their shadows are left out, and all else is drawn alike.
     """
-    rows, labels, regions, untouched, pictures, again = [], [], [], [], [], []
+    parts, pictures = [], []
     targets = panel.study.dataset.splits["test"].targets[:count]
     for row, marks in enumerate(targets):
         shown = sorted(panel.labels[label] for label in np.flatnonzero(marks == 1))
@@ -129,11 +128,10 @@ def pairs(panel: Panel, count: int) -> Pairs:
         pictures.append(whole)
         for label, (picture, left) in zip(shown, lacking, strict=True):
             changed = (np.asarray(picture) != np.asarray(whole)).any(2)
-            regions.append(F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0])
-            untouched.append([one != label and _boxes(left, one) == _boxes(about, one) for one in panel.labels])
-            rows.append(row)
-            labels.append(panel.labels.index(label))
-            again.append(picture)
+            region = F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0]
+            untouched = [one != label and _boxes(left, one) == _boxes(about, one) for one in panel.labels]
+            parts.append((row, panel.labels.index(label), region, untouched, picture))
+    rows, labels, regions, untouched, again = zip(*parts, strict=True)
     arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), targets
     return Pairs(*arrays, panel.logits(pictures), panel.logits(again))
 
@@ -143,23 +141,22 @@ def _boxes(about: dict, label: str) -> list[dict]:
 
 
 def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What each model's logits rest on, a row per model; and by model what label a lends to b, in % of
-    the mean fall, [C, C].
+    """What each model's logits rest on, a row per model; and by model what label a lends to b, in % of the mean fall,
+    [C, C]: how far the logit of b falls when a goes, mean over the images where the visible boxes of b stay.
 
     Columns: model; "fall" of the logit of the label that goes; "lost, %" of the recognised labels that go, those no
     longer predicted; "others, %", how far the logits of other labels move, up or down, as a share of the fall; the rank
     correlations of what labels lend each other "with co-occurrence" (the log odds ratio of two labels in the training
-    images), "with own graph", and "with learnt vectors" (their cosine similarity). A label lends another by how much
-    the other's logit falls when it goes, mean over the images where the other's visible boxes stay as they are.
+    images), "with own graph", and "with learnt vectors" (their cosine similarity).
     """
-    odds = odds_ratios(panel.study)
-    every = {model: _effects_of(panel, removed, model, odds) for model in panel.subjects}
+    every = {model: _effects_of(panel, removed, model) for model in panel.subjects}
     rows = [{"model": model} | row for model, (row, _) in every.items()]
     return pd.DataFrame(rows), {model: lent for model, (_, lent) in every.items()}
 
 
-def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """The numbers of one model, and what each of its labels lends to each, in % of its mean fall."""
+def _effects_of(panel: Panel, removed: Pairs, model: str) -> tuple[dict[str, float], np.ndarray]:
+    """`effects` of one model."""
+    odds = odds_ratios(panel.study)
     falls, graph, at = removed.falls(model), panel.graph(model), np.arange(len(removed.rows))
     vectors = [subject.model.embeddings()[1].detach().numpy() for subject in panel.subjects[model].values()]
     beside = {
@@ -169,10 +166,7 @@ def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> t
     }
     taken, other = removed.labels == np.arange(len(odds))[:, None], ~np.eye(len(odds), dtype=bool)
     predicted = removed.whole[model][:, removed.rows, removed.labels] >= 0
-    lost, own = (
-        predicted & (removed.without[model][:, at, removed.labels] < 0),
-        falls[:, at, removed.labels],
-    )
+    lost, own = predicted & (removed.without[model][:, at, removed.labels] < 0), falls[:, at, removed.labels]
     moved = (abs(falls) * removed.untouched).sum(2) / removed.untouched.sum(1)
 
     def lent(often, seeds):
@@ -200,33 +194,31 @@ def odds_ratios(study: Study) -> np.ndarray:
 def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each model loses where things stand in the wrong place or company, and whether a label graph adds to it.
 
-    As many scenes as in `removed`. The first frame has a row per model: model, mAP as trained, and "Δ <set>" to it for
-    each of SHIFTS, in points. The second has Δ of a model with edges between labels less Δ of one of its class
-    "without" edges; and, as "all", the mean over models with edges less that over the others.
+    As many scenes as in `removed`. The first frame has a row per model: model, mAP, and for each of SHIFTS the "Δ" to
+    it, in points. The second has Δ of a model with edges between labels less Δ of one of its class "without" edges;
+    and, as "all", the mean over models with edges less that over the others.
     """
-    sets = {"mAP": (removed.whole, removed.targets)}
-    for name, together in SHIFTS.items():
+
+    def draws(logits: Mapping[str, np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:  # mAP [M, 1 + draws]
+        of_seeds = [resampling.of_seeds(one, targets, draws=2 * DRAWS, seed=seed) for one in logits.values()]
+        return 100 * np.stack([resampling.over_seeds(one, number) for number, one in enumerate(of_seeds)])
+
+    models, whole, lost = list(removed.whole), draws(removed.whole, removed.targets, 0), {}
+    for seed, (name, together) in enumerate(SHIFTS.items(), 1):
         pictures, about = zip(*scenes.misplaced(panel.seed, TEST, len(removed.targets), together), strict=True)
-        sets[f"Δ {name}"] = panel.logits(pictures), np.array([scenes.targets(one["boxes"]) for one in about])
-    draws: dict[str, dict[str, np.ndarray]] = {}  # set -> model -> mAP or its loss, [1 + draws]
-    for at, (name, (logits, targets)) in enumerate(sets.items()):
-        of_seeds = [resampling.of_seeds(one, targets, draws=2 * DRAWS, seed=at) for one in logits.values()]
-        scores = [100 * resampling.over_seeds(one, number) for number, one in enumerate(of_seeds)]
-        draws[name] = dict(zip(logits, scores, strict=True))
-    rows = [{"model": model, "mAP": values[0]} for model, values in draws["mAP"].items()]
-    whole = draws.pop("mAP")
-    lost = {name: {model: one[model] - whole[model] for model in whole} for name, one in draws.items()}
-    kinds = {model: type(next(iter(seeds.values())).model) for model, seeds in panel.subjects.items()}
-    edges = [model for model in kinds if panel.graph(model) is not None]
-    others = [model for model in kinds if model not in edges]
-    graphs = [(a, b, [a], [b]) for a, b in itertools.product(edges, others) if kinds[a] is kinds[b]]
-    graphs += [("all", "all", edges, others)] if edges and others else []
-    for row, (name, values) in itertools.product(rows, lost.items()):
-        row |= _with_interval(name, values[row["model"]])
-    compared = [{"model": a, "without": b} for a, b, _, _ in graphs]
-    for (row, (_, _, one, two)), (name, values) in itertools.product(zip(compared, graphs, strict=True), lost.items()):
-        means = [np.mean([values[model] for model in side], axis=0) for side in (one, two)]
-        row |= _with_interval(name, means[0] - means[1])
+        targets = np.array([scenes.targets(one["boxes"]) for one in about])
+        lost[f"Δ {name}"] = draws(panel.logits(pictures), targets, seed) - whole
+    numbers = [_intervals({name: values[at] for name, values in lost.items()}) for at in range(len(models))]
+    rows = [{"model": model, "mAP": whole[at, 0]} | numbers[at] for at, model in enumerate(models)]
+    kinds = [type(next(iter(panel.subjects[model].values())).model) for model in models]
+    edges = [at for at, model in enumerate(models) if panel.graph(model) is not None]
+    others = [at for at in range(len(models)) if at not in edges]
+    sides = [(models[a], models[b], [a], [b]) for a, b in itertools.product(edges, others) if kinds[a] is kinds[b]]
+    sides += [("all", "all", edges, others)] if edges and others else []
+    compared = []
+    for a, b, one, other in sides:
+        gaps = {name: values[one].mean(0) - values[other].mean(0) for name, values in lost.items()}
+        compared.append({"model": a, "without": b} | _intervals(gaps))
     return pd.DataFrame(rows), pd.DataFrame(compared)
 
 
@@ -244,25 +236,24 @@ def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.I
     return shown
 
 
-def resampled(
-    scores: Callable[[np.ndarray, np.ndarray], dict[str, float]], rows: np.ndarray, seeds: int
-) -> dict[str, float]:
-    """Each score, with its interval over resampled images and seeds.
-
-    scores: of how often each value counts [P], and of which seeds. rows: the image of each value [P].
+def resampled(scores: Callable[..., dict[str, float]], rows: np.ndarray, seeds: int) -> dict[str, float]:
+    """Each score, of how often each value counts [P] and of which seeds, with its interval over resampled images and
+    seeds. rows: the image of each value [P].
     """
     rng, (images, of_image) = np.random.default_rng(0), np.unique(rows, return_inverse=True)
     drawn = [scores(np.ones(len(rows)), np.arange(seeds))]
     for _ in range(DRAWS):
         often = np.bincount(rng.integers(len(images), size=len(images)), minlength=len(images))
         drawn.append(scores(often[of_image].astype(float), rng.integers(seeds, size=seeds)))
-    every = [_with_interval(name, np.array([one[name] for one in drawn])) for name in drawn[0]]
-    return dict(itertools.chain.from_iterable(one.items() for one in every))
+    return _intervals({name: np.array([one[name] for one in drawn]) for name in drawn[0]})
 
 
-def _with_interval(name: str, values: np.ndarray) -> dict[str, float]:
-    low, high = resampling.interval(values)
-    return {name: values[0], f"{name} low": low, f"{name} high": high}
+def _intervals(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Each score and the two ends of its interval, from its draws [1 + draws], the plain one first."""
+    numbers = {}
+    for name, draws in scores.items():
+        numbers[name], (numbers[f"{name} low"], numbers[f"{name} high"]) = draws[0], resampling.interval(draws)
+    return numbers
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:

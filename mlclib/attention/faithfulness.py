@@ -1,7 +1,7 @@
 """Whether the score follows the map: deletion and insertion, as curves, areas, figure and sentence."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,11 +25,10 @@ MARKERS = "osD^vP*X"
 def faithfulness(subject: ModelOnSplit, shown: Sequence[Example], steps: int = 7) -> pd.DataFrame:
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
-    shown: examples, those of one image side by side. Each method's map over all its layers is tried. BLOCKS x BLOCKS
-    blocks of the picture are taken in the order of the map. Deletion paints them in the mean colour: the sooner the
-    probability falls, the better. Insertion shows them in a blurred picture: the sooner it rises, the better. One row
-    per example, map, curve and step, with the columns example, row, method, layer, curve, share (of the blocks taken)
-    and probability.
+    shown: examples, those of one image side by side. BLOCKS x BLOCKS blocks of the picture are taken in the order of
+    each method's map over all its layers. Deletion paints them in the mean colour: the sooner the probability falls,
+    the better. Insertion shows them in a blurred picture: the sooner it rises, the better. A row per example, map,
+    curve and step: example, row, share (of the blocks taken), method, layer, curve, probability.
     """
     shares, frames = np.linspace(0, 1, steps + 1), []
     counts = torch.tensor([round(share * BLOCKS**2) for share in shares])
@@ -44,17 +43,15 @@ def faithfulness(subject: ModelOnSplit, shown: Sequence[Example], steps: int = 7
         curves = _probabilities(subject, row, taken)
         for number, example, of_example in zip(numbers, examples, places, strict=True):
             about = {"example": number, "row": row, "share": shares}
-            frames += [
-                pd.DataFrame({**about, **key._asdict(), "curve": curve, "probability": scores[at, example.label]})
-                for curve, scores in curves.items()
-                for key, at in zip(keys, of_example.numpy(), strict=True)
-            ]
+            for (curve, scores), (key, at) in product(curves.items(), zip(keys, of_example.numpy(), strict=True)):
+                columns = {**about, **key._asdict(), "curve": curve, "probability": scores[at, example.label]}
+                frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
 
 
 def _probabilities(subject: ModelOnSplit, row: int, taken: Tensor) -> dict[str, np.ndarray]:
     """For either curve the probabilities [M, C] of an image of which these blocks are taken, bool [M, BLOCKS ** 2]."""
-    picture, side = subject.pictures([row]), subject.transform.size
+    picture, side = subject.transform(subject.picture(row))[None], subject.transform.size
     blurred = vision.gaussian_blur(picture, [2 * (side // 8) + 1] * 2, [side / 24] * 2)
     ends = {"deletion": (picture, torch.zeros_like(picture)), "insertion": (blurred, picture)}
     curves = {curve: [] for curve in ends}
@@ -88,26 +85,25 @@ def figure(curves: pd.DataFrame) -> Figure:
     """
     areas, sentences = curve_areas(curves), []
     by_map = areas.set_index(["method", "layer"])
+    means = curves.groupby(["curve", "method", "layer", "share"], sort=False)["probability"].mean()
     drawing, places = plt.subplots(1, 2, figsize=(10, 4.8), sharey=True, layout="constrained")
     for axes, curve in zip(places, ("deletion", "insertion"), strict=True):
-        rows = curves[curves["curve"] == curve].groupby(["method", "layer", "share"], sort=False)["probability"].mean()
-        for at, key in enumerate(dict.fromkeys(map(Key, areas["method"], areas["layer"]))):
+        for at, key in enumerate(map(Key._make, by_map.index.unique())):
             colour, style = ("0.45", ":") if key.method in BASELINES else (COLOURS[at % len(COLOURS)], "-")
+            look = {"color": colour, "marker": MARKERS[at % len(MARKERS)], "ms": 5}
             label = f"{key}: {by_map.loc[[key], curve].mean():.2f}"
-            axes.plot(rows[key].sort_index(), style, color=colour, marker=MARKERS[at % len(MARKERS)], ms=5, label=label)
+            axes.plot(means[curve, *key].sort_index(), style, label=label, **look)
         best, better = _best(areas, curve), "lower" if curve == "deletion" else "higher"
         gain, random = (by_map.loc[[key]].set_index("example") for key in (best, ("random", "")))
         gain = gain.assign(**{curve: gain[curve] - random[curve]})
-        sentences.append(
-            f"{curve.capitalize()}: {best} is {signed_interval(gain, curve)} from random, {better} is better"
-        )
+        gap = signed_interval(gain, curve)
+        sentences.append(f"{curve.capitalize()}: {best} is {gap} from random, {better} is better")
         axes.set(xlabel=f"share of the picture {'hidden' if curve == 'deletion' else 'shown'}", ylim=(0, 1))
         axes.set_title(f"{curve} ({better} is better)")
         axes.legend(frameon=False, title="area", fontsize=9)
         sns.despine(ax=axes)
     places[0].set_ylabel("probability of the label")
     drawing.suptitle("\n".join(sentences), fontsize=13)
-    plt.close(drawing)
     return drawing
 
 

@@ -18,7 +18,7 @@ from sklearn.manifold import TSNE
 
 from mlclib import models
 from mlclib.attention.maps import ModelOnSplit
-from mlclib.results.style import COLOURS, graph_layout, safe_text
+from mlclib.results.style import COLOURS, graph_layout, label_heatmap, safe_text
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
 
@@ -26,9 +26,8 @@ from mlclib.runs.store import FinishedRun
 class Learnt(NamedTuple):
     """What a model holds of its C labels after training.
 
-    before: their vectors before training [C, V], None for a model that starts without; after: as learnt [C, D].
-    shares: the soft assignment of labels to groups [C, G], G is 0 for a model without groups. graph: its label graph
-    [C, C], all zero for a model without one.
+    before: their vectors before training [C, V] or None; after: as learnt [C, D]. shares: the soft assignment of labels
+    to groups [C, G], G may be 0. graph: its label graph [C, C], all zero for a model without one.
     """
 
     labels: Sequence[str]
@@ -53,10 +52,8 @@ def learnt(subject: ModelOnSplit) -> Learnt:
     model, count = subject.model, len(subject.labels)
     graph = getattr(model, "adjacency", torch.zeros(count, count))
     with torch.no_grad():
-        before, after = model.embeddings()
-        shares = model.assignment()
-    before = None if before is None else before.detach().numpy()
-    return Learnt(subject.labels, before, after.detach().numpy(), shares.numpy(), graph.numpy())
+        tensors = *model.embeddings(), model.assignment(), graph
+    return Learnt(subject.labels, *(None if one is None else one.detach().numpy() for one in tensors))
 
 
 def similarity(vectors: np.ndarray) -> np.ndarray:
@@ -72,153 +69,129 @@ def nearest(vectors: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray
     return order, np.take_along_axis(values, order, axis=1)
 
 
-def tables(known: Learnt, model: str, run: FinishedRun) -> list[Table]:
+def tables(learnt: Learnt, model: str, run: FinishedRun) -> list[Table]:
     """Each label's nearest labels, and the groups where the model has any. model, run: whose they are."""
-    frame = pd.DataFrame({"label": known.labels})
-    for column, vectors in (("nearest before", known.before), ("nearest as learnt", known.after)):
+    labels, name, runs = learnt.labels, models.title(model), {"": [run]}
+    frame = pd.DataFrame({"label": labels})
+    for column, vectors in (("nearest before", learnt.before), ("nearest as learnt", learnt.after)):
         if vectors is not None:
             frame[column] = [
-                ", ".join(f"{known.labels[other]} ({value:.2f})" for other, value in zip(*row, strict=True))
+                ", ".join(f"{labels[other]} ({value:.2f})" for other, value in zip(*row, strict=True))
                 for row in zip(*nearest(vectors), strict=True)
             ]
-    name, runs, caption = models.title(model), {"": [run]}, "In brackets the cosine similarity of their vectors."
+    caption = "In brackets the cosine similarity of their vectors."
     both = [Table(f"labels-{model}", f"Each label's nearest labels to {name}", frame, caption, runs=runs)]
-    if known.group is not None:
-        members = {
-            str(group): ", ".join(f"{known.labels[i]} ({known.shares[i, group]:.2f})" for i in known.members(group))
-            for group in range(known.shares.shape[1])
-        }
-        frame = pd.DataFrame({"group": members.keys(), "members": [text or "none" for text in members.values()]})
+    if learnt.group is not None:
+        groups = range(learnt.shares.shape[1])
+        members = [[f"{labels[i]} ({learnt.shares[i, group]:.2f})" for i in learnt.members(group)] for group in groups]
+        frame = pd.DataFrame({"group": map(str, groups), "members": [", ".join(each) or "none" for each in members]})
         caption = "A label stands with the group it belongs to most, in brackets its share in it."
         title = f"The groups that {name} has made of the labels"
         both.append(Table(f"labels-{model}-groups", title, frame, caption, runs=runs))
     return both
 
 
-def vectors_finding(known: Learnt) -> str:
+def vectors_finding(learnt: Learnt) -> str:
     """In a sentence: which labels are most alike to the model, and how many keep the nearest label they began with."""
-    order, values = nearest(known.after, 1)
+    order, values = nearest(learnt.after, 1)
     first = values[:, 0].argmax()
-    pair = f"{known.labels[first]} and {known.labels[order[first, 0]]}"
+    pair = f"{learnt.labels[first]} and {learnt.labels[order[first, 0]]}"
     text = f"Most alike as learnt are {pair} (cosine {values[first, 0]:.2f})"
-    if known.before is None:
+    if learnt.before is None:
         return f"{text}; this model starts from no label vectors."
-    kept = (nearest(known.before, 1)[0] == order).sum()
+    kept = (nearest(learnt.before, 1)[0] == order).sum()
     return f"{text}; {kept} of {len(order)} labels keep the nearest label that their vectors began with."
 
 
-def groups_finding(known: Learnt) -> str:
+def groups_finding(learnt: Learnt) -> str:
     """In a sentence: how firmly labels belong to the groups that the model has made of them."""
-    if known.group is None:
+    if learnt.group is None:
         return "This model makes no groups of labels."
-    sizes = np.bincount(known.group, minlength=known.shares.shape[1])
+    firm, sizes = (learnt.shares.max(1) > 0.5).sum(), np.bincount(learnt.group, minlength=learnt.shares.shape[1])
     return (
-        f"{(known.shares.max(1) > 0.5).sum()} of {len(known.labels)} labels belong to one group by more than half; the "
-        f"largest of {len(sizes)} groups is the first of {sizes.max()} labels, and {(sizes == 0).sum()} are the first "
-        "of none."
+        f"{firm} of {len(learnt.labels)} labels belong to one group by more than half; the largest of {len(sizes)} "
+        f"groups is the first of {sizes.max()} labels, and {(sizes == 0).sum()} are the first of none."
     )
 
 
-def figures(known: Learnt, cooccurrence: tuple[np.ndarray, np.ndarray]) -> dict[str, Figure]:
-    """{"embeddings", "similarities" and, where the model has groups, "label-graph"}.
+def figures(learnt: Learnt, cooccurrence: tuple[np.ndarray, np.ndarray]) -> dict[str, Figure]:
+    """By name, the label graph of a model with groups alone. cooccurrence: counts [C, C] and totals [C] in training."""
+    both = {"embeddings": embeddings(learnt), "similarities": similarities(learnt, *cooccurrence)}
+    return both if learnt.group is None else both | {"label-graph": label_graph(learnt)}
 
-    cooccurrence: counts [C, C] and totals [C] of the training images.
+
+def label_graph(learnt: Learnt) -> Figure:
+    """Labels by the colour of their group, joined by the model's graph, either way; its title compares the share of
+    edges within groups with that of all pairs.
     """
-    drawn = {"embeddings": embeddings(known), "similarities": similarities(known, *cooccurrence)}
-    return drawn if known.group is None else drawn | {"label-graph": label_graph(known)}
-
-
-def label_graph(known: Learnt) -> Figure:
-    """Labels, joined where the model's graph has an edge either way, in the colour and with the number of their group.
-
-    The title compares the share of edges within groups with that of all pairs.
-    """
-    joined, group = np.triu((known.graph > 0) | (known.graph.T > 0), 1), known.group
+    joined, group = np.triu((learnt.graph > 0) | (learnt.graph.T > 0), 1), learnt.group
     graph = nx.Graph([(int(i), int(j)) for i, j in np.argwhere(joined)])
-    graph.add_nodes_from(range(len(known.labels)))
+    graph.add_nodes_from(range(len(learnt.labels)))
     spot = graph_layout(graph)
     figure, axes = plt.subplots(figsize=(9, 7), layout="constrained")
     nx.draw_networkx_edges(graph, spot, ax=axes, edge_color="0.75")
     for number in np.unique(group):
         nodes = np.flatnonzero(group == number).tolist()
-        share = known.shares[nodes, number].mean()
+        share = learnt.shares[nodes, number].mean()
         nx.draw_networkx_nodes(
             graph, spot, nodes, ax=axes, node_size=520, node_color=[COLOURS[number % len(COLOURS)]], edgecolors="0.3",
             node_shape="osD^vphd"[number % 8], label=f"group {number}: {len(nodes)} labels ({share:.2f})",
         )  # fmt: skip
+    outline = [withStroke(linewidth=3, foreground="white")]
     for node, place in spot.items():
-        _write_label(axes, known.labels[node], place, 13, 11).set_path_effects(
-            [withStroke(linewidth=3, foreground="white")]
-        )
+        _write_label(axes, learnt.labels[node], place, 13, 11).set_path_effects(outline)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=0.5, title="mean share in brackets")
     same = group[:, None] == group
     chance = same[np.triu_indices(len(group), 1)].mean()
-    within = (
-        f"{same[joined].mean():.0%} of edges join labels of one group" if joined.any() else "The graph has no edges"
-    )
-    used = f"{len(np.unique(group))} of {known.shares.shape[1]} groups used"
+    within = f"{same[joined].mean():.0%} of edges join labels of one group" if graph.edges else "The graph has no edges"
+    used = f"{len(np.unique(group))} of {learnt.shares.shape[1]} groups used"
     axes.set_title(f"{within}, {chance:.0%} of all pairs do ({used})")
     axes.axis("off")
     axes.margins(0.1)
-    plt.close(figure)
     return figure
 
 
-def embeddings(known: Learnt) -> Figure:
-    """t-SNE (cosine, seeded) of the labels' vectors before and after learning, coloured by group.
-
-    The title says how many of each label's three nearest labels stay.
+def embeddings(learnt: Learnt) -> Figure:
+    """t-SNE (cosine, seeded) of the labels' vectors before and after learning, coloured by group; its title says how
+    many of each label's three nearest labels stay.
     """
-    shown = {"before: label vectors": known.before, "after: as learnt": known.after}
-    if known.before is None:
-        shown = {"as learnt, from no label vectors": known.after}
-    count = len(known.labels)
+    shown, count = {"before: label vectors": learnt.before, "after: as learnt": learnt.after}, len(learnt.labels)
+    if learnt.before is None:
+        shown = {"as learnt, from no label vectors": learnt.after}
     figure, places = plt.subplots(1, len(shown), figsize=(6.2 * len(shown), 5.6), squeeze=False, layout="constrained")
-    colours = ["0.35"] * count if known.group is None else [COLOURS[number % len(COLOURS)] for number in known.group]
+    colours = ["0.35"] * count if learnt.group is None else [COLOURS[number % len(COLOURS)] for number in learnt.group]
+    projection = TSNE(2, perplexity=min(10, (count - 1) / 3), metric="cosine", init="random", random_state=0)
     for axes, (name, vectors) in zip(places[0], shown.items(), strict=True):
-        perplexity = min(10, (count - 1) / 3)
-        flat = TSNE(2, perplexity=perplexity, metric="cosine", init="random", random_state=0).fit_transform(vectors)
+        flat = projection.fit_transform(vectors)
         axes.scatter(*flat.T, c=colours, s=45, edgecolors="0.3", lw=0.5)
-        for label, place in zip(known.labels, flat, strict=True):
+        for label, place in zip(learnt.labels, flat, strict=True):
             _write_label(axes, label, place, 6, 10)
         axes.set(xticks=[], yticks=[], title=name)
         axes.margins(0.1)
         sns.despine(ax=axes, left=True, bottom=True)
-    if known.before is not None:
-        near = [nearest(vectors)[0] for vectors in (known.before, known.after)]
+    if learnt.before is not None:
+        near = [nearest(vectors)[0] for vectors in (learnt.before, learnt.after)]
         kept = np.mean([len(set(before) & set(after)) / 3 for before, after in zip(*near, strict=True)])
-        figure.suptitle(
-            f"Learning keeps {kept:.0%} of each label's three nearest labels ({3 / (count - 1):.0%} by chance)"
-        )
-    plt.close(figure)
+        chance = f"{3 / (count - 1):.0%} by chance"
+        figure.suptitle(f"Learning keeps {kept:.0%} of each label's three nearest labels ({chance})")
     return figure
 
 
-def similarities(known: Learnt, counts: np.ndarray, totals: np.ndarray) -> Figure:
-    """P(column | row) in the training images beside the cosine similarity of the learnt vectors, in one order.
-
-    The title says by their rank correlation whether labels that come together became alike.
+def similarities(learnt: Learnt, counts: np.ndarray, totals: np.ndarray) -> Figure:
+    """P(column | row) in the training images beside the cosine similarity of the learnt vectors, in one order; the
+    title says by their rank correlation whether labels that come together became alike.
     """
-    shares, alike = counts / np.maximum(totals, 1)[:, None], similarity(known.after)
+    shares, alike = counts / np.maximum(totals, 1)[:, None], similarity(learnt.after)
     order = leaves_list(linkage(squareform(2 - shares - shares.T, checks=False), "average", optimal_ordering=True))
     off = ~np.eye(len(shares), dtype=bool)
     rank = spearmanr((shares + shares.T)[off], alike[off]).statistic
     side = max(5.2, 0.24 * len(shares) + 1.5)
-    figure, places = plt.subplots(1, 2, figsize=(2 * side + 1, side), layout="constrained")
-    names = [safe_text(known.labels[label]) for label in order]
-    for axes, values, title, bar in (
-        (places[0], shares, "together in images", "P(column | row)"),
-        (places[1], alike, f"as learnt (mean {alike[off].mean():.2f})", "cosine similarity"),
-    ):
-        frame = pd.DataFrame(np.where(off, values, np.nan)[np.ix_(order, order)], names, names)
-        sns.heatmap(
-            frame, ax=axes, cmap="cividis", square=True, xticklabels=1, yticklabels=1,
-            cbar_kws={"label": bar, "shrink": 0.7},
-        )  # fmt: skip
-        axes.set_title(title)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(2 * side + 1, side), layout="constrained")
+    label_heatmap(left, shares, order, learnt.labels, "together in images", "P(column | row)")
+    title = f"as learnt (mean {alike[off].mean():.2f})"
+    label_heatmap(right, alike, order, learnt.labels, title, "cosine similarity")
     strength = "are" if rank > 0.5 else "are somewhat" if rank > 0.2 else "are hardly" if rank > -0.2 else "are less"
     figure.suptitle(f"Labels that come together {strength} alike as learnt (rank correlation {rank:+.2f})")
-    plt.close(figure)
     return figure
 
 

@@ -1,8 +1,7 @@
 """Whether attention maps lie on the things: scored against boxes, as numbers, tables, figure and sentences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -11,7 +10,8 @@ from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from mlclib.attention.maps import BASELINES, BoxedLabel, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
+from mlclib.attention.maps import BASELINES, Key, ModelOnSplit, baselines, boxed_labels, explain, overall
+from mlclib.datasets.base import Split
 from mlclib.metrics import resampling
 from mlclib.models import title
 from mlclib.results.style import COLOURS, text_figure
@@ -23,6 +23,21 @@ SCORES = {"pointing": "pointing game", "energy": "energy inside", "curve": "curv
 LINES = {"2": "layer 2", "3": "layer 3", "4": "layer 4", "all": "all layers"}
 
 BATCH = 24  # labels at a time: batches of one size leave fewer holes in the memory
+
+
+def batches(split: Split, rows: Iterable[int]) -> Iterator[tuple[list[int], list[list[int]], list[float], Tensor]]:
+    """Images that show K labels with boxes each, at most BATCH labels at a time: their rows [B] and labels [B][K], the
+    share of the side that each label takes [B K], and its cells [B, K, GRID, GRID].
+    """
+    boxed = {row: boxed_labels(split, row) for row in rows}
+    for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
+        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)
+        for start in range(0, len(alike), step):
+            batch = alike[start : start + step]
+            every = [one for row in batch for one in boxed[row]]
+            labels = np.array([one.label for one in every]).reshape(-1, count).tolist()
+            masks = torch.stack([one.mask for one in every]).unflatten(0, (-1, count))
+            yield batch, labels, [one.share for one in every], masks
 
 
 def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
@@ -42,34 +57,30 @@ def compare(maps: Tensor, masks: Tensor) -> dict[str, np.ndarray]:
     curve, other = np.full((2, *maps.shape[:2]), np.nan)
     for image, label in np.ndindex(curve.shape):
         for areas, of in ((curve, label), (other, (label + 1) % maps.shape[1])):
-            hits = maps[image, of][inside[image, label]]
-            areas[image, label] = _curve_area(ascending[image, of], np.sort(hits))
+            every, hits = ascending[image, of], np.sort(maps[image, of][inside[image, label]])
+            precision = (len(hits) - np.searchsorted(hits, hits)) / (len(every) - np.searchsorted(every, hits))
+            areas[image, label] = precision.mean()  # average precision, ties together
     specific = curve - other if maps.shape[1] > 1 else np.full_like(curve, np.nan)
     return {"pointing": pointing.numpy(), "energy": energy.numpy(), "curve": curve, "specific": specific}
 
 
 def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> pd.DataFrame:
-    """Every map of every label that an image of `rows` shows, scored against its boxes.
+    """Every map of every label that an image of `rows` shows, scored against its boxes; empty where none are known.
 
-    subjects: the model as each seed trained it, by seed. One row per map, with the columns seed, row, image, label,
-    share (of the image's side: the square root of the area of the label's largest box over the image's), size (a key of
-    SIZES), method, layer, SCORES, and specific (`compare`). A map that is not specific shows where things are, not
-    where this label is. Empty where no boxes are known.
+    subjects: the model as each seed trained it, by seed. One row per map: seed, row, image, label, share (of the side:
+    the square root of the largest box's share of the area), size (a key of SIZES), method, layer, SCORES, and specific
+    (`compare`). A map that is not specific shows where things are, not where this label is.
     """
     _, _, _, split, names = next(iter(subjects.values()))
-    boxed = {row: boxed_labels(split, row) for row in rows}
     frames = []
-    for batch in batches(boxed):
-        labels = [[one.label for one in boxed[row]] for row in batch]
-        masks = torch.stack([torch.stack([one.mask for one in boxed[row]]) for row in batch])
-        about = pd.DataFrame(
-            [(row, split.names[row], names[one.label], one.share) for row in batch for one in boxed[row]],
-            columns=["row", "image", "label", "share"],
-        )
-        blind = _score(about, baselines(batch, labels), masks)  # these know no seed
+    for batch, labels, shares, masks in batches(split, rows):
+        about = pd.DataFrame({"row": np.repeat(batch, len(labels[0])), "share": shares})
+        about["image"] = [split.names[row] for row in about["row"]]
+        about["label"] = [names[label] for of_image in labels for label in of_image]
+        blind = score_frames(about, baselines(batch, labels), masks)  # these know no seed
         for seed, subject in subjects.items():
             maps = explain(subject.model, subject.layer_maps(batch), labels, subject.transform.size)
-            frames += [frame.assign(seed=seed) for frame in _score(about, maps, masks) + blind]
+            frames += [frame.assign(seed=seed) for frame in score_frames(about, maps, masks) + blind]
     columns = ["seed", "row", "image", "label", "share", "method", "layer", *SCORES, "specific"]
     scores = pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     edges = [0, *SIZES.values()]
@@ -77,26 +88,12 @@ def localisation(subjects: Mapping[int, ModelOnSplit], rows: Sequence[int]) -> p
     return scores
 
 
-def batches(boxed: Mapping[int, Sequence[BoxedLabel]]) -> Iterator[list[int]]:
-    """The images that have boxes, at most BATCH labels at a time, each time of the same number of labels."""
-    for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
-        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)
-        for start in range(0, len(alike), step):
-            yield alike[start : start + step]
-
-
-def _score(about: pd.DataFrame, maps: Mapping[Key, Tensor], masks: Tensor) -> list[pd.DataFrame]:
-    """The scores of maps {key: [B, K, GRID, GRID]}, one frame per key. about: the first columns, a row per label."""
+def score_frames(about: pd.DataFrame, maps: Mapping[Key, Tensor], masks: Tensor) -> list[pd.DataFrame]:
+    """The scores of maps {key: [B, K, GRID, GRID]}, one frame per key. about: its first columns, a row per label."""
     return [
         about.assign(**key._asdict(), **{score: values.ravel() for score, values in compare(map, masks).items()})
         for key, map in maps.items()
     ]
-
-
-def summary(scores: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """Mean scores of `localisation` by method, layer and the columns `by`."""
-    groups = scores.groupby([*by, "method", "layer"], sort=False, observed=True)
-    return groups[[*SCORES, "specific"]].mean().reset_index()
 
 
 def over_layers(scores: pd.DataFrame) -> pd.DataFrame:
@@ -107,9 +104,8 @@ def over_layers(scores: pd.DataFrame) -> pd.DataFrame:
 
 def mean_interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
     """Mean score of maps and its 95 % interval over images and seeds; rows without a score are left out."""
-    rows = rows.dropna(subset=score)
-    seeds = rows["seed"] if "seed" in rows else np.zeros(len(rows))
-    return resampling.of_means(rows[score].to_numpy(), rows["row"].to_numpy(), np.asarray(seeds))
+    rows = rows.dropna(subset=score).assign(seed=lambda rows: rows.get("seed", 0))
+    return resampling.of_means(*rows[[score, "row", "seed"]].to_numpy().T)
 
 
 def signed_interval(rows: pd.DataFrame, score: str) -> str:
@@ -118,10 +114,7 @@ def signed_interval(rows: pd.DataFrame, score: str) -> str:
 
 
 def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[FinishedRun]) -> list[Table]:
-    """`localisation` as two tables, by size of the things and by label; none where nothing was scored.
-
-    runs: those of the experiment's model that were looked at.
-    """
+    """`localisation` of a model's runs as two tables, by size of the things and by label; none of no scores."""
     if scores.empty:
         return []
     name = title(model)
@@ -140,49 +133,35 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
     things = scores.drop_duplicates(["row", "label"])
     sizes = ", ".join(f"{count} {size}" for size, count in things["size"].value_counts(sort=False).items())
     methods = list(by_size["method"].unique())
-    areas = summary(over_layers(scores), ["label"]).pivot(index="label", columns="method", values="curve")
+    areas = over_layers(scores).pivot_table("curve", "label", "method")
     by_label = things.groupby("label", sort=False).agg(things=("row", "size"), share=("share", "mean"))
     by_label = by_label.assign(share=100 * by_label["share"]).join(areas[methods].mul(100))
+    title_by_size = f"Where the maps of {name} lie: {len(things)} labels in {things['row'].nunique()} images ({sizes})"
+    title_by_label = f"Area under the localisation curve of {name} by label, smallest things first"
+    of_label = f"{caption} share: mean share of the side. Maps of several layers are the mean over them."
+    by_label = by_label.sort_values("share", kind="stable").reset_index()
+    look = {"best": tuple(methods), "across": True, "formats": {"things": ".0f"}, "runs": {"": runs}}
     return [
         Table(
-            name=f"localisation-{model}",
-            title=f"Where the maps of {name} lie: {len(things)} labels in {things['row'].nunique()} images ({sizes})",
-            frame=by_size,
+            f"localisation-{model}", title_by_size, by_size, caption, spread=spread, best=tuple(by_size.columns[2:]),
             runs={"": runs},
-            caption=caption,
-            spread=spread,
-            best=tuple(by_size.columns[2:]),
         ),
-        Table(
-            name=f"localisation-{model}-labels",
-            title=f"Area under the localisation curve of {name} by label, smallest things first",
-            frame=by_label.sort_values("share", kind="stable").reset_index(),
-            runs={"": runs},
-            caption=f"{caption} share: mean share of the side. Maps of several layers are the mean over them.",
-            formats={"things": ".0f"},
-            best=tuple(methods),
-            across=True,
-        ),
-    ]
+        Table(f"localisation-{model}-labels", title_by_label, by_label, of_label, **look),
+    ]  # fmt: skip
 
 
 def tables_finding(both: Sequence[Table]) -> str:
-    """In a sentence, from `tables`: on which labels maps lie best, and whether the size of the things matters.
-
-    Of the methods it speaks of the one that lies best on average.
-    """
+    """In a sentence: on which labels the maps of the best method lie best, and whether the things' size matters."""
     if not both:
         return "No boxes are known here, so no label's map is scored."
     frame = both[1].frame
-    areas = frame[[column for column in frame.columns[3:] if column not in BASELINES]]
-    method = areas.mean().idxmax()
-    best, worst = (
-        f"{frame['label'][at]} ({areas[method][at]:.0f})" for at in (areas[method].idxmax(), areas[method].idxmin())
-    )
+    method = frame.drop(columns=["label", "things", "share", *BASELINES], errors="ignore").mean().idxmax()
+    areas = frame[method]
+    best, worst = (f"{frame['label'][at]} ({areas[at]:.0f})" for at in (areas.idxmax(), areas.idxmin()))
     text = f"By label, {method} maps lie best on {best} and worst on {worst}, by curve area"
     if len(frame) < 3:
         return f"{text}."
-    rank = spearmanr(frame["share"], areas[method]).statistic
+    rank = spearmanr(frame["share"], areas).statistic
     larger = "are found better" if rank > 0.3 else "are found worse" if rank < -0.3 else "are found no better"
     return f"{text}; labels of larger things {larger} (rank correlation {written(rank, '+.2f')})."
 
@@ -217,47 +196,34 @@ def figure(scores: pd.DataFrame) -> Figure:
     own = over_layers(scores[~scores["method"].isin(BASELINES)]).dropna(subset="specific").groupby("method", sort=False)
     gains = ", ".join(f"{method} {signed_interval(rows, 'specific')}" for method, rows in own)
     facets.figure.suptitle(f"A label's own map against another label's map, by curve area:\n{gains}", y=1.05)
-    plt.close(facets.figure)
     return facets.figure
 
 
 def figure_finding(scores: pd.DataFrame) -> str:
-    """In a sentence per method: in which layer small and large things are found best, and on things of which size the
-    map over all layers lies better than both maps that saw no image.
-
-    All by the curve area. In brackets stands that of the better of the two maps that saw no image.
+    """In a sentence per method, by the curve area: in which layer small and large things are found best, beside the
+    better of both maps that saw no image, and on things of which size the map over all layers is above these.
     """
     if scores.empty:
         return "No boxes are known here, so nothing is said of where the maps lie."
-    means = scores.groupby(["method", "layer", "size"], observed=True)["curve"].mean()
-    blind = means.loc[list(BASELINES)].groupby("size", observed=True).max()
-    sentences = []
+    means = scores.groupby(["method", "layer", "size"], observed=True)["curve"].mean().unstack("size")
+    blind, sentences = means.loc[list(BASELINES)].max(), []
     for method, layer in overall(map(Key, scores["method"], scores["layer"])):
         if method in BASELINES:
             continue
-        layers = means[method].drop("all", errors="ignore").unstack("size")
+        layers = means.loc[method].drop("all", errors="ignore")
         best = [
             f"{size} things best in layer {layers[size].idxmax()} ({layers[size].max():.2f}, blind {blind[size]:.2f})"
             for size in dict.fromkeys((blind.index[0], blind.index[-1]))
         ]
-        better = [size for size in blind.index if means[method, layer, size] > blind[size]]
+        better = blind.index[means.loc[(method, layer)] > blind]
         where = "every size" if len(better) == len(blind) else f"{' and '.join(better) or 'no'} size"
-        sentences.append(
-            f"{method.capitalize()} finds {' and '.join(best)}, and beats both blind maps on things of {where}."
-        )
+        finds = f"{method.capitalize()} finds {' and '.join(best)}"
+        sentences.append(f"{finds}, and beats both blind maps on things of {where}.")
     return " ".join(sentences)
 
 
 def _by_map(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean scores in percent by method and layer; the curve area by size of the things too."""
-    by_size = summary(scores, ["size"]).pivot(index=["method", "layer"], columns="size", values="curve")
-    every = summary(scores).set_index(["method", "layer"])
+    by_size = scores.pivot_table("curve", ["method", "layer"], "size", observed=True)
+    every = scores.groupby(["method", "layer"], sort=False)[[*SCORES, "specific"]].mean()
     return 100 * every.join(by_size.add_prefix("curve, "))
-
-
-def _curve_area(every: np.ndarray, hits: np.ndarray) -> float:
-    """Mean over the cells inside of the precision of all cells no lower: average precision, ties together.
-
-    every, hits: the values of all cells and of those inside, both ascending.
-    """
-    return float(np.mean((len(hits) - np.searchsorted(hits, hits)) / (len(every) - np.searchsorted(every, hits))))

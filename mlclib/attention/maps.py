@@ -2,8 +2,7 @@
 
 Maps come by method. Some models have attention of their own, which their files explain (`own_maps`): MSRN's is "mean"
 and "weighted". "grad-cam" suits every model and is the neutral one: ReLU(sum_c a_c A_c) with a_c the mean of
-d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). "centre" and "random" are
-baselines.
+d logit / d A_c over the locations of a layer's map A (Selvaraju et al., ICCV 2017). Baselines: "centre", "random".
 
 A map is a distribution: float32 [GRID, GRID] over the whole image, upsampled bilinearly, not negative, of sum 1 (the
 uniform one where Grad-CAM is zero everywhere). Layer "all" is the mean of the layers' distributions.
@@ -21,7 +20,7 @@ from torch import Tensor
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb, size_of
-from mlclib.models.base import Classifier, Output
+from mlclib.models.base import Classifier
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
 
@@ -54,17 +53,13 @@ class ModelOnSplit(NamedTuple):
         """The image of this row, as a reader sees it."""
         return open_rgb(self.split.paths[row])
 
-    def pictures(self, rows: Sequence[int]) -> Tensor:
-        """These images as the model's backbone takes them, float32 [B, 3, S, S]."""
-        return torch.stack([self.transform(self.picture(row)) for row in rows])
-
     def layer_maps(self, rows: Sequence[int]) -> dict[int, Tensor]:
         """The layer maps of these images, {layer: [B, C, h, w]}."""
         return layer_maps(self.model, self.inputs.__getitems__([(0, int(row)) for row in rows])[0])
 
 
 class Example(NamedTuple):
-    """One label in one image: its probability, whether it is present (1, 0 unknown, -1), its boxes [K, 4], its maps."""
+    """A label in an image: its probability, target (1 present, 0 unknown, -1), boxes [K, 4] and maps [GRID, GRID]."""
 
     row: int
     label: int
@@ -83,11 +78,9 @@ class BoxedLabel(NamedTuple):
 
 
 def layer_maps(model: Classifier, inputs: Tensor | Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """The layer maps that the model classifies, from its cached maps or from images [B, 3, H, W]."""
-    if isinstance(inputs, Tensor):
-        with torch.no_grad():
-            return model.backbone(inputs)
-    return {layer: inputs[layer] for layer in model.backbone.layers}
+    """The layer maps of images [B, 3, H, W]; inputs that are cached maps as they are."""
+    with torch.no_grad():
+        return model.backbone(inputs) if isinstance(inputs, Tensor) else inputs
 
 
 def logits(model: Classifier, maps: Mapping[int, Tensor]) -> np.ndarray:
@@ -102,38 +95,27 @@ def probabilities(model: Classifier, maps: Mapping[int, Tensor]) -> np.ndarray:
 
 
 def explain(
-    model: Classifier,
-    maps: Mapping[int, Tensor],
-    labels: Sequence[Sequence[int]],
-    input_size: int,
-    group: int | None = None,
+    model: Classifier, maps: dict[int, Tensor], labels: Sequence[list[int]], input_size: int, group: int | None = None
 ) -> dict[Key, Tensor]:
     """Every map of K labels of each image: {key: float32 [B, K, GRID, GRID]}.
 
-    maps: of B images of side `input_size`, as `layer_maps` gives them. labels: indices [B, K]. The images are
-    classified once, and each of the K columns takes one pass backward.
-    With `group`, the model's own maps are those of that group, "weighted" by how it moves the label's logit.
-    Raises UserError for a group that the model does not have.
+    maps: of B images of side `input_size`, as `layer_maps` gives them. labels: indices [B, K]. With `group`, the
+    model's own maps are those of that group, "weighted" by how it moves the label's logit. Raises UserError for a
+    group that the model does not have.
     """
     maps = {layer: maps[layer].detach().float().requires_grad_() for layer in model.backbone.layers}
+    by_label = []
     with torch.enable_grad():
         output = model.classify(maps)
-        columns = [_one_label(model, maps, output, column, input_size, group) for column in torch.as_tensor(labels).T]
-    return {key: torch.stack([column[key] for column in columns], 1) for key in columns[0]}
-
-
-def _one_label(
-    model: Classifier, maps: Mapping[int, Tensor], output: Output, labels: Tensor, input_size: int, group: int | None
-) -> dict[Key, Tensor]:
-    """Every map of one label of each image, {key: [B, GRID, GRID]}. output: what classifying `maps` gave."""
-    chosen = output.logits.gather(1, labels[:, None]).sum()
-    gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
-    own = model.own_maps(maps, output, labels, group)
-    coarse = {Key(*key): (map.detach().float(), cell) for key, (map, cell) in own.items()}
-    for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
-        weights = gradient.mean((2, 3), keepdim=True)
-        coarse[Key("grad-cam", str(layer))] = F.relu((weights * map.detach()).sum(1)), model.backbone.strides[layer]
-    return _with_all({key: _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()})
+        for column in torch.as_tensor(labels).T:
+            chosen = output.logits.gather(1, column[:, None]).sum()
+            gradients = torch.autograd.grad(chosen, list(maps.values()), retain_graph=True)
+            coarse = dict(model.own_maps(maps, output, column, group))
+            for (layer, map), gradient in zip(maps.items(), gradients, strict=True):
+                weights = gradient.mean((2, 3), keepdim=True)
+                coarse["grad-cam", str(layer)] = F.relu((weights * map.detach()).sum(1)), model.backbone.strides[layer]
+            by_label.append({Key(*key): _on_image(map, cell / input_size) for key, (map, cell) in coarse.items()})
+    return _with_all({key: torch.stack([maps[key] for maps in by_label], 1) for key in by_label[0]})
 
 
 def baselines(rows: Sequence[int], labels: Sequence[Sequence[int]]) -> dict[Key, Tensor]:
@@ -144,23 +126,16 @@ def baselines(rows: Sequence[int], labels: Sequence[Sequence[int]]) -> dict[Key,
     """
     offset = (torch.arange(GRID) + 0.5) / GRID - 0.5
     bell = torch.exp(-(offset**2) / (2 * 0.25**2))
-    draws = np.array(
-        [
-            np.random.default_rng([int(row), int(label)]).random((7, 7))
-            for row, columns in zip(rows, labels, strict=True)
-            for label in columns
-        ]
-    )
-    random, shape = _on_image(torch.from_numpy(draws).float(), 1 / 7), (len(rows), -1, GRID, GRID)
-    centre = _distribution((bell[:, None] * bell)[None]).expand_as(random)
-    return {Key("centre", ""): centre.reshape(shape), Key("random", ""): random.view(shape)}
+    pairs = [(int(row), int(label)) for row, columns in zip(rows, labels, strict=True) for label in columns]
+    draws = np.stack([np.random.default_rng(pair).random((7, 7)) for pair in pairs])
+    random = _on_image(torch.from_numpy(draws).float(), 1 / 7).unflatten(0, (len(rows), -1))
+    return {Key("centre", ""): _distribution((bell[:, None] * bell)[None]).expand_as(random), Key("random", ""): random}
 
 
 def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] = ()) -> list[Example]:
     """Images to look at, each with the labels `wanted` or, without any, with its smallest and its largest thing.
 
-    Where no boxes are known it is the two likeliest of the labels that the image shows, and of all where that is not
-    known or none.
+    Where no boxes are known it is the two likeliest of the labels that the image shows, or of all where it shows none.
     Raises UserError for a row that the split does not have.
     """
     shown, split = [], subject.split
@@ -169,23 +144,15 @@ def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] =
             raise UserError(f"there is no image {row}: the split has {len(split)} images, counted from 0")
         seen = subject.layer_maps([row])
         likely = probabilities(subject.model, seen)[0]
-        labels = list(dict.fromkeys(wanted or _telling_labels(split, row, likely)))
+        by_size = [one.label for one in sorted(boxed_labels(split, row), key=lambda one: one.share)]
+        present = np.flatnonzero(split.targets[row] == 1).tolist() or range(len(likely))  # all where none is known
+        by_score = sorted(present, key=lambda label: -likely[label])
+        labels = list(dict.fromkeys(wanted or by_size[:1] + by_size[-1:] or by_score[:2]))
         maps = explain(subject.model, seen, [labels], subject.transform.size) | baselines([row], [labels])
         for at, label in enumerate(labels):
-            target, boxes = int(split.targets[row, label]), boxes_of(split, row, label)
-            of_label = {key: map[0, at] for key, map in maps.items()}
-            shown.append(Example(row, label, float(likely[label]), target, boxes, of_label))
+            target, of_label = int(split.targets[row, label]), {key: map[0, at] for key, map in maps.items()}
+            shown.append(Example(row, label, float(likely[label]), target, boxes_of(split, row, label), of_label))
     return shown
-
-
-def _telling_labels(split: Split, row: int, likely: np.ndarray) -> list[int]:
-    """The labels of an image's smallest and largest thing; without boxes, the two likeliest that it shows."""
-    by_size = sorted(boxed_labels(split, row), key=lambda one: one.share)
-    if by_size:
-        return [by_size[0].label, by_size[-1].label]
-    present = np.flatnonzero(split.targets[row] == 1)
-    candidates = present if len(present) else np.arange(len(likely))  # hidden, or none
-    return [int(label) for label in candidates[np.argsort(-likely[candidates], kind="stable")][:2]]
 
 
 def overall(keys: Iterable[Key]) -> list[Key]:
@@ -231,8 +198,8 @@ def _on_image(map: Tensor, cell: float) -> Tensor:
     What its cells do not reach (pooling drops an odd last row and column) is 0; what lies beyond the image is cut.
     """
     size = [max(1, round(side * cell * GRID)) for side in map.shape[1:]]
-    reached = F.interpolate(map[:, None], size=size, mode="bilinear", align_corners=False)[:, 0, :GRID, :GRID]
-    return _distribution(F.pad(reached, (0, GRID - reached.shape[2], 0, GRID - reached.shape[1])))
+    map = F.interpolate(map.detach().float()[:, None], size=size, mode="bilinear")[:, 0, :GRID, :GRID]
+    return _distribution(F.pad(map, (0, GRID - map.shape[2], 0, GRID - map.shape[1])))
 
 
 def _distribution(map: Tensor) -> Tensor:
@@ -242,10 +209,9 @@ def _distribution(map: Tensor) -> Tensor:
 
 def _with_all(by_layer: dict[Key, Tensor]) -> dict[Key, Tensor]:
     """The maps in the order of their methods, each method of several layers followed by its mean over them."""
-    result: dict[Key, Tensor] = {}
+    by_method: dict[Key, Tensor] = {}
     for method in dict.fromkeys(key.method for key in by_layer):
         layers = {key: map for key, map in by_layer.items() if key.method == method}
-        result |= layers
-        if len(layers) > 1:
-            result[Key(method, "all")] = torch.stack(list(layers.values())).mean(0)
-    return result
+        mean = {Key(method, "all"): torch.stack(list(layers.values())).mean(0)} if len(layers) > 1 else {}
+        by_method |= layers | mean
+    return by_method

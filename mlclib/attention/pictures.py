@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,25 +25,23 @@ def grid(
     boxes: Sequence[np.ndarray] = (),
     keys: Sequence[Key] = (),
 ) -> Figure:
-    """Each input, then the map of each key over the greyed image, all with the boxes [K, 4] in pixels.
+    """Each image, then its maps {key: [GRID, GRID]} over it in grey, all with its boxes [K, 4] in pixels.
 
-    titles: what each image is about, in a line or two. maps: {key: [GRID, GRID]}; keys: which of them (default:
-    `main_keys`). Yellow is where the map is highest, each map on a scale of its own.
+    keys: which of the maps (default: `main_keys`). Yellow is where a map is highest, each on a scale of its own.
     """
     keys = list(keys) or main_keys(maps[0])
     width = 1 + len(keys)
     across = min(len(images), max(1, 6 // width))
     rows = -(-len(images) // across)
-    figure, places = plt.subplots(
-        rows, across * width, figsize=(2.3 * across * width, 2.55 * rows), squeeze=False, layout="constrained"
-    )
+    size = (2.3 * across * width, 2.55 * rows)
+    figure, places = plt.subplots(rows, across * width, figsize=size, squeeze=False, layout="constrained")
     cells = places.reshape(rows * across, width)
-    for at, (image, title, shown) in enumerate(zip(images, titles, maps, strict=True)):
+    for at, (image, title) in enumerate(zip(images, titles, strict=True)):
         first, *others = cells[at]
         first.imshow(image)
         first.set_title(safe_text(title), fontsize=11)
         for axes, key in zip(others, keys, strict=True):
-            _overlay(axes, image, shown[key])
+            _overlay(axes, image, maps[at][key])
             axes.set_title(safe_text(str(key)) if at < across else "", fontsize=11)
         for axes in cells[at]:
             draw_boxes(axes, boxes[at] if len(boxes) else ())
@@ -73,19 +70,13 @@ def examples(shown: Sequence[Example], subject: ModelOnSplit) -> Figure:
 
 def examples_finding(shown: Sequence[Example], subject: ModelOnSplit) -> str:
     """In a sentence: how much of each method's map lies in the boxes of the label, beside the share that boxes take."""
-    pairs = [
-        (one.maps, boxed.mask)
-        for one in shown
-        for boxed in boxed_labels(subject.split, one.row)
-        if boxed.label == one.label
-    ]
+    masks = {(one.row, boxed.label): boxed.mask for one in shown for boxed in boxed_labels(subject.split, one.row)}
+    pairs = [(one.maps, masks[one.row, one.label]) for one in shown if (one.row, one.label) in masks]
     if not pairs:
         return "No boxes are known of these labels: their maps can be looked at, and not scored."
     area = np.mean([float(mask.float().mean()) for _, mask in pairs])
-    inside = pd.DataFrame(
-        [{key.method: float((maps[key] * mask).sum()) for key in overall(maps)} for maps, mask in pairs]
-    )
-    methods = ", ".join(f"{method} {100 * share:.0f} %" for method, share in inside.mean().items())
+    inside = {key: np.mean([float((maps[key] * mask).sum()) for maps, mask in pairs]) for key in overall(pairs[0][0])}
+    methods = ", ".join(f"{key.method} {100 * share:.0f} %" for key, share in inside.items())
     return (
         f"In these {len(pairs)} examples the boxes take {100 * area:.0f} % of the picture; of the maps over all layers "
         f"there lie in them: {methods}."
@@ -118,9 +109,8 @@ def view(
 
 def bars(subject: ModelOnSplit, rows: Sequence[int]) -> Figure:
     """Images with their eight highest logits (for DSDL its coefficients); blue are labels that the image shows."""
-    figure, places = plt.subplots(
-        2, len(rows), figsize=(3 * len(rows), 5.4), squeeze=False, layout="constrained", height_ratios=(1, 1.1)
-    )
+    look = {"figsize": (3 * len(rows), 5.4), "height_ratios": (1, 1.1), "layout": "constrained"}
+    figure, places = plt.subplots(2, len(rows), squeeze=False, **look)
     scores, present = logits(subject.model, subject.layer_maps(rows)), subject.split.targets[list(rows)] == 1
     right = 0
     for (above, below), row, score, shown in zip(places.T, rows, scores, present, strict=True):
@@ -132,7 +122,6 @@ def bars(subject: ModelOnSplit, rows: Sequence[int]) -> Figure:
         right += shown[np.argsort(-score, kind="stable")[: shown.sum()]].sum()
     text = f"{right} of the {present.sum()} labels shown (blue) are among their image's highest scores"
     figure.suptitle(text if present.any() else "The highest scores of images whose labels are not public")
-    plt.close(figure)
     return figure
 
 
@@ -149,20 +138,19 @@ def bars_finding(subject: ModelOnSplit, rows: Sequence[int]) -> str:
     return f"In these images {'; '.join(parts)}." if parts else "What these images show is not public."
 
 
-def groups(subject: ModelOnSplit, rows: Sequence[int], known: Learnt) -> Figure | None:
-    """Where the model's groups of labels look: images under each group's mean map over all layers.
+def groups(subject: ModelOnSplit, rows: Sequence[int], learnt: Learnt) -> Figure | None:
+    """Images under the mean map over all layers of each group of labels; None for a model without groups.
 
-    known: what the model has learnt. The title says by how much the two groups that differ most correlate. None for a
-    model without groups.
+    The title says by how much the two groups that differ most correlate.
     """
-    if known.group is None:
+    if learnt.group is None:
         return None
-    maps, seen = {}, subject.layer_maps(rows)
-    for number in range(known.shares.shape[1]):
-        members = [subject.labels[label] for label in known.members(number)]
+    maps, layers = {}, subject.layer_maps(rows)
+    for number in range(learnt.shares.shape[1]):
+        members = [subject.labels[label] for label in learnt.members(number)]
         names = ", ".join(members[:2]) + ", ..." * (len(members) > 2) or "no label's first"
         any_label = [[0]] * len(rows)  # a mean map is no label's
-        of_group = explain(subject.model, seen, any_label, subject.transform.size, number)
+        of_group = explain(subject.model, layers, any_label, subject.transform.size, number)
         (key,) = (key for key in overall(of_group) if key.method == "mean")
         maps[Key(f"group {number}\n{names}", "")] = of_group[key][:, 0]
     by_image = [{key: map[at] for key, map in maps.items()} for at in range(len(rows))]

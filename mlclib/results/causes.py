@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 from mlclib.common.files import write_text
 from mlclib.models import NAMES, title
 from mlclib.results.captions import Models
-from mlclib.results.style import COLOURS, draw_boxes, safe_text
+from mlclib.results.style import COLOURS, draw_boxes, label_heatmap, safe_text
 from mlclib.results.table import Table, listed, plain, written
 
 BLIND = ("centre", "random")
@@ -93,17 +93,11 @@ def effects_figure(lent: Mapping[str, np.ndarray], odds: np.ndarray, labels: Seq
     """What each label lends to each other, in % of its model's mean fall, mean over models, beside co-occurrence."""
     shares = np.mean(list(lent.values()), axis=0)
     order, off = leaves_list(linkage(pdist(odds), "average", optimal_ordering=True)), ~np.eye(len(odds), dtype=bool)
-    names = [safe_text(labels[label]) for label in order]
     figure, places = plt.subplots(1, 2, figsize=(15, 6.6), layout="constrained")
     titles = {"together in training images": "log odds ratio", "lent by the row to the column": "% of a mean fall"}
     for axes, values, (above, bar) in zip(places, (odds, shares), titles.items(), strict=True):
-        frame = pd.DataFrame(np.where(off, values, np.nan)[np.ix_(order, order)], names, names)
-        reach = np.nanquantile(abs(frame), 0.98)
-        sns.heatmap(
-            frame, ax=axes, cmap="vlag", vmin=-reach, vmax=reach, square=True, xticklabels=1, yticklabels=1,
-            cbar_kws={"label": bar, "shrink": 0.7},
-        )  # fmt: skip
-        axes.set_title(above)
+        reach = np.nanquantile(abs(values[off]), 0.98)
+        label_heatmap(axes, values, order, labels, above, bar, cmap="vlag", vmin=-reach, vmax=reach)
     return figure
 
 

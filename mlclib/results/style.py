@@ -6,13 +6,14 @@ import hashlib
 import re
 import sys
 import unicodedata
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import cache
 from urllib.parse import quote
 
 import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib import font_manager
 from matplotlib.axes import Axes
@@ -28,6 +29,17 @@ def graph_layout(graph: nx.Graph) -> dict[Hashable, np.ndarray]:
     nx.set_edge_attributes(springs, 0.05, "weight")
     springs.add_edges_from(graph.to_undirected().edges, weight=1)
     return nx.spring_layout(springs, seed=0, k=3 / np.sqrt(len(graph)), iterations=500)
+
+
+def label_heatmap(
+    axes: Axes, values: np.ndarray, order: Sequence[int], labels: Sequence[str], title: str, bar: str, **look: object
+) -> None:
+    """Values [C, C] of pairs of labels, in this order, but for a label with itself. bar: the colour bar's title."""
+    names = [safe_text(labels[label]) for label in order]
+    pairs = np.where(np.eye(len(values), dtype=bool), np.nan, values)[np.ix_(order, order)]
+    look = {"cmap": "cividis", "square": True, "xticklabels": 1, "yticklabels": 1} | look
+    sns.heatmap(pd.DataFrame(pairs, names, names), ax=axes, cbar_kws={"label": bar, "shrink": 0.7}, **look)
+    axes.set_title(title)
 
 
 def text_figure(text: str) -> Figure:

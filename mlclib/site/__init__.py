@@ -103,7 +103,7 @@ def _build(results: Path, out: Folder) -> Path:
             write(f"{page.name}/{name}.html", "text.html", title=f"{name}, {page.name}", links=links, body=body)
             for path, content in figures.items():
                 out.put(f"{page.name}/{path}", content)
-    write("index.html", "index.html", contest=next((page for page in every if page.scores), None))
+    write("index.html", "index.html", contest=next((page for page in every if page.answer), None))
     write("papers.html", "papers.html", entries=ledger.entries(results))
     write("models.html", "models.html", models=models.MODELS, doc=inspect.getdoc, module=inspect.getmodule)
     texts = {f"{path.stem.lower()}.html": path for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}

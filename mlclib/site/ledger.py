@@ -20,8 +20,9 @@ SCORES = {"summary": "mAP", "coco2014": "mAP, precision, recall and F1"}  # by t
 def entries(results: Path) -> list[dict[str, Any]]:
     """Of each method that is rebuilt here every published row, then the parts of its paper without a known figure.
 
-    method, what, by ("authors" or "independent", who measured it), source; theirs, ours: mAP in percent, NaN where it
-    is not known; experiment: what rebuilds it, "" where nothing does; needs: what that takes, "" where it has run.
+    method, what, source; by: who measures it, "authors", "independent", or "here" where no source at hand states it;
+    theirs, ours: mAP in percent, NaN where it is not known; experiment: what rebuilds it, "" where nothing does; needs:
+    what that takes, "" where it has run.
     """
     rows = []
     for table in published.TABLES:
@@ -48,7 +49,7 @@ def entries(results: Path) -> list[dict[str, Any]]:
             for what in [f"all scores on {name}"] * (not published_row) + [
                 f"ablation of {axis} on {name}" for axis in axes
             ]:
-                unknown = {"by": "", "source": "no source at hand", "theirs": float("nan")}
+                unknown = {"by": "here", "source": "no source at hand", "theirs": float("nan")}
                 rows.append({"method": method, "what": what, "experiment": name, **unknown})
     order = (*PAPERS, *RIVALS)
     return sorted((row | _ours(results, row) for row in rows), key=lambda row: order.index(row["method"]))

@@ -14,42 +14,45 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from nbconvert.preprocessors import ExtractOutputPreprocessor
 
+from mlclib.models import title
 from mlclib.results import across
 from mlclib.results import report as reports
 from mlclib.results.captions import MAP
+from mlclib.results.table import listed
 from mlclib.runs import plan, store, times
 
 KINDS = ("csv", "md", "tex")
+FRONT = ("learning_curves", "leaderboard", "tuning")  # figures, the one that says most of its experiment first
 
 
 def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
     """What the page of the experiment whose results lie in `folder` shows. runs: all runs on this disk (`trained`).
 
-    about: Markdown. finding: its first finding. scores: the rows of scores.csv. images: how many test images, 0 where
-    no table says it. jobs, costs by `Job.file`, configuration: what `reproduce` left. runs: those that it trained.
-    door: why its numbers cannot be opened, "" where they can.
+    about: Markdown. answer: who leads, "" where there is no leaderboard. scores: the rows of scores.csv. scope: its
+    models, images and seeds, in words. front: the figure for the front page. jobs, costs by `Job.file`, configuration:
+    what `reproduce` left. runs: those that it trained. door: why its numbers cannot be opened, "" where they can.
     """
     settings, jobs = plan.read_jobs(folder) or ({"title": folder.name, "notes": []}, [])
-    title, about = settings["title"], "\n".join(f"- {note}" for note in settings["notes"])
+    name, about = settings["title"], "\n".join(f"- {note}" for note in settings["notes"])
     if (readme := folder / "README.md").exists():
-        title, _, rest = readme.read_text(encoding="utf-8").removeprefix("# ").partition("\n")
+        name, _, rest = readme.read_text(encoding="utf-8").removeprefix("# ").partition("\n")
         about = re.split(r"^Made by|^##", rest, maxsplit=1, flags=re.M)[0]
     paths = sorted(folder.glob("notebooks/*.ipynb"))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
-    scores, provenance = (folder / "tables" / f"scores.{kind}" for kind in ("csv", "json"))
-    names = json.loads(provenance.read_text(encoding="utf-8"))["made of"].values() if provenance.is_file() else []
+    scores, board = (folder / "tables" / f"{name}.csv" for name in ("scores", "leaderboard"))
+    figures = [path.stem for path in sorted(folder.glob("figures/*.png"))]
     return SimpleNamespace(
         folder=folder,
         name=folder.name,
-        title=title,
+        title=name,
         about=about,
-        finding=reports.sentences(folder).partition("\n")[0].removeprefix("- "),
+        answer=answer(pd.read_csv(board)) if board.is_file() else "",
         notebooks=notebooks,
         tables=[_table(path, notebooks) for path in reports.tables_of(folder)],
-        figures=[path.stem for path in sorted(folder.glob("figures/*.png"))],
+        figures=figures,
+        front=next((name for name in FRONT if name in figures), ""),
         scores=_headlines(scores) if scores.is_file() else [],
-        images=reports.test_images(folder),
-        seeds=max(map(len, names), default=0),
+        scope=_scope(folder / "tables"),
         jobs=jobs,
         costs=times.costs(folder),
         configuration=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=110) if jobs else "",
@@ -81,6 +84,32 @@ def executed(notebook: Any, name: str) -> tuple[jinja2.filters.Markup, dict[str,
     body, resources = exporter.from_notebook_node(notebook, {"output_files_dir": "cells", "unique_key": name})
     body = body.replace("No description has been provided for this image", "Figure of this cell")
     return jinja2.filters.Markup(body), resources.get("outputs", {})
+
+
+def answer(board: pd.DataFrame) -> str:
+    """Who leads a leaderboard, with what interval, and over how many of the others it is shown to be better."""
+    name, leader = across.headline(board), board.iloc[0]
+    model, mAP, low, high = leader[["model", name, f"{name} low", f"{name} high"]]
+    tied = [title(row.model) for row in board[1:].itertuples() if set(row.ties) & set(leader["ties"])]
+    first = f"{title(model)} has the highest {name}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    others = len(board) - 1
+    but = f", all but {listed(tied)}" if 0 < len(tied) < min(4, others) else ""
+    return f"{first}: shown to be better than {others - len(tied)} of {others} others{but}."
+
+
+def _scope(tables: Path) -> str:
+    """How many models, images and seeds an experiment's first table rests on, as its caption says it; "" of none."""
+    path = next((tables / f"{name}.md" for name in ("scores", "tuning") if (tables / f"{name}.csv").is_file()), None)
+    if path is None:
+        return ""
+    text, models = path.read_text(encoding="utf-8"), len(pd.read_csv(path.with_suffix(".csv")))
+    images = re.search(r"[\d,]+ (test|validation)\b", text)
+    seeds = re.search(r"seeds? (\d+(?:, \d+)*)", text, re.I)
+    count = 1 + seeds[1].count(",") if seeds else 0
+    parts = [f"{models} model{'s' * (models > 1)}"]
+    parts += [f"{images[0]} images"] if images else []
+    parts += [f"{count} seed{'s' * (count > 1)}"] if seeds else []
+    return ", ".join(parts)
 
 
 def _headlines(path: Path) -> list[dict[str, Any]]:
