@@ -1,5 +1,6 @@
 """What every data set gives: named images, int8 targets, label names, and boxes where there are some."""
 
+import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -106,6 +107,18 @@ def targets_of(lists: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndar
     for row, present in enumerate(lists):
         targets[row, [columns[label] for label in present]] = 1
     return targets
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of one of the project's own csv files, each by the names of its columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def label_names(dataset: str) -> tuple[str, ...]:
+    """The label names of a public data set in the order of its target columns, from label_names.csv."""
+    rows = read_rows(Path(__file__).with_name("label_names.csv"))
+    return tuple(row["label"] for row in rows if row["dataset"] == dataset)
 
 
 def read_lines(path: Path, what: str) -> list[str]:

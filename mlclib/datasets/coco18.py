@@ -16,7 +16,7 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Dataset, Split, read_rows
 
 CATEGORIES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
@@ -50,9 +50,7 @@ def load(root: Path) -> Dataset:
     names = [str(number) for number in range(IMAGES)]
     paths = [root / "data" / "data" / f"{name}.jpg" for name in names]
     whole = Split(names, paths, read_targets(root / "data" / "train.csv"))
-    with open(IDS, newline="", encoding="utf-8") as file:
-        parts = [row["part"] for row in csv.DictReader(file)]
-    return stratify.in_parts("coco18", LABELS, whole, parts, NOTES)
+    return stratify.in_parts("coco18", LABELS, whole, [row["part"] for row in read_rows(IDS)], NOTES)
 
 
 def read_targets(table: Path) -> np.ndarray:

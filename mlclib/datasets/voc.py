@@ -20,13 +20,10 @@ import numpy as np
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.datasets import pictures
-from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, read_lines
+from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, label_names, read_lines
 from mlclib.datasets.stratify import in_parts, with_test
 
-LABELS = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+LABELS = label_names("voc")
 
 # Images of each official list; a copy with fewer says so in its notes.
 SIZES = {
