@@ -50,7 +50,7 @@ def test_a_picture_in_two_folders_stands_once_with_the_labels_of_the_last(root):
 
 
 def test_missing_and_odd_folders_are_named(root, tmp_path):
-    with pytest.raises(UserError, match="no folder .*none"):
+    with pytest.raises(UserError, match="no images in .*none"):
         datasets.load("apparel", root / "none")
     with pytest.raises(UserError, match="no images in"):
         datasets.load("apparel", root / ".thumbs")

@@ -222,7 +222,7 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     """The picture is bright in one corner: deletion follows the map of that corner."""
 
     class Bright:
-        model, transform = Brightness(), transforms.evaluation(56, (0.5,) * 3, (0.5,) * 3)
+        model, transform = Brightness(), transforms.Transform(56, (0.5,) * 3, (0.5,) * 3)
 
         def pictures(self, rows):
             picture = torch.zeros(len(rows), 3, 56, 56)

@@ -57,7 +57,7 @@ def test_an_exported_run_gives_the_same_logits_for_any_batch(tiny_study, tmp_pat
     [*((recipe, "bilinear") for recipe in (None, *transforms.RECIPES)), (None, "bicubic"), ("ssgrl", "bicubic")],
 )
 def test_the_file_s_metadata_are_the_whole_preprocessing(tiny_study, tmp_path, monkeypatch, recipe, interpolation):
-    shown = transforms.evaluation(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), interpolation, recipe)
+    shown = transforms.Transform(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), interpolation, recipe)
     for module in (export, predict):
         monkeypatch.setattr(module, "transform_of", lambda _: shown)
     folder = tiny_study.runs["gmp seed 0"].folder

@@ -3,8 +3,8 @@
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +66,10 @@ class Dataset:
     splits: dict[str, Split]
     notes: tuple[str, ...] = ()
     version: str = ""
+
+    def with_splits(self, splits: Mapping[str, Split], note: str) -> "Dataset":
+        """The data set with these splits in place of its own, and one note more."""
+        return replace(self, splits={**self.splits, **splits}, notes=(*self.notes, note))
 
     def checksum(self) -> str:
         """SHA-256 over labels, splits, image names and targets: what was learnt from, and nothing of where it lies."""

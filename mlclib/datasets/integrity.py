@@ -154,8 +154,7 @@ def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
         key: split.take([row for row, name in enumerate(split.names) if name not in names])
         for key, split in dataset.splits.items()
     }
-    note = f"{len(set(names))} images excluded: {', '.join(sorted(set(names)))}"
-    return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    return dataset.with_splits(splits, f"{len(set(names))} images excluded: {', '.join(sorted(set(names)))}")
 
 
 def _open(path: Path) -> tuple[str, tuple[int, int], dict[str, str]] | Exception:
