@@ -30,10 +30,9 @@ TEST = {f"{VOC}/ImageSets/Main/test.txt": b"000002\n", f"{VOC}/JPEGImages/000002
 def packed(name: str, members: dict[str, bytes]) -> bytes:
     """The members as the bytes of a tar or zip archive."""
     out = io.BytesIO()
-    is_zip = name.endswith(".zip")
-    with zipfile.ZipFile(out, "w") if is_zip else tarfile.open(fileobj=out, mode="w") as archive:
+    with zipfile.ZipFile(out, "w") if name.endswith(".zip") else tarfile.open(fileobj=out, mode="w") as archive:
         for member, content in members.items():
-            if is_zip:
+            if name.endswith(".zip"):
                 archive.writestr(member, content)
             else:
                 info = tarfile.TarInfo(member)
@@ -124,13 +123,6 @@ def test_what_someone_else_unpacked_is_left_alone(host, voc, tmp_path):
     assert [name for name, _ in host.asked] == ["/test.tar"] and path.read_text() == "mine"
 
 
-def test_zip_archives(host, offer, tmp_path):
-    members = {"a.txt": b"text" * 9999, "annotations/a.json": b"{}"}
-    offer(host.archive("a.zip", members))
-    download.get("voc2007", tmp_path)
-    assert contents(tmp_path) == members
-
-
 def test_a_cut_connection_is_resumed_where_it_broke(host, voc, tmp_path):
     host.cut = 120_000
     download.get("voc2007", tmp_path)
@@ -146,21 +138,24 @@ def test_a_host_that_cannot_resume_is_asked_from_the_start(host, voc, tmp_path):
     assert host.asked[0] == ("/trainval.tar", "bytes=1000-") and contents(tmp_path) == TRAINVAL | TEST
 
 
-@pytest.mark.parametrize("trouble", [{"cut": 0}, {"status": 503}])
-def test_a_host_in_trouble_is_given_up_with_the_way_by_hand(host, voc, tmp_path, trouble):
+@pytest.mark.parametrize(
+    ("trouble", "tries", "message"),
+    [
+        ({"cut": 0}, download.TRIES, "the connection was cut"),
+        ({"status": 503}, download.TRIES, "503 Service Unavailable"),
+        ({"files": {}}, 1, "404 Not Found"),
+    ],
+)
+def test_a_host_in_trouble_is_given_up_with_the_way_by_hand(host, voc, tmp_path, trouble, tries, message):
     vars(host).update(trouble)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=message) as error:
         download.get("voc2007", tmp_path)
-    assert len(host.asked) == download.TRIES
-    for words in (voc[0].url, voc[0].sha256, str(tmp_path / "archives" / "trainval.tar"), "503" if host.status else ""):
+    assert len(host.asked) == tries
+    for words in (voc[0].url, voc[0].sha256, str(tmp_path / "archives" / "trainval.tar")):
         assert words in str(error.value)
 
 
-def test_no_network_and_a_missing_file_name_the_url(host, voc, offer, tmp_path):
-    host.files.clear()
-    with pytest.raises(UserError, match=r"trainval.tar \(404 Not Found\).*SHA-256"):
-        download.get("voc2007", tmp_path)
-    assert len(host.asked) == 1
+def test_no_network_names_the_url(offer, tmp_path):
     offer(Archive("http://127.0.0.1:9/a.tar", 10, "0" * 64, "a"))  # nobody listens on port 9
     with pytest.raises(UserError, match=r"refused.*download http://127.0.0.1:9/a.tar .*SHA-256 0{64}\) to .*a.tar"):
         download.get("voc2007", tmp_path)
@@ -192,20 +187,18 @@ def test_nothing_lands_outside(host, offer, tmp_path, name):
     offer(host.archive(name, {"../out.txt": b"x", "a.txt": b"y"}, holds="a.txt"))
     with contextlib.suppress(tarfile.FilterError):  # tarfile refuses, zipfile leaves the member out
         download.get("voc2007", tmp_path / "root")
+        assert name == "a.zip" and contents(tmp_path / "root")["a.txt"] == b"y"
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
-def test_too_small_a_disk_is_said_before_the_first_byte(host, voc, tmp_path, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: type("usage", (), {"free": 600_000}))
-    with pytest.raises(UserError, match=r"needs 0.0 GB more and has 0.0 GB; free some or change --root"):
-        download.get("voc2007", tmp_path)
+def test_a_full_disk_is_said_before_the_first_byte_or_when_it_fills_up(host, voc, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(download.shutil, "disk_usage", lambda path: type("usage", (), {"free": 600_000}))
+        with pytest.raises(UserError, match=r"needs 0.0 GB more and has 0.0 GB; free some or change --root"):
+            download.get("voc2007", tmp_path)
     assert host.asked == []
-
-
-def test_a_disk_that_fills_up_is_one_sentence(host, voc, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        download.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    full = lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))  # noqa: E731
+    monkeypatch.setattr(download.os, "replace", full)
     with pytest.raises(UserError, match="could not be written .No space left on device.: free some disk"):
         download.get("voc2007", tmp_path)
 

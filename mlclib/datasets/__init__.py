@@ -14,7 +14,7 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import unknown
 from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Archive, Dataset, Seed, Share, read_rows
@@ -31,7 +31,6 @@ _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
     "voc": ("voc", "load_own", {}),
 }
 NAMES = tuple(_READERS)
-OWN = ("folder", "coco", "voc")  # their labels are the user's own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,17 +88,6 @@ def published_images(name: str) -> dict[str, int] | None:
     None where that is not known; a part of a set does not compare with them.
     """
     return getattr(_module(name), "PUBLISHED", {}).get(name)
-
-
-def labels_of(name: str) -> tuple[str, ...]:
-    """The label names of data set `name` in the order of its target columns, without reading any data.
-
-    >>> labels_of("voc2007")[:2]
-    ('aeroplane', 'bicycle')
-    """
-    if name in OWN:
-        raise UserError(f"the labels of data set {name!r} stand in its own files; load it to learn them")
-    return _module(name).LABELS
 
 
 def _module(name: str) -> object:

@@ -120,7 +120,11 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def label_names(dataset: str) -> tuple[str, ...]:
-    """The label names of a public data set in the order of its target columns, from label_names.csv."""
+    """The label names of a public data set in the order of its target columns, from label_names.csv.
+
+    >>> label_names("voc")[:2]
+    ('aeroplane', 'bicycle')
+    """
     rows = read_rows(Path(__file__).with_name("label_names.csv"))
     return tuple(row["label"] for row in rows if row["dataset"] == dataset)
 

@@ -56,7 +56,7 @@ def load(
         names, completed = pictures.located(source.parent, rows.names)
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]
-            raise UserError(f"{source} names the file {twice} in two ways; write it as this in all its rows")
+            raise UserError(f"{source} names the image {twice!r} in two rows; write one row with all its labels")
         whole = Split(names, [source.parent / name for name in names], rows.targets)
         labels, parts, notes = rows.labels, rows.parts, [*rows.notes, *completed]
     if parts is not None:

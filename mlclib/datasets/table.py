@@ -91,9 +91,6 @@ def read(
         notes += [f"{len(labels)} labels, {note}", *again]
     else:
         labels = label_columns
-        if len(set(names)) < len(names):
-            twice = Counter(names).most_common(1)[0][0]
-            raise UserError(f"{path} names the image {twice!r} twice; write one row with all its labels")
         targets, note = cells.marks(path, frame[labels], values or {}, unknown_as)
         notes += note
     if not labels or not names:
