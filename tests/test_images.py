@@ -104,9 +104,8 @@ def test_a_picture_above_the_limit_names_the_variable_that_lifts_it(tmp_path):
 def test_unreadable_images_are_named_with_a_reason(tmp_path):
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "truncated.jpg").write_bytes(data[: len(data) // 2])
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
     (tmp_path / "text.jpg").write_text("not an image")
-    reasons = {"truncated.jpg": "truncated", "text.jpg": "cannot identify", "none.jpg": "no such file"}
-    for name, reason in reasons.items():
-        with pytest.raises(UserError, match=f"cannot read the image .*{name} .*{reason}"):
-            open_rgb(tmp_path / name)
+    for name, reason in (("cut", "truncated"), ("text", "cannot identify"), ("none", "no such file")):
+        with pytest.raises(UserError, match=f"cannot read the image .*{name}.jpg .*{reason}"):
+            open_rgb(tmp_path / f"{name}.jpg")

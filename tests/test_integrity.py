@@ -62,14 +62,14 @@ def test_boxes_that_contradict_their_image_or_its_labels_are_named(tmp_path):
     assert report.remedy("mine") == ""  # the image itself is whole
 
 
-def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
+def test_the_same_picture_or_name_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
     data = whole(tmp_path)
     (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
     (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes())
     report = integrity.verify(data)
     assert report.problems == {"in two splits": {"a": "train a = test e"}}
     assert report.warnings == {"duplicate": {"b": "train b = train c"}}
-    splits = {part: split(tmp_path / part, ["a"], [[1, 1]]) for part in ("train", "test")}  # of one name
+    splits = {part: split(tmp_path / part, ["a"], [[1, 1]]) for part in ("train", "test")}
     problems = integrity.verify(Dataset("made", ("cat", "dog"), splits)).problems
     assert problems == {"in two splits": {"a": "a in train and test"}}
 

@@ -10,7 +10,6 @@ pictures of 20,000 to 29,999 stay unread: whoever checks this project has them.
 """
 
 import csv
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +70,7 @@ def read_targets(table: Path) -> np.ndarray:
     if len(records) != RECORDS:
         raise UserError(f"{table} holds {len(records):,} records, not {RECORDS:,}; {get}")
     lists = [record[1].split() for record in records[:IMAGES]]
-    if odd := set(itertools.chain(*lists)) - set(numbers):
-        raise unknown("category id", min(odd), numbers, str(table))
+    for place, number in ((place, number) for place, own in enumerate(lists) for number in own):
+        if number not in numbers:
+            raise unknown("category id", number, numbers, f"{table}, image {place}.jpg")
     return targets_of(lists, numbers)

@@ -45,20 +45,18 @@ def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
     for name in ("suspects", "copies", "odd", "labels"):
         frame = copies if name == "copies" else getattr(found, name).drop(columns="row", errors="ignore")
         write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+    suspects, odd = found.suspects.itertuples(), found.odd.itertuples()
     titles = {
-        "suspects": [
-            (one.row, f"{one.label}\n{one.given}, p = {one.probability:.2f}") for one in found.suspects.itertuples()
-        ],
+        "suspects": [(one.row, f"{one.label}\n{one.given}, p = {one.probability:.2f}") for one in suspects],
         "copies": [(one.Index, f"{one.part}\n{one.name}") for one in copies.itertuples()],
-        "odd": [(one.row, f"{one.what} {one.value:.3g}\nmedian {one.median:.3g}") for one in found.odd.itertuples()],
+        "odd": [(one.row, f"{one.what} {one.value:.3g}\nmedian {one.median:.3g}") for one in odd],
     }
     titles = {name: own for name, own in titles.items() if own}
     for name, own in titles.items():
         with written_whole(folder / f"{name}.png") as part:
             _figure(found, own).savefig(part, dpi=80, format="png", bbox_inches="tight")
-    formats = dict.fromkeys(found.labels.columns[1:], ".2f") | dict.fromkeys(
-        ("images", "training images", "more"), ".0f"
-    )
+    counts = ("images", "training images", "more")
+    formats = {name: ".0f" if name in counts else ".2f" for name in found.labels.columns[1:]}
     experiment = folder / f"own-{folder.name}.yaml"  # two folders of images are two experiments
     about = {
         "name": folder.name,
