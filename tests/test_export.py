@@ -53,8 +53,7 @@ def test_an_exported_run_gives_the_same_logits_for_any_batch(tiny_study, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("recipe", "interpolation"),
-    [*((recipe, "bilinear") for recipe in (None, *transforms.RECIPES)), (None, "bicubic"), ("ssgrl", "bicubic")],
+    ("recipe", "interpolation"), [(None, "bicubic"), ("csra", "bilinear"), ("ssgrl", "bilinear"), ("ssgrl", "bicubic")]
 )
 def test_the_file_s_metadata_are_the_whole_preprocessing(tiny_study, tmp_path, monkeypatch, recipe, interpolation):
     shown = transforms.Transform(64, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), interpolation, recipe)

@@ -140,15 +140,15 @@ def _csv_rows(path: Path, encoding: str | None) -> list[list[str]]:
     if not header:
         raise ValueError("it is empty")
     rows = [header]
-    for row in reader:
+    for row in filter(None, reader):  # an empty line is no row
         while len(row) > len(header) and not row[-1].strip():
             row.pop()
-        if row and len(row) != len(header):
+        if len(row) != len(header):
             raise UserError(
                 f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(header)}; put a cell that "
                 f"holds {delimiter!r} in quotes: {delimiter.join(row)!r:.80}"
             )
-        rows += [row] if row else []
+        rows.append(row)
     return rows
 
 

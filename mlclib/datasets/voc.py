@@ -215,7 +215,7 @@ def _boxes(objects: list[tuple[str, bool, list[float]]], labels: Sequence[str]) 
     return np.array(rows, dtype=np.float32).reshape(-1, 5)
 
 
-def _objects(path: Path, known: Sequence[str] | None = None) -> list[tuple[str, bool, list[float]]]:
+def _objects(path: Path, labels: Sequence[str] | None = None) -> list[tuple[str, bool, list[float]]]:
     """Name, difficult, and box (none: []) of each object, from VOC's 1-based inclusive pixels to base.Split's."""
     rows = []
     try:
@@ -227,6 +227,6 @@ def _objects(path: Path, known: Sequence[str] | None = None) -> list[tuple[str, 
         raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read the boxes in {path}: {error}") from error
-    if odd := [name for name, _, _ in rows if known and name not in known]:
+    if odd := [name for name, _, _ in rows if labels and name not in labels]:
         raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
     return rows
