@@ -69,7 +69,7 @@ def test_noise_is_predicted_no_better_than_by_chance_out_of_fold():
     assert (labels["AP"] < 0.6).all() and np.isinf(labels["more"]).all()
 
 
-def test_a_threshold_has_a_precision_with_its_interval_and_of_one_label_or_none_shown_too():
+def test_precisions_lie_in_their_intervals_and_one_label_or_labels_never_present_are_diagnosed():
     labels = diagnosis.diagnose(made(noise=4)).labels
     assert ((labels["precision low"] < labels["precision"]) & (labels["precision"] < labels["precision high"])).all()
     seen = made()

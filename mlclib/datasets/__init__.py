@@ -31,6 +31,7 @@ _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
     "voc": ("voc", "load_own", {}),
 }
 NAMES = tuple(_READERS)
+OWN = ("folder", "coco", "voc")  # their labels are the user's own
 
 
 @dataclasses.dataclass(frozen=True)
