@@ -149,7 +149,7 @@ def load(seed: int) -> int:
 
     file, noise = io.BytesIO(), np.random.default_rng(seed).integers(0, 255, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(noise).resize((500, 375), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
-    transform = transforms.training("msrn", SIZE, (0.5,) * 3, (0.5,) * 3)
+    transform = transforms.Transform(SIZE, (0.5,) * 3, (0.5,) * 3, recipe="msrn", trains=True)
     for _ in range(8):
         transform(Image.open(io.BytesIO(file.getvalue())).convert("RGB"), torch.Generator().manual_seed(seed))
     return seed

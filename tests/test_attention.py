@@ -196,7 +196,7 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     """The picture is bright in one corner: deletion follows the map of that corner."""
 
     class Bright:
-        model, transform = Brightness(), transforms.evaluation(56, (0.0,) * 3, (1.0,) * 3)
+        model, transform = Brightness(), transforms.Transform(56, (0.0,) * 3, (1.0,) * 3)
 
         def picture(self, row):
             picture = Image.new("RGB", (56, 56))

@@ -58,40 +58,40 @@ def test_targets_images_and_boxes(tmp_path):
     assert train.boxes[1].tolist() == [[c, 10.5, 20, 40.5, 60.25] for c in (person, person, dog)]
 
 
-def test_crowds_count_as_present_and_have_no_box(tmp_path):
-    test = small(tmp_path).splits["test"]
+def test_crowds_count_as_present_without_a_box_and_images_without_annotations_are_left_out(tmp_path):
+    data = small(tmp_path)
+    test = data.splits["test"]
     assert [coco.LABELS[c] for c in np.flatnonzero(test.targets[0] == 1)] == ["car", "person"]
     assert test.boxes[0][:, 0].tolist() == [coco.LABELS.index("car")]
-
-
-def test_images_without_annotations_are_left_out_and_the_notes_say_so(tmp_path):
-    data = small(tmp_path)
     assert [len(s) for s in data.splits.values()] == [2, 1]
     assert "1 images of COCO train2014 without annotations left out" in data.notes
     assert "2 of the 82,081 annotated images of COCO train2014" in data.notes
 
 
-def test_missing_and_contradicting_annotations_are_one_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"missing file .*instances_train2014.json, expected there"):
+@pytest.mark.parametrize(
+    ("annotations", "categories", "message"),
+    [
+        ([annotation(2, "dog")], CATEGORIES, "annotations name image 2, which is not among its images"),
+        ([annotation(1, "dog") | {"category_id": 12}], CATEGORIES, "unknown category id '12'"),
+        ([annotation(1, "dog")], CATEGORIES | {IDS["toothbrush"]: "unicorn"}, "they differ in toothbrush, unicorn"),
+        ([], CATEGORIES, "holds no annotations"),
+    ],
+)
+def test_contradicting_annotations_are_one_sentence(tmp_path, annotations, categories, message):
+    write(tmp_path, "train", [1], annotations, categories)
+    with pytest.raises(UserError, match=message):
         datasets.load("coco2014", tmp_path)
-    small(tmp_path)
-    write(tmp_path, "train", [1], [annotation(2, "dog")])
-    with pytest.raises(UserError, match="annotations name image 2, which is not among its images"):
+
+
+@pytest.mark.parametrize("text", ["", '{"images": [{"id": 1, "file_', '{"annotations": [{"category_id": 1}]}', "[]"])
+def test_a_file_that_is_missing_or_no_annotations_is_named(tmp_path, text):
+    if text:
+        write(tmp_path, "train", [1], [])
+        (tmp_path / "annotations" / "instances_train2014.json").write_text(text)
+    with pytest.raises(
+        UserError, match="cannot read .*instances_train2014.json" if text else "missing file .*instances"
+    ):
         datasets.load("coco2014", tmp_path)
-    write(tmp_path, "train", [1], [annotation(1, "dog") | {"category_id": 12}])
-    with pytest.raises(UserError, match="unknown category id '12'"):
-        datasets.load("coco2014", tmp_path)
-    write(tmp_path, "train", [1], [annotation(1, "dog")], {**CATEGORIES, IDS["toothbrush"]: "unicorn"})
-    with pytest.raises(UserError, match="they differ in toothbrush, unicorn"):
-        datasets.load("coco2014", tmp_path)
-    write(tmp_path, "train", [1], [])
-    with pytest.raises(UserError, match="holds no annotations"):
-        datasets.load("coco2014", tmp_path)
-    path = tmp_path / "annotations" / "instances_train2014.json"
-    for text in ('{"images": [{"id": 1, "file_', '{"annotations": [{"category_id": 1, "image_id": 1}]}', "[]"):
-        path.write_text(text)
-        with pytest.raises(UserError, match=r"instances_train2014.json"):
-            datasets.load("coco2014", tmp_path)
 
 
 @pytest.mark.parametrize("export", ["no iscrowd", "no supercategory", "ids as text", "no bbox"])
@@ -154,10 +154,10 @@ def test_labels_of_one_s_own_are_those_that_annotations_name(tmp_path):
 
 
 def test_images_of_one_s_own_are_found_in_another_folder_than_the_annotations(tmp_path):
-    (tmp_path / "images").mkdir()
     name = own(tmp_path, "annotations")
-    for image in "ab":
-        (tmp_path / "annotations" / f"annotations-{image}.jpg").rename(tmp_path / "images" / f"annotations-{image}.jpg")
+    (tmp_path / "annotations").rename(tmp_path / "images")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images" / "_annotations.json").rename(tmp_path / name)
     data = datasets.load("coco", tmp_path, train=name, test_share=0.5)
     assert all(path.exists() for split in data.splits.values() for path in split.paths)
 

@@ -43,7 +43,6 @@ def test_images_from_20000_on_are_neither_named_nor_their_labels_read(tmp_path):
         ({}, 29_999, "29,999 records"),
         ({}, 30_001, "30,001 records"),
         ({7: ""}, 30_000, "7.jpg"),
-        ({7: "6.jpg,1,again\n"}, 30_000, "7.jpg"),
         ({7: "7.jpg,1\n"}, 30_000, "7.jpg"),
         ({7: '7.jpg,1,"a caption without its end\n'}, 30_000, "8.jpg"),
         ({7: "7.jpg,1 12,hat\n"}, 30_000, "'12'"),
@@ -53,11 +52,8 @@ def test_a_table_that_does_not_add_up_is_refused(tmp_path, changed, count, where
     with pytest.raises(UserError, match=where) as error:
         datasets.load("coco18", coco18_clone(tmp_path, changed, count))
     assert "train.csv" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_folder_without_a_clone_says_what_to_clone(tmp_path):
     with pytest.raises(UserError, match=f"git clone {coco18.REPOSITORY}.*{coco18.COMMIT}"):
-        datasets.load("coco18", tmp_path)
+        datasets.load("coco18", tmp_path / "none")
 
 
 def test_the_division_has_exact_sizes_and_each_label_s_share():

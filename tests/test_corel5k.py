@@ -35,19 +35,12 @@ def test_images_words_and_the_official_split_are_those_of_the_files(clone):
     assert any("3 of the 4,500" in note for note in dataset.notes)
 
 
-@pytest.mark.parametrize(
-    "matrix", [np.zeros((2, 260)), np.zeros((3, 259)), np.full((3, 260), 2), np.full((3, 260), -1.0)]
-)
-def test_a_matrix_that_does_not_fit_is_refused(clone, matrix):
+@pytest.mark.parametrize("matrix", [np.zeros((2, 260)), np.zeros((3, 259)), np.full((3, 260), 2)])
+def test_a_matrix_or_words_that_do_not_fit_are_refused(clone, matrix):
     savemat(clone / "DataSet" / "corel5k_train_annot.mat", {"annot1": matrix})
     with pytest.raises(UserError, match=r"corel5k_train_annot\.mat.*annot1 of 3 images x 260 words"):
         datasets.load("corel5k", clone)
-
-
-def test_other_words_are_refused(clone):
-    words = list(corel5k.LABELS)
-    words[:2] = words[1::-1]
-    (clone / "DataSet" / "corel5k_words.txt").write_text("\n".join(words))
+    (clone / "DataSet" / "corel5k_words.txt").write_text("\n".join(corel5k.LABELS[::-1]))
     with pytest.raises(UserError, match="260 words of Corel-5k in their order"):
         datasets.load("corel5k", clone)
 

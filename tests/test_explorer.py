@@ -38,37 +38,29 @@ def test_its_sentence_is_of_the_chosen_label(live):
 
 
 @pytest.mark.parametrize(("widget", "value"), [("image", 5), ("label", "boat"), ("map", "grad-cam, layer 2")])
-def test_every_choice_changes_the_picture(live, widget, value):
+def test_every_choice_changes_the_picture_and_another_model_offers_its_own_maps(live, widget, value):
     before = live.picture.value
     getattr(live, widget).value = value
-    assert live.picture.value != before
-
-
-def test_another_model_offers_its_own_maps(live):
-    assert "weighted, layer 3" in live.map.options
+    assert live.picture.value != before and "weighted, layer 3" in live.map.options
     live.model.value = "gmp"
     assert live.map.options == ("grad-cam, layer 4",) and live.map.value == "grad-cam, layer 4"
 
 
 def uploaded(name: str, content: bytes) -> tuple:
     """What FileUpload holds after the user chose a file."""
-    then = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    return ({"name": name, "content": memoryview(content), "size": len(content), "type": "", "last_modified": then},)
+    file = {"name": name, "content": memoryview(content), "size": len(content), "type": ""}
+    return ({**file, "last_modified": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)},)
 
 
-def test_an_uploaded_image_is_shown_until_the_slider_moves(live):
+def test_an_uploaded_image_is_shown_until_the_slider_moves_and_another_file_is_named(live):
     before, file = live.picture.value, io.BytesIO()
+    live.upload.value = uploaded("<b>.txt", b"text")
+    assert live.picture.value == before and "&lt;b&gt;.txt cannot be read" in live.note.value
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)).save(file, "png")
     live.upload.value = uploaded("own.png", file.getvalue())
     assert live.picture.value != before and "own.png" in live.note.value
     live.image.value = 3
     assert live.own is None and live.note.value == ""
-
-
-def test_an_upload_that_is_no_image_is_named_and_the_picture_stays(live):
-    before = live.picture.value
-    live.upload.value = uploaded("<b>.txt", b"text")
-    assert live.picture.value == before and "&lt;b&gt;.txt cannot be read" in live.note.value
 
 
 def test_a_model_that_is_not_trained_is_named(tiny_study, tmp_path):

@@ -31,10 +31,12 @@ def boxes(*rows) -> list[np.ndarray]:
     return [np.array(r, dtype=np.float32).reshape(-1, 5) for r in rows]
 
 
-def test_a_whole_data_set_has_nothing_to_report(tmp_path):
+def test_a_whole_data_set_has_nothing_to_report_and_long_reports_are_cut(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[0, 0, 0, 40, 30.5]], [], [[1, 0, 0, 5, 5]])))
     assert report.ok and not report.warnings and report.remedy("mine") == ""
     assert str(report) == "made: 5 images, all is well"
+    text = str(integrity.Report("made", 30, {"missing": {f"{i:03d}": "gone" for i in range(25)}}, {}))
+    assert "problem, missing: 25" in text and "009: gone" in text and "010" not in text and "and 15 more" in text
 
 
 def test_missing_truncated_and_unreadable_images_are_named(tmp_path):
@@ -51,25 +53,25 @@ def test_missing_truncated_and_unreadable_images_are_named(tmp_path):
     assert "problem, unreadable: 2" in str(report)
 
 
-def test_an_image_smaller_than_its_boxes_has_the_wrong_size(tmp_path):
+def test_boxes_that_contradict_their_image_or_its_labels_are_named(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[0, 10, 10, 80, 20]], [], [])))
     assert report.problems == {"wrong size": {"a": "40 x 30, its boxes reach 80 x 20"}}
     assert 'exclude: ["a"]' in report.remedy("mine")
-
-
-def test_a_box_of_a_label_marked_absent_contradicts(tmp_path):
     report = integrity.verify(whole(tmp_path, boxes([[1, 0, 0, 5, 5]], [], [])))
     assert report.problems == {"box without label": {"a": "dog"}}
     assert report.remedy("mine") == ""  # the image itself is whole
 
 
-def test_the_same_picture_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
+def test_the_same_picture_or_name_in_two_splits_is_a_problem_and_in_one_a_warning(tmp_path):
     data = whole(tmp_path)
     (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
     (tmp_path / "c.png").write_bytes((tmp_path / "b.png").read_bytes())
     report = integrity.verify(data)
     assert report.problems == {"in two splits": {"a": "train a = test e"}}
     assert report.warnings == {"duplicate": {"b": "train b = train c"}}
+    splits = {part: split(tmp_path / part, ["a"], [[1, 1]]) for part in ("train", "test")}
+    problems = integrity.verify(Dataset("made", ("cat", "dog"), splits)).problems
+    assert problems == {"in two splits": {"a": "a in train and test"}}
 
 
 def test_of_a_picture_in_two_splits_the_copies_that_are_tested_on_stay(tmp_path):
@@ -88,33 +90,24 @@ def test_no_copy_is_advised_to_be_left_out_that_alone_has_a_label(tmp_path):
     data = whole(tmp_path)
     data.splits["train"].targets[0], data.splits["test"].targets[-1] = [1, -1], [-1, 1]
     (tmp_path / "e.png").write_bytes((tmp_path / "a.png").read_bytes())
-    report = integrity.verify(data)
-    assert "train a (cat) = test e (dog)" in report.remedy("mine") and "exclude" not in report.remedy("mine")
-
-
-def test_the_same_name_in_two_splits_is_a_problem(tmp_path):
-    splits = {"train": split(tmp_path / "x", ["a"], [[1, 1]]), "test": split(tmp_path / "y", ["a"], [[1, 1]])}
-    report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
-    assert report.problems == {"in two splits": {"a": "a in train and test"}}
+    remedy = integrity.verify(data).remedy("mine")
+    assert "train a (cat) = test e (dog)" in remedy and "exclude" not in remedy
 
 
 def test_empty_label_lists_empty_splits_and_labels_without_images(tmp_path):
     splits = {"train": split(tmp_path, ["a", "b"], [[1, -1], [-1, -1]]), "test": split(tmp_path, [], [])}
     report = integrity.verify(Dataset("made", ("cat", "dog"), splits))
     assert report.problems == {"label without images": {"dog": "no training image shows it"}}
-    assert report.warnings == {
-        "no label": {"b": "shows none of the labels (train)"},
-        "empty split": {"test": "no images"},
-    }
-
-
-def turned(path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.effect_noise((40, 30), 9).save(path, exif=exif)
+    assert report.warnings["no label"] == {"b": "shows none of the labels (train)"}
+    assert report.warnings["empty split"] == {"test": "no images"}
 
 
 def test_pictures_that_are_changed_when_they_are_opened_are_warned_of(tmp_path):
+    def turned(path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.effect_noise((40, 30), 9).save(path, exif=exif)
+
     data = whole(tmp_path)
     Image.fromarray(np.full((30, 40), 40000, dtype=np.uint16)).save(tmp_path / "c.png")
     Image.new("RGBA", (40, 30)).save(tmp_path / "d.png")
@@ -125,18 +118,9 @@ def test_pictures_that_are_changed_when_they_are_opened_are_warned_of(tmp_path):
         "turned by its EXIF tag": {"e": "L"},
     }
 
-
-def test_boxes_are_held_to_the_turned_picture(tmp_path):
     data = whole(tmp_path, boxes([[0, 0, 0, 30, 40]], [], []))
-    assert integrity.verify(data).problems == {"wrong size": {"a": "40 x 30, its boxes reach 30 x 40"}}
-    turned(tmp_path / "a.png")
+    turned(tmp_path / "a.png")  # boxes are held to the turned picture
     assert integrity.verify(data).ok
-
-
-def test_long_lists_are_cut_with_their_count():
-    names = {f"{i:03d}": "gone" for i in range(25)}
-    text = str(integrity.Report("made", 30, {"missing": names}, {}))
-    assert "problem, missing: 25" in text and "009: gone" in text and "010" not in text and "and 15 more" in text
 
 
 def test_excluded_images_leave_and_a_note_stays(tmp_path):

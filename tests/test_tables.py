@@ -13,14 +13,14 @@ from made_runs import IMAGES, LABELS, make, targets
 from sklearn.metrics import average_precision_score
 
 from mlclib.common.errors import UserError
-from mlclib.datasets import labels_of
+from mlclib.datasets.base import label_names
 from mlclib.metrics import scores as metrics
 from mlclib.results import ablation, curves, entries, literature
 from mlclib.results import scores as performance
 from mlclib.results import table as rendering
 from mlclib.results.table import Table
 
-VOC = list(labels_of("voc2007"))
+VOC = list(label_names("voc"))
 
 
 @pytest.fixture(scope="module")

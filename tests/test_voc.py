@@ -10,7 +10,12 @@ from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import voc
 
-BOX = "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>"
+
+def xml(things: list[tuple[str, bool]], *box: float) -> str:
+    """An annotation of things (label, whether it is difficult) in the same box."""
+    bounds = "<xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax>".format(*box)
+    form = f"<object><name>{{}}</name><difficult>{{:d}}</difficult><bndbox>{bounds}</bndbox></object>"
+    return f"<annotation>{''.join(form.format(*thing) for thing in things)}</annotation>"
 
 
 def devkit(root, year=2007, lists=None, marks=None):
@@ -25,13 +30,8 @@ def devkit(root, year=2007, lists=None, marks=None):
         for label in voc.LABELS:
             (main / f"{label}_{name}.txt").write_text("".join(f"{i} {marks.get((i, label), -1):2d}\n" for i in ids))
         for i in ids:
-            things = "".join(
-                f"<object><name>{label}</name><difficult>{int(mark == 0)}</difficult>"
-                f"<bndbox>{BOX.format(1, 2, 30, 40.5)}</bndbox></object>"
-                for (image, label), mark in marks.items()
-                if image == i
-            )
-            (folder / "Annotations" / f"{i}.xml").write_text(f"<annotation>{things}</annotation>")
+            things = [(label, mark == 0) for (image, label), mark in marks.items() if image == i]
+            (folder / "Annotations" / f"{i}.xml").write_text(xml(things, 1, 2, 30, 40.5))
     return folder
 
 
@@ -46,14 +46,9 @@ def test_marks_become_targets_and_difficult_is_zero(tmp_path):
     expected[0, voc.LABELS.index("person")] = 0
     assert np.array_equal(train.targets, expected)
     assert train.paths[0] == tmp_path / "VOCdevkit" / "VOC2007" / "JPEGImages" / "000001.jpg"
-
-
-def test_boxes_count_from_zero_end_exclusive_and_leave_out_difficult_things(tmp_path):
-    devkit(tmp_path)
-    boxes = datasets.load("voc2007", tmp_path).splits["train"].boxes
-    assert boxes[0].dtype == np.float32
-    assert boxes[0].tolist() == [[voc.LABELS.index("dog"), 0, 1, 30, 40.5]]
-    assert boxes[1].shape == (0, 5)
+    # Boxes count from zero, their ends are exclusive, and difficult things have none.
+    assert train.boxes[0].tolist() == [[voc.LABELS.index("dog"), 0, 1, 30, 40.5]] and train.boxes[1].shape == (0, 5)
+    assert data.notes == ("2 of the 5,011 images of VOC 2007 trainval", "1 of the 4,952 images of VOC 2007 test")
 
 
 def test_the_root_may_be_any_of_three_folders(tmp_path):
@@ -62,12 +57,6 @@ def test_the_root_may_be_any_of_three_folders(tmp_path):
     assert len(sums) == 1
     with pytest.raises(UserError, match="no VOC 2012 in"):
         datasets.load("voc2012", folder)
-
-
-def test_a_part_of_the_data_set_says_so(tmp_path):
-    devkit(tmp_path)
-    notes = datasets.load("voc2007", tmp_path).notes
-    assert notes == ("2 of the 5,011 images of VOC 2007 trainval", "1 of the 4,952 images of VOC 2007 test")
 
 
 @pytest.mark.parametrize("text", ["image,split\n000003,test\n000001,trainval\n", "000003\n000001\n"])
@@ -124,6 +113,7 @@ def test_two_years_together_hold_the_images_of_both_in_each_part(tmp_path):
     assert data.splits["train"].names == ["000001", "000002", "2008_000001"]
     assert data.splits["test"].names == ["000003", "2008_000002"]
     assert data.splits["test"].targets[1, voc.LABELS.index("cow")] == 1 and len(data.splits["test"].boxes) == 2
+    assert "trained on VOC 2012 train, tested on val" in data.notes
     (tmp_path / "parts.csv").write_text("image,part\n2008_000002,train\n2008_000001,test\n")
     other = datasets.load("voc2007+2012", tmp_path, parts2012=str(tmp_path / "parts.csv"))
     assert other.splits["test"].names == ["000003", "2008_000001"]
@@ -140,46 +130,33 @@ def test_voc2012_test_has_no_labels_and_says_so(tmp_path):
     assert (data.splits["train"].targets == -1).all()
 
 
-def test_voc2012_is_scored_on_val_without_the_server(tmp_path):
-    lists = {"train": ["2008_000001"], "val": ["2008_000002"]}
-    devkit(tmp_path, 2012, lists, {("2008_000002", "cow"): 1})
-    data = datasets.load("voc2012", tmp_path, train="train", test="val")
-    assert data.splits["test"].targets[0, voc.LABELS.index("cow")] == 1
-    assert "trained on VOC 2012 train, tested on val" in data.notes
-
-
-def test_every_missing_or_broken_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"no VOC 2007 in .*expected the folder .*VOCdevkit.VOC2007.ImageSets.Main"):
-        datasets.load("voc2007", tmp_path)
+@pytest.mark.parametrize(
+    ("file", "text", "options", "message"),
+    [
+        ("ImageSets", None, {}, r"no VOC 2007 in .*expected the folder .*VOCdevkit.VOC2007.ImageSets.Main"),
+        ("", None, {"test": "tests"}, "unknown test 'tests'.*did you mean 'test'"),
+        ("", None, {"test": "val"}, r"cannot read .*val.txt, expected there: the image ids of VOC 2007 val"),
+        ("Annotations/000001.xml", "<object><name>unicorn</name>", {}, r"cannot read the boxes in .*000001.xml"),
+        ("Annotations/000001.xml", None, {}, r"missing file .*000001.xml"),
+        ("ImageSets/Main/cow_trainval.txt", "000001 -1\n", {}, "gives no mark 1, 0 or -1 for image '000002'"),
+        ("ImageSets/Main/cow_trainval.txt", None, {}, r"cannot read .*cow_trainval.txt"),
+    ],
+)
+def test_every_missing_or_broken_file_is_named(tmp_path, file, text, options, message):
     folder = devkit(tmp_path)
-    main = folder / "ImageSets" / "Main"
-    with pytest.raises(UserError, match="unknown test 'tests'.*did you mean 'test'"):
-        datasets.load("voc2007", tmp_path, test="tests")
-    with pytest.raises(UserError, match=r"cannot read .*val.txt, expected there: the image ids of VOC 2007 val"):
-        datasets.load("voc2007", tmp_path, test="val")
-    (folder / "Annotations" / "000001.xml").write_text("<annotation><object><name>unicorn</name>")
-    with pytest.raises(UserError, match=r"cannot read the boxes in .*000001.xml"):
-        datasets.load("voc2007", tmp_path)
-    (folder / "Annotations" / "000001.xml").unlink()
-    with pytest.raises(UserError, match=r"missing file .*000001.xml"):
-        datasets.load("voc2007", tmp_path)
-    (main / "cow_trainval.txt").write_text("000001 -1\n")
-    with pytest.raises(UserError, match=r"cow_trainval.txt gives no mark 1, 0 or -1 for image '000002'"):
-        datasets.load("voc2007", tmp_path)
-    (main / "cow_trainval.txt").unlink()
-    with pytest.raises(UserError, match=r"cannot read .*cow_trainval.txt"):
-        datasets.load("voc2007", tmp_path)
-
-
-XML = "<annotation>{}</annotation>"
-OBJECT = "<object><name>{}</name><difficult>{}</difficult>" + f"<bndbox>{BOX.format(1, 1, 9, 9)}</bndbox></object>"
+    if file:
+        (folder / file).rename(tmp_path / "away")
+    if text:
+        (folder / file).write_text(text)
+    with pytest.raises(UserError, match=message):
+        datasets.load("voc2007", tmp_path, **options)
 
 
 def own(root, folder: str, pictures: str, **objects: list[tuple[str, int]]) -> None:
     for name, things in objects.items():
         for path in (root / folder / f"{name}.xml", root / pictures / f"{name}.jpg"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(XML.format("".join(OBJECT.format(*thing) for thing in things)))
+            path.write_text(xml(things, 1, 1, 9, 9))
 
 
 def test_labels_of_one_s_own_in_folders_of_parts(tmp_path):

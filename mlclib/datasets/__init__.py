@@ -6,7 +6,6 @@ every data set has (`Common`). A reader may say how many images published figure
 data is brought by hand (`BY_HAND`). Readers are imported when asked for.
 """
 
-import csv
 import dataclasses
 import functools
 import importlib
@@ -15,24 +14,19 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import unknown
 from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Archive, Dataset, Seed, Share
+from mlclib.datasets.base import Archive, Dataset, Seed, Share, read_rows
 from mlclib.datasets.base import Split as Split
 
 # The reader's module, the function that reads, and arguments that the name fixes.
 _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "scenes": ("scenes", "load", {}),
+    **{name: (name, "load", {}) for name in ("scenes", "nuswide", "apparel", "coco18", "corel5k", "folder")},
     "voc2007": ("voc", "load", {"year": 2007}),
     "voc2012": ("voc", "load", {"year": 2012}),
     "voc2007+2012": ("voc", "load_both", {}),
     "coco2014": ("coco", "load", {}),
-    "nuswide": ("nuswide", "load", {}),
-    "apparel": ("apparel", "load", {}),
-    "coco18": ("coco18", "load", {}),
-    "corel5k": ("corel5k", "load", {}),
-    "folder": ("folder", "load", {}),
     "coco": ("coco", "load_own", {}),
     "voc": ("voc", "load_own", {}),
 }
@@ -80,8 +74,7 @@ def archives(name: str) -> list[Archive]:
     """
     _module(name)
     parts = name.replace("+", "+voc").split("+")  # voc2007+2012 is both years
-    with open(Path(__file__).with_name("archives.csv"), newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["dataset"] in parts]
+    rows = [row for row in read_rows(Path(__file__).with_name("archives.csv")) if row["dataset"] in parts]
     return [Archive(r["url"], int(r["size"]), r["sha256"], r["holds"], r["login"] == "yes") for r in rows]
 
 
@@ -96,17 +89,6 @@ def published_images(name: str) -> dict[str, int] | None:
     None where that is not known; a part of a set does not compare with them.
     """
     return getattr(_module(name), "PUBLISHED", {}).get(name)
-
-
-def labels_of(name: str) -> tuple[str, ...]:
-    """The label names of data set `name` in the order of its target columns, without reading any data.
-
-    >>> labels_of("voc2007")[:2]
-    ('aeroplane', 'bicycle')
-    """
-    if name in OWN:
-        raise UserError(f"the labels of data set {name!r} stand in its own files; load it to learn them")
-    return _module(name).LABELS
 
 
 def _module(name: str) -> object:

@@ -28,12 +28,10 @@ BY_HAND = (
 def load(root: Path) -> Dataset:
     """Read Apparel from `root`, the folder that holds the 24 folders, in the authors' halves.
 
-    Raises UserError for a folder whose name is no colour and garment.
+    Raises UserError for a folder whose name is no colour and garment, and where there are no images.
     """
-    if not root.is_dir():
-        raise UserError(f"no folder {root}, expected there: the Apparel folders black_dress, black_pants, ...")
     by_name: dict[str, Path] = {}
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for folder in sorted(p for p in root.glob("[!.]*") if p.is_dir()):
         colour, _, garment = folder.name.partition("_")
         if colour not in COLOURS or garment not in GARMENTS:
             names = [f"{c}_{g}" for c in COLOURS for g in GARMENTS]

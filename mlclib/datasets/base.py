@@ -1,9 +1,10 @@
 """What every data set gives: named images, int8 targets, label names, and boxes where there are some."""
 
+import csv
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +67,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
     version: str = ""
 
+    def with_splits(self, splits: Mapping[str, Split], note: str) -> "Dataset":
+        """The data set with these splits in place of its own, and one note more."""
+        return replace(self, splits={**self.splits, **splits}, notes=(*self.notes, note))
+
     def checksum(self) -> str:
         """SHA-256 over labels, splits, image names and targets: what was learnt from, and nothing of where it lies."""
         digest = hashlib.sha256(json.dumps([self.name, self.version, self.labels]).encode())
@@ -106,6 +111,22 @@ def targets_of(lists: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndar
     for row, present in enumerate(lists):
         targets[row, [columns[label] for label in present]] = 1
     return targets
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of one of the project's own csv files, each by the names of its columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def label_names(dataset: str) -> tuple[str, ...]:
+    """The label names of a public data set in the order of its target columns, from label_names.csv.
+
+    >>> label_names("voc")[:2]
+    ('aeroplane', 'bicycle')
+    """
+    rows = read_rows(Path(__file__).with_name("label_names.csv"))
+    return tuple(row["label"] for row in rows if row["dataset"] == dataset)
 
 
 def read_lines(path: Path, what: str) -> list[str]:

@@ -43,14 +43,14 @@ def marks(
     path: Path, frame: pd.DataFrame, values: Mapping[str, Meaning], unknown_as: Unknown | None
 ) -> tuple[np.ndarray, list[str]]:
     """Targets, int8 [N, C], of cells that mark labels, and a note where they are not 1 and 0 alone."""
-    cells = frame.map(_mark).to_numpy(dtype=object)
-    counts = Counter(cells.ravel().tolist())
-    meanings = {**_default_meanings(path, counts, values), **{_mark(key): value for key, value in values.items()}}
-    for row, column in np.argwhere(~np.isin(cells.astype(str), list(meanings))):
+    cells = frame.map(_mark)
+    counts = Counter(cells.to_numpy().ravel().tolist())
+    meanings = _default_meanings(path, counts, values) | {_mark(key): value for key, value in values.items()}
+    for row, column in np.argwhere(~cells.isin(list(meanings)).to_numpy(bool)):
         raise UserError(
             f"{path}, row {row + 1}, label {frame.columns[column]!r}: expected 1, 0 or -1, got "
             f"{frame.iat[row, column]!r}; correct it, or say what it means, such as "
-            f"values: {{{json.dumps(cells[row, column], ensure_ascii=False)}: unknown}}"
+            f"values: {{{json.dumps(cells.iat[row, column], ensure_ascii=False)}: unknown}}"
         )
     missing = sum(count for mark, count in counts.items() if meanings[mark] == "unknown")
     means = [f"{mark or 'blank'} {meanings[mark]} ({count:,})" for mark, count in sorted(counts.items())]
@@ -64,11 +64,10 @@ def marks(
             f"difficult says how they train){swapped}"
         )
     codes = {**_CODES, "unknown": _CODES[unknown_as or "difficult"]}
-    targets = np.vectorize(lambda mark: codes[meanings[mark]], otypes=[np.int8])(cells) if cells.size else cells
+    targets = cells.map(lambda mark: codes[meanings[mark]]).to_numpy(np.int8)
     if missing:
         note += f"; {missing:,} ({missing / cells.size:.0%}) unknown, counted as {unknown_as or 'difficult'}"
-    plain = set(counts) <= set(_MEANINGS)
-    return targets.astype(np.int8), [] if plain else [note]
+    return targets, [note] if counts.keys() - _MEANINGS else []
 
 
 def _default_meanings(path: Path, counts: Mapping[str, int], values: Mapping[str, Meaning]) -> dict[str, Meaning]:
@@ -91,21 +90,30 @@ def lists(path: Path, column: str, cells: list, separator: str | None) -> tuple[
     """The labels of each cell, and how they were read."""
     if any(isinstance(cell, list) for cell in cells):
         return [_flat(cell) for cell in cells], "from lists"
-    texts = [cell for cell in cells if cell]
-    if separator is None:
-        parsed = {text: _parsed(text) for text in texts if text[0] in "[{"}
-        if any(parsed.values()):
-            if broken := [text for text, labels in parsed.items() if labels is None]:
-                raise UserError(
-                    f"{path}, row {cells.index(broken[0]) + 1}, column {column!r}: {broken[0]!r:.80} begins as a list "
-                    "but cannot be read as one; write it as the others, or a|b everywhere"
-                )
-            return [_flat(parsed.get(cell, cell)) for cell in cells], "from cells that hold the text of a list"
-        separator = _separator(path, column, sorted(set(texts)))
+    texts = dict.fromkeys(cell for cell in cells if cell)
+    parsed = {text: _parsed(text) for text in texts if text[0] in "[{"}
+    if separator is None and any(parsed.values()):
+        if broken := [text for text, labels in parsed.items() if labels is None]:
+            raise UserError(
+                f"{path}, row {cells.index(broken[0]) + 1}, column {column!r}: {broken[0]!r:.80} begins as a list "
+                "but cannot be read as one; write it as the others, or a|b everywhere"
+            )
+        return [_flat(parsed.get(cell, cell)) for cell in cells], "from cells that hold the text of a list"
+    separator = separator or _separator(path, column, sorted(texts))
     if separator == "none":
         return [[cell] if cell else [] for cell in cells], "one per image"
-    lists = [[part.strip() for part in cell.split(separator) if part.strip()] for cell in cells]
-    _check_separator(path, column, cells, lists, separator)
+    lists = [_parts(cell, separator) for cell in cells]
+    labels = {label for names in lists for label in names}
+    for row, label in ((row, label) for row, names in enumerate(lists) for label in names):
+        where = f"{path}, row {row + 1}, column {column!r}"
+        if separator == "," and label[0] in "[{":
+            raise UserError(f"{where}: {cells[row]!r} is the text of a list; leave the option separator out")
+        for sign in [sign for sign in _SEPARATORS if sign not in (separator, " ")]:
+            if len(parts := set(_parts(label, sign))) > 1 and parts <= labels:
+                raise UserError(
+                    f"{where}: expected {separator!r} between labels, but {sign!r} parts {label!r} into other labels; "
+                    f"write {separator!r} there, or rename the label"
+                )
     return lists, f"parted by {_SEPARATORS.get(separator, repr(separator))}"
 
 
@@ -115,7 +123,7 @@ def _separator(path: Path, column: str, cells: list[str]) -> str:
         if any(sign in cell for cell in cells):
             return sign
     for sign, certain in ((",", 1), ("/", None), (" ", 2)):
-        lists = [{part.strip() for part in cell.split(sign)} - {""} for cell in cells]
+        lists = [set(_parts(cell, sign)) for cell in cells]
         several = [parts for parts in lists if len(parts) > 1]
         uses = Counter(part for parts in lists for part in parts)
         if not several:
@@ -136,23 +144,8 @@ def _separator(path: Path, column: str, cells: list[str]) -> str:
     return "none"
 
 
-def _check_separator(path: Path, column: str, cells: list, lists: list[list[str]], separator: str) -> None:
-    """Raise UserError for the first label that another separator parts into labels, or that is the text of a list."""
-    labels = {label for names in lists for label in names}
-    for row, names in enumerate(lists):
-        for label in names:
-            if label[0] in "[{" and separator == ",":
-                raise UserError(
-                    f"{path}, row {row + 1}, column {column!r}: {cells[row]!r} is the text of a list; leave the option "
-                    "separator out"
-                )
-            for other in (sign for sign in _SEPARATORS if sign not in (separator, " ")):
-                parts = {part.strip() for part in label.split(other)} - {""}
-                if len(parts) > 1 and parts <= labels:
-                    raise UserError(
-                        f"{path}, row {row + 1}, column {column!r}: expected {separator!r} between labels, but "
-                        f"{other!r} parts {label!r} into other labels; write {separator!r} there, or rename the label"
-                    )
+def _parts(cell: str, sign: str) -> list[str]:
+    return [part.strip() for part in cell.split(sign) if part.strip()]
 
 
 def _flat(value: object) -> list[str]:

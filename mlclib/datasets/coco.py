@@ -19,19 +19,10 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import pictures
-from mlclib.datasets.base import Dataset, Seed, Share, Split
+from mlclib.datasets.base import Dataset, Seed, Share, Split, label_names
 from mlclib.datasets.stratify import with_test
 
-LABELS = (
-    "airplane", "apple", "backpack", "banana", "baseball bat", "baseball glove", "bear", "bed", "bench", "bicycle",
-    "bird", "boat", "book", "bottle", "bowl", "broccoli", "bus", "cake", "car", "carrot", "cat", "cell phone",
-    "chair", "clock", "couch", "cow", "cup", "dining table", "dog", "donut", "elephant", "fire hydrant", "fork",
-    "frisbee", "giraffe", "hair drier", "handbag", "horse", "hot dog", "keyboard", "kite", "knife", "laptop",
-    "microwave", "motorcycle", "mouse", "orange", "oven", "parking meter", "person", "pizza", "potted plant",
-    "refrigerator", "remote", "sandwich", "scissors", "sheep", "sink", "skateboard", "skis", "snowboard", "spoon",
-    "sports ball", "stop sign", "suitcase", "surfboard", "teddy bear", "tennis racket", "tie", "toaster", "toilet",
-    "toothbrush", "traffic light", "train", "truck", "tv", "umbrella", "vase", "wine glass", "zebra",
-)  # fmt: skip
+LABELS = label_names("coco")
 SIZES = {"train2014": 82081, "val2014": 40137}
 PUBLISHED = {"coco2014": {"train": SIZES["train2014"], "test": SIZES["val2014"]}}
 BY_HAND = "a coco data set is your own: put its annotations and images into {root}"

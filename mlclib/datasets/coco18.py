@@ -16,7 +16,7 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import stratify
-from mlclib.datasets.base import Dataset, Split
+from mlclib.datasets.base import Dataset, Split, read_rows, targets_of
 
 CATEGORIES = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
@@ -50,33 +50,27 @@ def load(root: Path) -> Dataset:
     names = [str(number) for number in range(IMAGES)]
     paths = [root / "data" / "data" / f"{name}.jpg" for name in names]
     whole = Split(names, paths, read_targets(root / "data" / "train.csv"))
-    with open(IDS, newline="", encoding="utf-8") as file:
-        parts = [row["part"] for row in csv.DictReader(file)]
-    return stratify.in_parts("coco18", LABELS, whole, parts, NOTES)
+    return stratify.in_parts("coco18", LABELS, whole, [row["part"] for row in read_rows(IDS)], NOTES)
 
 
 def read_targets(table: Path) -> np.ndarray:
     """The targets of the images 0 to 19,999, int8 [20000, 18]; of the later records only the ids are looked at."""
-    columns = {str(number): column for column, number in enumerate(CATEGORIES)}
-    targets = np.full((IMAGES, len(LABELS)), -1, dtype=np.int8)
-    get, count = BY_HAND.format(root=table.parents[1]), 0
+    numbers, get = [str(number) for number in CATEGORIES], BY_HAND.format(root=table.parents[1])
     try:
         with open(table, newline="", encoding="utf-8") as file:
-            records = csv.reader(file)
-            next(records, None)
-            for record in records:
-                if len(record) < 3 or record[0] != f"{count}.jpg":
-                    raise UserError(
-                        f"{table}, line {records.line_num}: expected the record of image {count}.jpg with its labels "
-                        f"and caption, got {','.join(record)[:60]!r}; {get}"
-                    )
-                for number in record[1].split() if count < IMAGES else ():
-                    if number not in columns:
-                        raise unknown("category id", number, columns, f"{table}, line {records.line_num}")
-                    targets[count, columns[number]] = 1
-                count += 1
+            records = list(csv.reader(file))[1:]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {table}: {get}") from error
-    if count != RECORDS:
-        raise UserError(f"{table} holds {count:,} records, not {RECORDS:,}; {get}")
-    return targets
+    for place, record in enumerate(records):
+        if len(record) < 3 or record[0] != f"{place}.jpg":
+            raise UserError(
+                f"{table}: expected the record of image {place}.jpg with its labels and caption, got "
+                f"{','.join(record)[:60]!r}; {get}"
+            )
+    if len(records) != RECORDS:
+        raise UserError(f"{table} holds {len(records):,} records, not {RECORDS:,}; {get}")
+    lists = [record[1].split() for record in records[:IMAGES]]
+    for place, number in ((place, number) for place, own in enumerate(lists) for number in own):
+        if number not in numbers:
+            raise unknown("category id", number, numbers, f"{table}, image {place}.jpg")
+    return targets_of(lists, numbers)

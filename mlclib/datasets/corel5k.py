@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from mlclib.common.errors import UserError
-from mlclib.datasets.base import Dataset, Split, read_lines
+from mlclib.datasets.base import Dataset, Split, label_names, read_lines
 
 SIZES = {"train": 4500, "test": 499}
 PUBLISHED = {"corel5k": SIZES}
@@ -28,26 +28,7 @@ BY_HAND = (
     "`python -m mlclib data corel5k --root {root} --verify` checks it"
 )
 
-# In the order of corel5k_words.txt, which is that of the columns of the matrices.
-_WORDS = """
-    city mountain sky sun water clouds tree lake sea beach boats people branch leaf grass palm horizon hills waves
-    birds land bridge ships buildings fence island peaks jet plane runway basket flight flag prop f-16 tails smoke
-    formation bear polar snow tundra ice head black reflection ground forest river field flowers meadow rocks
-    hillside shrubs close-up grizzly cubs log hut sunset display plants pool coral fan anemone fish ocean sunrise
-    face sand farms reefs vegetation house village path wood dress coast cat tiger bengal fox kit shadows bush den
-    coyote light arctic shore town road harbor windmills restaurant wall skyline window clothes shops street cafe
-    tables nets crafts roofs ruins stone cars castle courtyard statue stairs costume sign palace sheep valley
-    balcony post gate plaza festival temple sculpture museum hotel art fountain market door garden butterfly lion
-    cave crab buddha decoration monastery landscape detail sails food entrance fruit night cow church park barn arch
-    hats cathedral ceremony glass pillar monument vines cottage lawn tower tulip canal dock horses petals column
-    elephant monks interior vendor silhouette architecture athlete sidewalk store relief frost frozen crystals
-    needles mist doorway vineyard pots terrace bulls albatross booby nest iguana lizard marine deer white-tailed
-    horns slope mule antlers elk caribou herd moose mare foals orchid stems blooms cactus giraffe zebra tusks train
-    desert dunes canyon lighthouse swimmers pyramid mosque sphinx truck fly trunk baby lynx rodent squirrel goat
-    marsh porcupine whales tracks locomotive railroad vehicle man woman girl indian dance african buddhist outside
-    formula turn prototype scotland antelope calf reptile snake cougar oahu kauai maui hawaii
-"""
-LABELS = tuple(_WORDS.split())
+LABELS = label_names("corel5k")  # in the order of corel5k_words.txt, which is that of the columns of the matrices
 
 
 def load(root: Path) -> Dataset:

@@ -35,11 +35,13 @@ def get(name: str, root: str | Path) -> list[Path]:
     every = datasets.archives(name)
     if not every:
         raise UserError(datasets.by_hand(name).format(root=root))
-    with file_lock(root / "archives" / ".lock", f"the download into {root}", waits=False):
-        missing = [archive for archive in every if not _done(root, archive)]
+    folder = root / "archives"
+    with file_lock(folder / ".lock", f"the download into {root}", waits=False):
+        # Whoever unpacked an archive, it is done where no file of it lies there that is still to be unpacked.
+        missing = [one for one in every if not (root / one.holds).exists() or any(folder.glob(f"{one.name}*"))]
         _check_space(root, missing)
         for archive in missing:
-            file = root / "archives" / archive.name
+            file = folder / archive.name
             try:
                 _bring(archive, file, root)
             except OSError as error:
@@ -47,16 +49,10 @@ def get(name: str, root: str | Path) -> list[Path]:
     return [root / archive.holds for archive in missing]
 
 
-def _done(root: Path, archive: Archive) -> bool:
-    """Unpacked, by this function or by someone else: no archive lies there that is still to be unpacked."""
-    file = root / "archives" / archive.name
-    return (root / archive.holds).exists() and not file.exists() and not file.with_name(f"{file.name}.part").exists()
-
-
 def _check_space(root: Path, missing: list[Archive]) -> None:
     """Pictures do not shrink in an archive: all contents take its size, and the largest archive lies beside them."""
-    need = sum(archive.size for archive in missing) + max((archive.size for archive in missing), default=0)
-    need -= sum(path.stat().st_size for path in (root / "archives").iterdir())
+    sizes = [archive.size for archive in missing]
+    need = sum(sizes) + max(sizes, default=0) - sum(path.stat().st_size for path in (root / "archives").iterdir())
     if need > (free := shutil.disk_usage(root).free):
         raise UserError(
             f"{root} needs {need / 1e9:.1f} GB more and has {free / 1e9:.1f} GB; free some or change --root"

@@ -16,7 +16,7 @@ from mlclib.datasets import pictures
 from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, targets_of
 from mlclib.datasets.cells import Meaning, Unknown
 from mlclib.datasets.stratify import in_parts, with_test
-from mlclib.datasets.table import Columns
+from mlclib.datasets.table import Columns, Table
 from mlclib.datasets.table import read as read_table
 
 BY_HAND = "a folder data set is your own: point {root} at your images"
@@ -47,25 +47,25 @@ def load(
     if not root.is_dir():
         raise UserError(f"no folder {root}, expected there: your images")
     if table is None:
-        source, splits = root, root / "splits.csv"
-        labels, whole, parts, notes = _from_folders(root)
+        source, folder, splits = root, root, root / "splits.csv"
+        rows = _from_folders(root)
     else:
         source = root / Path(table).expanduser()
-        splits = source.with_name(f"{source.stem}.splits.csv")
+        folder, splits = source.parent, source.with_name(f"{source.stem}.splits.csv")
         rows = read_table(source, columns, separator, values, unknown, encoding)
-        names, completed = pictures.located(source.parent, rows.names)
+        names, completed = pictures.located(folder, rows.names)
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]
-            raise UserError(f"{source} names the file {twice} in two ways; write it as this in all its rows")
-        whole = Split(names, [source.parent / name for name in names], rows.targets)
-        labels, parts, notes = rows.labels, rows.parts, [*rows.notes, *completed]
-    if parts is not None:
-        return in_parts("folder", labels, whole, parts, notes, source)
-    return with_test(Dataset("folder", labels, {"train": whole}, tuple(notes)), splits, test_share, seed)
+            raise UserError(f"{source} names the image {twice!r} in two rows; write one row with all its labels")
+        rows = rows._replace(names=names, notes=[*rows.notes, *completed])
+    whole = Split(rows.names, [folder / name for name in rows.names], rows.targets)
+    if rows.parts is not None:
+        return in_parts("folder", rows.labels, whole, rows.parts, rows.notes, source)
+    return with_test(Dataset("folder", rows.labels, {"train": whole}, tuple(rows.notes)), splits, test_share, seed)
 
 
-def _from_folders(root: Path) -> tuple[tuple[str, ...], Split, list[str] | None, list[str]]:
-    """Labels, images, their parts and notes of the folders of labels in `root`, or in the one folder that it holds."""
+def _from_folders(root: Path) -> Table:
+    """What a table would say of the folders of labels in `root`, or in the one folder that it holds."""
     files, others = pictures.files_below(root)
     base, start = [file.split("/") for file in files], 0
     while base and min(map(len, base)) > start + 2 and len({file[start] for file in base}) == 1:
@@ -100,8 +100,8 @@ def _from_folders(root: Path) -> tuple[tuple[str, ...], Split, list[str] | None,
     shown = _merged_copies(root, chosen, depth, parts)
     if copies := len(chosen) - len(shown):
         notes.append(f"{copies:,} copies of pictures left out; a picture has the labels of all its folders")
-    whole = Split(list(shown), [root / name for name in shown], targets_of(list(shown.values()), labels))
-    return labels, whole, [parts[name.split("/")[start]] for name in shown] if parts else None, notes
+    part_of = [parts[name.split("/")[start]] for name in shown] if parts else None
+    return Table(list(shown), labels, targets_of(list(shown.values()), labels), part_of, notes)
 
 
 def _merged_copies(root: Path, files: list[list[str]], depth: int, parts: dict[str, str]) -> dict[str, list[str]]:

@@ -28,9 +28,26 @@ warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 def open_rgb(path: str | Path | BinaryIO) -> Image.Image:
     """The picture at `path` (or in an open file), decoded in full, as RGB. Raises UserError where it cannot be."""
+    return open_and_list_changes(path)[0]
+
+
+def open_and_list_changes(path: str | Path | BinaryIO) -> tuple[Image.Image, dict[str, str]]:
+    """The same, and what was changed in the picture beyond a conversion of its mode: phrase -> the mode it had."""
+    changes = {}
     try:
-        with Image.open(path) as image:
-            return to_rgb(image)
+        with Image.open(path) as stored:
+            image = stored
+            if stored.getexif().get(_ORIENTATION, 1) != 1:
+                changes["turned by its EXIF tag"] = stored.mode
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I") or image.mode == "F":
+                changes["more than 8 bits scaled to 8"] = stored.mode
+                image = _scaled(image)
+            elif image.has_transparency_data:
+                changes["transparency shown white"] = stored.mode
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            return image.convert("RGB"), changes
     except Image.DecompressionBombError:
         raise UserError(
             f"the image {path} has more than {_MOST_PIXELS:,} pixels; make it smaller, or, if you trust the file, set "
@@ -42,39 +59,11 @@ def open_rgb(path: str | Path | BinaryIO) -> Image.Image:
         raise UserError(f"cannot read the image {path} ({reason}); verify the data set or exclude it") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB, as a viewer shows it."""
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if _is_deep(image):
-        return _scaled(image).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
-
-
-def changes(image: Image.Image) -> list[str]:
-    """What `to_rgb` does to a picture beyond a conversion of its mode, one phrase each."""
-    turned = image.getexif().get(_ORIENTATION, 1) != 1
-    phrases = {
-        "turned by its EXIF tag": turned,
-        "more than 8 bits scaled to 8": _is_deep(image),
-        "transparency shown white": image.has_transparency_data and not _is_deep(image),
-    }
-    return [phrase for phrase, holds in phrases.items() if holds]
-
-
 def size_of(path: str | Path) -> tuple[int, int]:
     """Width and height of the picture as `open_rgb` gives it; only its header is read."""
     with Image.open(path) as image:
         turned = image.getexif().get(_ORIENTATION, 1) >= 5  # by a quarter
         return image.size[::-1] if turned else image.size
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith("I") or image.mode == "F"
 
 
 def _scaled(image: Image.Image) -> Image.Image:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm.auto import tqdm
 
 from mlclib.common.errors import UserError
@@ -154,17 +153,15 @@ def exclude(dataset: Dataset, names: Collection[str]) -> Dataset:
         key: split.take([row for row, name in enumerate(split.names) if name not in names])
         for key, split in dataset.splits.items()
     }
-    note = f"{len(set(names))} images excluded: {', '.join(sorted(set(names)))}"
-    return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    return dataset.with_splits(splits, f"{len(set(names))} images excluded: {', '.join(sorted(set(names)))}")
 
 
 def _open(path: Path) -> tuple[str, tuple[int, int], dict[str, str]] | Exception:
     """SHA-256 and size of a picture, and what is changed in it on opening, each with its mode; or why it cannot be."""
     try:
-        digest, size = sha256(path), images.open_rgb(path).size
-        with Image.open(path) as image:
-            return digest, size, dict.fromkeys(images.changes(image), image.mode)
-    except Exception as error:  # as in datasets/images.py: Pillow's decoders raise nearly anything
+        digest, (image, changes) = sha256(path), images.open_and_list_changes(path)
+        return digest, image.size, changes
+    except (OSError, UserError) as error:
         return error
 
 

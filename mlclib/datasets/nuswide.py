@@ -19,19 +19,10 @@ import numpy as np
 
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import table
-from mlclib.datasets.base import Dataset, Split, read_lines
+from mlclib.datasets.base import Dataset, Split, label_names, read_lines
 from mlclib.datasets.stratify import in_parts
 
-LABELS = (
-    "clouds", "sky", "person", "street", "window", "tattoo", "wedding", "animal", "cat", "buildings", "tree",
-    "airport", "plane", "water", "grass", "cars", "road", "snow", "sunset", "railroad", "train", "flowers", "plants",
-    "house", "military", "horses", "nighttime", "lake", "rocks", "waterfall", "sun", "vehicle", "sports",
-    "reflection", "temple", "statue", "ocean", "town", "beach", "tower", "toy", "book", "bridge", "fire", "mountain",
-    "rainbow", "garden", "police", "coral", "fox", "sign", "dog", "cityscape", "sand", "dancing", "leaf", "tiger",
-    "moon", "birds", "food", "cow", "valley", "fish", "harbor", "bear", "castle", "boats", "running", "glacier",
-    "swimmers", "elk", "frost", "protest", "soccer", "flags", "zebra", "surf", "whales", "computer", "earthquake",
-    "map",
-)  # fmt: skip
+LABELS = label_names("nuswide")
 TABLE = "nus_wid_data.csv"
 SIZES = {"Train": 161789, "Test": 107859}
 # The official lists; how many images the table of ASL holds stands nowhere at hand, so a copy of it never compares.

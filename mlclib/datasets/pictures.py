@@ -54,5 +54,5 @@ def located(folder: Path, names: list[str]) -> tuple[list[str], list[str]]:
             raise UserError(f"{name!r} may be {options[0]} or {options[1]} below {folder}: name the whole path")
         result.append(name if name in options or not options else options[0])
     changed = [pair for pair in zip(names, result, strict=True) if pair[0] != pair[1]]
-    note = f"{len(changed):,} file names completed, such as {changed[0][0]} to {changed[0][1]}" if changed else ""
-    return result, [note] if note else []
+    notes = [f"{len(changed):,} file names completed, such as {old} to {new}" for old, new in changed[:1]]
+    return result, notes

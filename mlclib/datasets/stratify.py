@@ -4,7 +4,6 @@ Source: Sechidis, Tsoumakas, Vlahavas, On the Stratification of Multi-Label Data
 """
 
 import csv
-import dataclasses
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,7 +28,9 @@ def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray
     wanted_of = shares[:, None] * present.sum(axis=0)  # [K, C], of each label
 
     def place(row: int, need: np.ndarray) -> None:
-        part = parts[row] = _neediest(need, wanted, rng)
+        best = np.flatnonzero(need == need.max())
+        best = best[wanted[best] == wanted[best].max()]
+        part = parts[row] = best[0] if len(best) == 1 else rng.choice(best)
         wanted[part] -= 1
         wanted_of[part] -= present[row]
 
@@ -53,13 +54,6 @@ def first(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
     return np.argsort(split(present, np.full(parts, 1 / parts), seed=0), kind="stable")[:count]
 
 
-def _neediest(wanted: np.ndarray, ties: np.ndarray, rng: np.random.Generator) -> int:
-    """The index of the highest of `wanted`, of equal ones that with the highest of `ties`, else by lot."""
-    best = np.flatnonzero(wanted == wanted.max())
-    best = best[ties[best] == ties[best].max()]
-    return int(best[0] if len(best) == 1 else rng.choice(best))
-
-
 def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
     """The data set with `share` of its training images as the split "val".
 
@@ -75,12 +69,9 @@ def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
             f"val_share {share} of data set {dataset.name} divides its {len(whole)} training images into {len(train)} "
             f"and {len(val)}: choose another share"
         )
-    note = (
-        f"{len(val):,} of {len(whole):,} training images set apart for validation by iterative stratification, "
-        f"seed {seed}"
-    )
-    splits = {**dataset.splits, "train": train, "val": val}
-    return dataclasses.replace(dataset, splits=splits, notes=(*dataset.notes, note))
+    count = f"{len(val):,} of {len(whole):,} training images"
+    note = f"{count} set apart for validation by iterative stratification, seed {seed}"
+    return dataset.with_splits({"train": train, "val": val}, note)
 
 
 def in_parts(
@@ -126,5 +117,4 @@ def with_test(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dat
             f"remove the file to make a new split"
         )
     drawn = in_parts("", dataset.labels, whole, [parts[name] for name in whole.names], ())
-    note = f"train and test split made by iterative stratification, see {file.name}"
-    return dataclasses.replace(dataset, splits={**dataset.splits, **drawn.splits}, notes=(*dataset.notes, note))
+    return dataset.with_splits(drawn.splits, f"train and test split made by iterative stratification, see {file.name}")

@@ -91,9 +91,6 @@ def read(
         notes += [f"{len(labels)} labels, {note}", *again]
     else:
         labels = label_columns
-        if len(set(names)) < len(names):
-            twice = Counter(names).most_common(1)[0][0]
-            raise UserError(f"{path} names the image {twice!r} twice; write one row with all its labels")
         targets, note = cells.marks(path, frame[labels], values or {}, unknown_as)
         notes += note
     if not labels or not names:
@@ -143,15 +140,15 @@ def _csv_rows(path: Path, encoding: str | None) -> list[list[str]]:
     if not header:
         raise ValueError("it is empty")
     rows = [header]
-    for row in reader:
+    for row in filter(None, reader):  # an empty line is no row
         while len(row) > len(header) and not row[-1].strip():
             row.pop()
-        if row and len(row) != len(header):
+        if len(row) != len(header):
             raise UserError(
                 f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(header)}; put a cell that "
                 f"holds {delimiter!r} in quotes: {delimiter.join(row)!r:.80}"
             )
-        rows += [row] if row else []
+        rows.append(row)
     return rows
 
 

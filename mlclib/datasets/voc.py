@@ -20,13 +20,10 @@ import numpy as np
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.datasets import pictures
-from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, read_lines
+from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, label_names, read_lines, targets_of
 from mlclib.datasets.stratify import in_parts, with_test
 
-LABELS = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+LABELS = label_names("voc")
 
 # Images of each official list; a copy with fewer says so in its notes.
 SIZES = {
@@ -111,11 +108,9 @@ def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
         names, _ = pictures.located(root, [path.stem for path in files])
     objects = [_objects(path) for path in files]
     labels = tuple(sorted({name for one in objects for name, _, _ in one}))
-    targets = np.full((len(files), len(labels)), -1, dtype=np.int8)
-    for row, one in enumerate(objects):
-        for name, difficult, _ in one:
-            column = labels.index(name)
-            targets[row, column] = max(targets[row, column], 0 if difficult else 1)
+    targets = targets_of([[name for name, _, _ in one] for one in objects], labels)
+    easy = targets_of([[name for name, difficult, _ in one if not difficult] for one in objects], labels)
+    targets[(targets == 1) & (easy == -1)] = 0
     whole = Split(names, [root / name for name in names], targets, [_boxes(one, labels) for one in objects])
     listed: dict[str, str] = {}
     for path in sorted(root.rglob("ImageSets/Main/*.txt"), key=lambda path: path.stem != "trainval"):
@@ -133,10 +128,8 @@ def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
 
 
 def _joined(halves: list[Split]) -> Split:
-    boxes = None
-    if all(half.boxes is not None for half in halves):
-        boxes = [box for half in halves for box in half.boxes]
     names, paths = ([value for half in halves for value in getattr(half, key)] for key in ("names", "paths"))
+    boxes = None if any(half.boxes is None for half in halves) else [box for half in halves for box in half.boxes]
     return Split(names, paths, np.concatenate([half.targets for half in halves]), boxes)
 
 
@@ -222,7 +215,7 @@ def _boxes(objects: list[tuple[str, bool, list[float]]], labels: Sequence[str]) 
     return np.array(rows, dtype=np.float32).reshape(-1, 5)
 
 
-def _objects(path: Path, known: Sequence[str] | None = None) -> list[tuple[str, bool, list[float]]]:
+def _objects(path: Path, labels: Sequence[str] | None = None) -> list[tuple[str, bool, list[float]]]:
     """Name, difficult, and box (none: []) of each object, from VOC's 1-based inclusive pixels to base.Split's."""
     rows = []
     try:
@@ -234,6 +227,6 @@ def _objects(path: Path, known: Sequence[str] | None = None) -> list[tuple[str, 
         raise UserError(f"missing file {path}, expected there: the boxes of one image") from None
     except (ElementTree.ParseError, ValueError) as error:
         raise UserError(f"cannot read the boxes in {path}: {error}") from error
-    if odd := [name for name, _, _ in rows if known and name not in known]:
+    if odd := [name for name, _, _ in rows if labels and name not in labels]:
         raise UserError(f"cannot read the boxes in {path}: {odd[0]!r} is no label of VOC (own labels: data set voc)")
     return rows

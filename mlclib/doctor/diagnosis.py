@@ -74,11 +74,11 @@ def out_of_fold(
     return probabilities
 
 
-def suspects(seen: Pictures, probabilities: np.ndarray, filter_by: str = "low_self_confidence") -> pd.DataFrame:
+def suspects(seen: Pictures, probabilities: np.ndarray) -> pd.DataFrame:
     """Labels that may be wrong, by cleanlab's confident learning, the most suspect first; then the unknown ones.
 
-    filter_by: of cleanlab's find_multilabel_issues_per_class. Columns: row, name, part, label, given, suggested,
-    probability, quality (cleanlab's self-confidence; NaN of an unknown label).
+    Columns: row, name, part, label, given, suggested, probability, quality (cleanlab's self-confidence; NaN of an
+    unknown label).
     """
     from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
@@ -89,7 +89,8 @@ def suspects(seen: Pictures, probabilities: np.ndarray, filter_by: str = "low_se
     more = np.eye(2, dtype=bool)[np.arange(len(present)) % 2]
     lists = [np.flatnonzero(row).tolist() for row in np.c_[present[:, both], more]]
     predicted, wrong, quality = np.c_[probabilities[:, both], more], np.zeros_like(present), probabilities * np.nan
-    wrong[:, both] = find_multilabel_issues_per_class(lists, predicted, filter_by=filter_by, n_jobs=1)[:, :-2]
+    issues = find_multilabel_issues_per_class(lists, predicted, filter_by="low_self_confidence", n_jobs=1)
+    wrong[:, both] = issues[:, :-2]
     quality[:, both] = get_label_quality_scores_per_class(lists, predicted)[:, :-2]
     row, column = np.nonzero(wrong | (seen.targets == 0))
     target, probability = seen.targets[row, column], probabilities[row, column]
@@ -114,13 +115,11 @@ def thresholds(seen: Pictures, probabilities: np.ndarray, folds: np.ndarray) -> 
         hits = np.zeros(len(values), dtype=bool)
         for own in (fold == one for one in np.unique(fold)):
             hits[own] = values[own] >= _best_threshold(present[~own], values[~own])
-        right = pd.Series(present[hits], dtype=float)
-        interval = (
-            binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson") if len(right) else [np.nan] * 2
-        )
         counts = present.sum(), (present & (seen.frame["part"][labelled] == "train")).sum()
-        recall = pd.Series(hits[present], dtype=float).mean()
-        rows.append((label, *counts, _best_threshold(present, values), right.mean(), *interval, recall))
+        right, recall = (pd.Series(marks, dtype=float) for marks in (present[hits], hits[present]))
+        test = binomtest(int(right.sum()), len(right)) if len(right) else None
+        interval = test.proportion_ci(method="wilson") if test else [np.nan] * 2
+        rows.append((label, *counts, _best_threshold(present, values), right.mean(), *interval, recall.mean()))
     names = "label,images,training images,threshold,precision,precision low,precision high,recall"
     return pd.DataFrame(rows, columns=names.split(","))
 

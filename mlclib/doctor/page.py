@@ -39,50 +39,49 @@ def examine(data: str | Path, table: str = "", results: str | Path = "results") 
     return diagnosed, write(diagnosed, {"name": "folder", "root": str(root), **options}, folder)
 
 
-def write(found: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
+def write(diagnosed: Diagnosis, source: dict[str, Any], folder: Path) -> Path:
     """Write the page, its figures, its tables and own-<folder>.yaml into `folder`. source: the data set as in YAML."""
-    copies = found.copies[found.copies.duplicated("group", keep=False)].sort_values(["leak", "group"], ascending=False)
+    repeated = diagnosed.copies.duplicated("group", keep=False)
+    copies = diagnosed.copies[repeated].sort_values(["leak", "group"], ascending=False)
     for name in ("suspects", "copies", "odd", "labels"):
-        frame = copies if name == "copies" else getattr(found, name).drop(columns="row", errors="ignore")
+        frame = copies if name == "copies" else getattr(diagnosed, name).drop(columns="row", errors="ignore")
         write_text(folder / f"{name}.csv", frame.to_csv(index=False))
+    suspects, odd = diagnosed.suspects.itertuples(), diagnosed.odd.itertuples()
     titles = {
-        "suspects": [
-            (one.row, f"{one.label}\n{one.given}, p = {one.probability:.2f}") for one in found.suspects.itertuples()
-        ],
+        "suspects": [(one.row, f"{one.label}\n{one.given}, p = {one.probability:.2f}") for one in suspects],
         "copies": [(one.Index, f"{one.part}\n{one.name}") for one in copies.itertuples()],
-        "odd": [(one.row, f"{one.what} {one.value:.3g}\nmedian {one.median:.3g}") for one in found.odd.itertuples()],
+        "odd": [(one.row, f"{one.what} {one.value:.3g}\nmedian {one.median:.3g}") for one in odd],
     }
     titles = {name: own for name, own in titles.items() if own}
     for name, own in titles.items():
         with written_whole(folder / f"{name}.png") as part:
-            _figure(found, own).savefig(part, dpi=80, format="png", bbox_inches="tight")
-    formats = dict.fromkeys(found.labels.columns[1:], ".2f") | dict.fromkeys(
-        ("images", "training images", "more"), ".0f"
-    )
+            _figure(diagnosed, own).savefig(part, dpi=80, format="png", bbox_inches="tight")
+    counts = ("images", "training images", "more")
+    formats = {name: ".0f" if name in counts else ".2f" for name in diagnosed.labels.columns[1:]}
     experiment = folder / f"own-{folder.name}.yaml"  # two folders of images are two experiments
     about = {
         "name": folder.name,
         "experiment": shlex.quote(str(experiment)),
         "source": source,
-        "exclude": sorted({*found.pictures.broken, *copies["name"][copies["out"]]}),
+        "exclude": sorted({*diagnosed.pictures.broken, *copies["name"][copies["out"]]}),
         "copies": copies,
         "figures": titles,
-        "table": markdown(Table("labels", "Labels", found.labels, "", formats=formats)),
-        "error": calibration.expected_error(found.logits, found.pictures.targets),
+        "table": markdown(Table("labels", "Labels", diagnosed.labels, "", formats=formats)),
+        "error": calibration.expected_error(diagnosed.logits, diagnosed.pictures.targets),
     }
     for template, file in (("experiment.yaml", experiment.name), ("page.md", "README.md")):
-        text = _TEMPLATES.get_template(template).render(about, found=found, of=diagnosis, seen=pictures)
+        text = _TEMPLATES.get_template(template).render(about, diagnosed=diagnosed, of=diagnosis, seen=pictures)
         write_text(folder / file, text + "\n")
     return folder / "README.md"
 
 
-def _figure(found: Diagnosis, titles: Sequence[tuple[int, str]]) -> Figure:
+def _figure(diagnosed: Diagnosis, titles: Sequence[tuple[int, str]]) -> Figure:
     """The first of these pictures, each with its title."""
     figure, grid = plt.subplots(3, 4, figsize=(12, 10))
     for axes, (row, title) in itertools.zip_longest(grid.flat, titles[: grid.size], fillvalue=(0, "")):
         axes.axis("off")
         if title:
-            axes.imshow(open_rgb(found.pictures.frame["path"][row]))
+            axes.imshow(open_rgb(diagnosed.pictures.frame["path"][row]))
             axes.set_title(safe_text(title), fontsize=9)
     plt.close(figure)
     return figure

@@ -49,7 +49,7 @@ def look(dataset: Dataset, side: int = INPUT) -> Pictures:
     except ImportError:
         raise UserError("the doctor needs two more packages: pip install -e '.[doctor]'") from None
     backbone = Backbone(BACKBONE, "offline", (3, 4)).eval()
-    transform = transforms.evaluation(side, *preprocessing(BACKBONE))
+    transform = transforms.Transform(side, *preprocessing(BACKBONE))
     rows, targets, features, hashes, broken = [], [], [], [], []
     for part, split in dataset.splits.items():
         files = zip(split.names, split.paths, split.targets, strict=True)

@@ -35,7 +35,6 @@ class Explorer:
         self.subject = cache(lambda name: predict.model_on_split(study, name))
         self.split, self.labels = study.dataset.splits["test"], list(study.dataset.labels)
         self.own: Image.Image | None = None  # the uploaded image, while it is looked at
-        self.busy = False
         row, last = int(setting.attention.images[0]), len(self.split) - 1
         self.image = widgets.IntSlider(row, 0, last, description="image", continuous_update=False)
         self.upload = widgets.FileUpload(accept="image/*", description="your own image")
@@ -94,10 +93,10 @@ class Explorer:
         names = {str(key): key for key in keys}
         if list(self.map.options) != list(names):
             value = self.map.value if self.map.value in names else str(pictures.main_keys(dict.fromkeys(keys))[0])
-            self.busy = True
+            self.map.unobserve(self._draw, "value")  # while its options change
             self.map.options = list(names)
             self.map.value = value
-            self.busy = False
+            self.map.observe(self._draw, "value")
         return names[self.map.value]
 
     def _to_row(self, change: dict) -> None:
@@ -115,8 +114,6 @@ class Explorer:
         self._draw()
 
     def _draw(self, change: dict | None = None) -> None:
-        if self.busy:
-            return
         png = io.BytesIO()
         self.figure().savefig(png, format="png", dpi=80)
         self.picture.value = png.getvalue()

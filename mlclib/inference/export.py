@@ -54,7 +54,7 @@ def export(run: str | Path, path: str | Path) -> float:
         onnx.helper.set_model_props(proto, {key: json.dumps(value) for key, value in facts.items()})
         onnx.checker.check_model(proto, full_check=True)
         onnx.save(proto, part)
-        worst = difference(part, model, shown.size, margin)
+        worst = difference(part, _Centre(model, shown.size, margin), shown.size + margin)
         if not worst <= TOLERANCE:
             raise UserError(
                 f"the ONNX model of {run} differs from PyTorch by up to {worst:.2g} (more than {TOLERANCE}): "
@@ -95,16 +95,13 @@ def trace(model: Classifier, path: Path, size: int, margin: int = 0) -> None:
         )
 
 
-def difference(path: Path, model: Classifier, size: int, margin: int = 0) -> float:
-    """The largest difference between the logits of an ONNX file and of its model, on random batches of 1 and 3.
-
-    size, margin: as for `trace`.
-    """
+def difference(path: Path, model: nn.Module, side: int) -> float:
+    """The largest difference between the logits of an ONNX file and of its model, on random batches of 1 and 3."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, size + margin, size + margin, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = _Centre(model, size, margin)(images).logits.numpy()
+        expected = model(images).logits.numpy()
     outputs = [session.run(None, {"images": part.numpy()})[0] for part in (images, images[:1])]
     return float(max(np.abs(outputs[0] - expected).max(), np.abs(outputs[1] - expected[:1]).max()))

@@ -101,8 +101,7 @@ def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | Non
     about, model = store.read(run).about, load_model(run)
     labels, transform = about["labels"], transform_of(about["configuration"])
     files, unreadable, passed_over = _files(paths)
-    rows: dict[str, np.ndarray] = {}
-    written: set[str] = set()
+    rows, written = {}, set()
     for path in tqdm(files, desc="images", unit="image", disable=len(files) < 2 or not progress.live()):
         try:
             image = open_rgb(path)
@@ -145,19 +144,15 @@ def _text(probabilities: pd.DataFrame, form: str) -> str:
     """What `show` prints."""
     if form == "csv":
         return probabilities.to_csv(float_format="%.6f")
-    ranked = {
-        image: {
-            label: round(float(value), 6) for label, value in row.sort_values(ascending=False, kind="stable").items()
-        }
-        for image, row in probabilities.iterrows()
-    }
+    rows = probabilities.astype(float).round(6).iterrows()
+    ranked = [(image, row.sort_values(ascending=False, kind="stable")) for image, row in rows]
     if form == "json":
-        return json.dumps([{"image": image, "labels": labels} for image, labels in ranked.items()], indent=1) + "\n"
-    lines = []
-    for image, labels in ranked.items():
-        present = [label for label, value in labels.items() if value >= PRESENT] or list(labels)[:1]
-        lines.append(f"{image}  {', '.join(f'{label} {labels[label]:.2f}' for label in present)}\n")
-    return "".join(lines)
+        return json.dumps([{"image": image, "labels": row.to_dict()} for image, row in ranked], indent=1) + "\n"
+    lines = ""
+    for image, row in ranked:
+        present = row[row >= PRESENT] if row.iloc[0] >= PRESENT else row[:1]
+        lines += f"{image}  {', '.join(f'{label} {value:.2f}' for label, value in present.items())}\n"
+    return lines
 
 
 def _files(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, str], Counter[str]]:
@@ -169,21 +164,19 @@ def _files(paths: Iterable[str | Path]) -> tuple[list[Path], dict[str, str], Cou
         if not path.is_dir():
             files.append(path)
             continue
-        images = []
+        before = len(files)
         for file in sorted(file for file in path.rglob("*") if file.is_file()):
             if any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts):
                 passed_over["hidden"] += 1
             elif (suffix := file.suffix.lower()) in readable:
-                images.append(file)
+                files.append(file)
             elif suffix in HEIC:
                 unreadable[str(path)] = f"the HEIC pictures in {path} need a package: pip install pillow-heif"
             else:
                 passed_over[suffix or "without a suffix"] += 1
-        if not images:
-            unreadable.setdefault(
-                str(path), f"the folder {path} holds no images; name one that does, or the images themselves"
-            )
-        files += images
+        if len(files) == before:
+            nothing = f"the folder {path} holds no images; name one that does, or the images themselves"
+            unreadable.setdefault(str(path), nothing)
     return list(dict.fromkeys(files)), unreadable, passed_over
 
 

@@ -42,7 +42,7 @@ def _compute(split: Split, folder: Path, config: BackboneConfig, input_size: int
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = backbones.Backbone(config.name, config.weights, layers).eval()
     backbone.to(device, memory_format=torch.channels_last)
-    transform = transforms.evaluation(input_size, *backbones.preprocessing(config.name))
+    transform = transforms.Transform(input_size, *backbones.preprocessing(config.name))
     loader = DataLoader(
         Images(split, transform),
         batch_sampler=list(batches(np.arange(len(split)), 32)),

@@ -90,9 +90,7 @@ def transform_of(configuration: Mapping[str, Any], varied: bool = False) -> tran
     if not training["normalise"]:
         mean, std = (0.0,) * 3, (1.0,) * 3
     recipe = None if training["augmentation"] == "none" else training["augmentation"]
-    if varied:
-        return transforms.training(recipe, configuration["input_size"], mean, std, interpolation)
-    return transforms.evaluation(configuration["input_size"], mean, std, interpolation, recipe)
+    return transforms.Transform(configuration["input_size"], mean, std, interpolation, recipe, trains=varied)
 
 
 def seed_of(*numbers: int) -> int:

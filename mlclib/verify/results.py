@@ -37,11 +37,7 @@ class Report:
     unsure: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [
-            *self.facts,
-            *(f"cannot tell: {one}" for one in self.unsure),
-            *(f"wrong: {one}" for one in self.problems),
-        ]
+        lines = self.facts + [f"cannot tell: {one}" for one in self.unsure] + [f"wrong: {one}" for one in self.problems]
         return "\n".join([*lines, f"{self.experiment}: {'NOT ' if self.problems else ''}verified"])
 
 
