@@ -433,3 +433,11 @@ def test_bars_are_the_intervals_of_the_differences_set_off_from_the_full_model(m
         low, high = (full + table.frame[column][row] for column in ("Δ low", "Δ high"))
         np.testing.assert_allclose(bar, [[low, row], [high, row]])
     assert "\n1 of 2 differ from the full model" in axes.get_title(loc="right")  # gmp was made far worse
+
+
+def test_rows_of_corel5k_have_the_scores_of_its_literature(tmp_path):
+    run = make(tmp_path, "gmp", data="corel5k")
+    (table,) = literature.published_tables({"gmp": [run]})
+    ours, theirs = table.frame.iloc[-1], table.frame.set_index("method").loc["JEC"]
+    scores = metrics.annotation(run.logits["last"], run.targets)
+    assert (ours["P"], ours["N+"]) == (100 * scores["P"], scores["N+"]) and theirs["N+"] == 139

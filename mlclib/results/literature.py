@@ -1,9 +1,12 @@
 """Published rows beside ours (05_tables)."""
 
+from collections import ChainMap
+
 import numpy as np
 import pandas as pd
 
 from mlclib import datasets, published
+from mlclib.metrics.scores import annotation
 from mlclib.models import title
 from mlclib.results import captions
 from mlclib.results.captions import Models
@@ -45,7 +48,8 @@ def published_sentence(tables: list[Table]) -> str:
 def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:
     settings = [column for column in ("method", "backbone", "pretraining", "input_size") if column in theirs]
     figures = [column for column in theirs if column not in (*settings, "protocol", "source")]
-    ours, spread = over_seeds(models, selection, lambda *which: {**class_scores(*which), **all_scores(*which)})
+    scores = (class_scores, all_scores, _annotation)
+    ours, spread = over_seeds(models, selection, lambda *which: dict(ChainMap(*(one(*which) for one in scores))))
     ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
     sources = [_source(model, runs[0]) for model, runs in models.items()]
     sources += [
@@ -62,7 +66,7 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
         frame[[*settings, *figures, DELTA, "made", "protocol", "source"]],
         selection=selection,
         spread=spread,
-        formats={"input_size": ".0f"},
+        formats={"input_size": ".0f", "N+": ".0f"},
         best=() if apart else tuple(figures),
         marks={(row, "method"): "*" for row in range(len(theirs), len(frame))} if apart else {},
         footnotes={"*": apart} if apart else {},
@@ -77,6 +81,14 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
             captions.ap(next(iter(models.values()))[0]),
         ],
     )  # fmt: skip
+
+
+def _annotation(run: FinishedRun, selection: str) -> dict[str, float]:
+    """The scores of the literature on image annotation: P, R and F1 in percent, and N+."""
+    if selection not in run.logits or not (run.targets == 1).any():
+        return {}
+    scores = annotation(run.logits[selection], run.targets)
+    return {name: value if name == "N+" else 100 * value for name, value in scores.items()}
 
 
 def _why_not_comparable(models: Models) -> str:
