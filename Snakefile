@@ -25,7 +25,7 @@ if workflow.is_main_process:
 
 
 def done(files):
-    return [f"{FOLDER}/plan/{JOBS[file]['kind']}/{file}.done" for file in files]
+    return [JOBS[file]["done"] for file in files]
 
 
 wildcard_constraints:

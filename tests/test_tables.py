@@ -441,3 +441,5 @@ def test_rows_of_corel5k_have_the_scores_of_its_literature(tmp_path):
     ours, theirs = table.frame.iloc[-1], table.frame.set_index("method").loc["JEC"]
     scores = metrics.annotation(run.logits["last"], run.targets)
     assert (ours["P"], ours["N+"]) == (100 * scores["P"], scores["N+"]) and theirs["N+"] == 139
+    (table,) = literature.published_tables({"gmp": [run]}, selection="ema")  # which the run did not keep
+    assert table.frame.iloc[-1][["P", "R", "F1", "N+"]].isna().all()

@@ -22,11 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlclib.common.errors import UserError
+from mlclib.common.errors import UserError, check_name
 from mlclib.metrics.scores import (
     APS,
     RATES,
-    check_name,
     checked,
     columns,
     decide,

@@ -6,12 +6,12 @@ together, as in scikit-learn. `difficult` says what becomes of a 0: "ignore" lea
 (it is no true positive, not predicted, not present; it takes no rank), "absent" counts it as -1.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 
 APS = ("ranks", "envelope", "11-point")
 RATES = ("CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -201,12 +201,6 @@ def examples(
 
 
 # The functions below are shared with metrics.resampling, which scores many resamples at once.
-
-
-def check_name(what: str, name: str, names: Collection[str]) -> None:
-    """Raises UserError where `name` is none of `names`."""
-    if name not in names:
-        raise unknown(what, name, names)
 
 
 def checked(logits: np.ndarray, targets: np.ndarray, difficult: str) -> tuple[np.ndarray, np.ndarray]:

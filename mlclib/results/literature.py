@@ -1,7 +1,5 @@
 """Published rows beside ours (05_tables)."""
 
-from collections import ChainMap
-
 import numpy as np
 import pandas as pd
 
@@ -48,8 +46,7 @@ def published_sentence(tables: list[Table]) -> str:
 def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:
     settings = [column for column in ("method", "backbone", "pretraining", "input_size") if column in theirs]
     figures = [column for column in theirs if column not in (*settings, "protocol", "source")]
-    scores = (class_scores, all_scores, _annotation)
-    ours, spread = over_seeds(models, selection, lambda *which: dict(ChainMap(*(one(*which) for one in scores))))
+    ours, spread = over_seeds(models, selection, _scores)
     ours = pd.concat([ours, pd.DataFrame(entered).T]).reindex(columns=figures).reset_index(drop=True)
     sources = [_source(model, runs[0]) for model, runs in models.items()]
     sources += [
@@ -83,12 +80,13 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
     )  # fmt: skip
 
 
-def _annotation(run: FinishedRun, selection: str) -> dict[str, float]:
-    """The scores of the literature on image annotation: P, R and F1 in percent, and N+."""
-    if selection not in run.logits or not (run.targets == 1).any():
-        return {}
-    scores = annotation(run.logits[selection], run.targets)
-    return {name: value if name == "N+" else 100 * value for name, value in scores.items()}
+def _scores(run: FinishedRun, selection: str) -> dict[str, float]:
+    """All that a published table may state of one run: shares in percent, and N+; NaN as in `all_scores`."""
+    words = dict.fromkeys(("P", "R", "F1", "N+"), np.nan)
+    if selection in run.logits and (run.targets == 1).any():
+        scores = annotation(run.logits[selection], run.targets)
+        words = {name: value if name == "N+" else 100 * value for name, value in scores.items()}
+    return class_scores(run, selection) | all_scores(run, selection) | words
 
 
 def _why_not_comparable(models: Models) -> str:

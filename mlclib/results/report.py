@@ -49,8 +49,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
 
 def words(stem: str) -> str:
     """What a figure's file name says, in words: "curves ML-Decoder" for curves_ml_decoder."""
-    known = "|".join(sorted(NAMES, key=len, reverse=True))
-    return re.sub(rf"(?<![a-z])({known})(?![a-z])", lambda key: title(key[0]), stem).replace("_", " ")
+    names = "|".join(sorted(NAMES, key=len, reverse=True))
+    return re.sub(rf"(?<![a-z])({names})(?![a-z])", lambda key: title(key[0]), stem).replace("_", " ")
 
 
 def findings(folder: Path) -> str:

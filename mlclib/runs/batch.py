@@ -88,14 +88,14 @@ def rows(folder: Path, every: list[Job], cores: int) -> list[dict[str, Any]]:
     where it goes alone.
     """
     todo = [job for job in every if job.reasons]
-    files, known = {job.name: job.file for job in todo}, costs(folder)
+    files, expected = {job.name: job.file for job in todo}, costs(folder)
     by_like: dict[str, list[Cost]] = {}
     for job in every:
-        if job.file in known:
-            by_like.setdefault(job.like, []).append(known[job.file])
+        if job.file in expected:
+            by_like.setdefault(job.like, []).append(expected[job.file])
     lines = []
     for job in todo:
-        cost = known.get(job.file) or _mean(by_like.get(job.like, [])) or known.get(job.like) or Cost(None, None)
+        cost = expected.get(job.file) or _mean(by_like.get(job.like, [])) or expected.get(job.like) or Cost(None, None)
         short = cost.seconds is not None and cost.seconds < SHORT
         lines.append(
             {
