@@ -9,6 +9,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 READY := .venv/.ready
 DISK_GB := 9
+DOCTORED = results/doctor/$(notdir $(abspath $(DATA)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce plan doctor site test test-all test-lab lab bench clean
@@ -44,8 +45,9 @@ plan: $(READY)
 # What is wrong with one's own images and their labels.
 doctor: $(READY)
 	@[ -d "$(DATA)" ] || { echo "make doctor DATA=my/images needs the folder of your images, and their table if it holds several (TABLE=labels.csv)."; exit 1; }
-	@$(BIN)/python -m mlclib execute notebooks/08_doctor.ipynb results/doctor/08_doctor.ipynb --set "data=$(DATA)" --set "table=$(TABLE)"
-	@echo "What to do is in results/doctor/$(notdir $(abspath $(DATA)))/README.md; the notebook is results/doctor/08_doctor.ipynb"
+	@echo "Opening every picture of $(DATA) (half a minute for 600 of them), then the tables, the figures and the page"
+	@$(BIN)/python -m mlclib execute notebooks/08_doctor.ipynb "$(DOCTORED)/08_doctor.ipynb" --set "data=$(DATA)" --set "table=$(TABLE)"
+	@echo "What to do is in $(DOCTORED)/README.md; the notebook is $(DOCTORED)/08_doctor.ipynb"
 
 # All results on this disk as pages to read in a browser, offline.
 site: $(READY)

@@ -71,6 +71,7 @@ class World:
         lie `gap` above the common one's.
         """
         labels = np.array(self.positives) >= FREQUENT
+        labels = labels if labels.any() else ~labels
         common = self.population(0)[labels].mean()
         return brentq(lambda shift: self.population(shift)[labels].mean() - common - gap, 0, 3)
 
@@ -121,11 +122,12 @@ class Contest(NamedTuple):
 def contest(world: World, shifts: Sequence[float], seeds: int, number: int) -> Contest:
     """Test set `number` of this kind, through the functions that the tables of results call."""
     models, targets = world.draw(shifts, seeds, np.random.default_rng([seeds, number]))
-    labels, options = labels_with(targets), {"draws": DRAWS, "seed": number}
+    defined = (targets == 1).any(axis=0)
+    labels = labels_with(targets) or np.flatnonzero(defined).tolist()  # as captions.frequent
+    options = {"draws": DRAWS, "seed": number}
     pairs = pairwise.compare(models, targets, margin=0.01, labels=labels, **options)
     intervals = np.array([resampling.bootstrap(model, targets, labels=labels, **options) for model in models])
     estimates = [np.mean([evaluate(run, targets, labels=labels)["mAP"] for run in model]) for model in models]
-    defined = (targets == 1).any(axis=0)
     whole = (
         world.population(shifts[0])[defined].mean(),
         np.mean([evaluate(run, targets)["mAP"] for run in models[0]]),

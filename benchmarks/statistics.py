@@ -20,6 +20,7 @@ MODELS = 5
 WORLDS = {
     "scenes-like": World(400, SCENES, level=0.78, seed_sd=0.02),
     "rare labels": World(954, PHOTOGRAPHS, level=0.50, seed_sd=0.02),
+    "few images": World(40, (16, 12, 6), level=0.65, seed_sd=0.02),
     "seeds dominate": World(400, SCENES, level=0.78, seed_sd=0.10),
 }
 # The kind of test set, the seeds of each model, and how many contests of equal models; half as many for power.
@@ -28,6 +29,8 @@ ROWS = (
     ("scenes-like", 5, 100),
     ("rare labels", 3, 60),
     ("rare labels", 5, 40),
+    ("few images", 1, 100),
+    ("few images", 3, 100),
     ("seeds dominate", 3, 80),
     ("seeds dominate", 5, 100),
 )

@@ -113,6 +113,8 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
 def test_an_unknown_experiment_and_an_unknown_model_name_the_known_ones(tmp_path):
     with pytest.raises(UserError, match="unknown experiment 'dmo'.*did you mean 'demo'.*demo"):
         config.load("dmo")
+    with pytest.raises(UserError, match="there is no file my/own.yaml: give the path"):
+        config.load("my/own.yaml")
     with pytest.raises(UserError, match="unknown model 'mrsn'.*did you mean 'msrn'.*gmp, msrn"):
         config.load(written(tmp_path)).run("mrsn")
 

@@ -290,6 +290,13 @@ def test_where_labels_are_rare_the_headline_is_over_the_frequent_ones(tmp_path):
     assert scores.frame["p"][0] < 0.05 and np.isnan(scores.frame["p"][1])
 
 
+def test_a_contest_of_few_images_or_one_seed_says_what_it_cannot(tmp_path, models, contest):
+    assert tables.caution_sentence(contest) == ""
+    few = {model: [run := make(tmp_path, model, 0, marks=targets()[:30])] for model in ("gmp", "gap")}
+    sentence = tables.caution_sentence(tables.compare_all(few))
+    assert "trained once" in sentence and "No label has 20 test positives" in sentence
+
+
 def test_f1_is_at_the_threshold_chosen_on_validation_images_where_all_runs_have_some(tmp_path):
     runs = [make(tmp_path, "gmp", seed, marks=targets()) for seed in (0, 1)]
     without = performance.scores_table({"gmp": runs})

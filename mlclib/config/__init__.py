@@ -49,7 +49,10 @@ def load(name: str | Path, overrides: dict[str, Any] | None = None) -> Experimen
 
 def file_of(name: str | Path) -> Path:
     """The YAML file of the experiment `name`, which may be that file's path. Raises UserError where there is none."""
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    given = Path(name)
+    path = given if given.suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
+    if path == given and not path.is_file():
+        raise UserError(f"there is no file {path}: give the path of a YAML file or a name of experiments/")
     if not path.is_file():
         raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
     return path

@@ -20,6 +20,7 @@ def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curv
         return [leaderboard.leader_sentence(compared)]
     every = [
         leaderboard.leader_sentence(compared),
+        leaderboard.caution_sentence(compared),
         leaderboard.baseline_sentence(compared),
         ablation.variants_sentence(ablations),
         curves,

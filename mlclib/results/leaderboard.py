@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mlclib.metrics import pairwise
+from mlclib.metrics import labels_with, pairwise
 from mlclib.metrics.pairwise import ALPHA, BETTER, EQUIVALENT, SEEDS_SHARE, UNKNOWN, Pair
 from mlclib.metrics.resampling import least_p
+from mlclib.metrics.scores import FREQUENT
 from mlclib.metrics.variance import BEYOND, POWER
 from mlclib.models import title
 from mlclib.results import captions, comparison
@@ -220,6 +221,18 @@ def leader_sentence(compared: PairwiseComparison) -> str:
         f"cannot be told from {listed(unknown)}" if unknown else "",
     ]
     return f"{first}; it {listed(filter(None, parts))}."
+
+
+def caution_sentence(compared: PairwiseComparison) -> str:
+    """What a small contest cannot say: with one seed, or with few positives of every label; empty where it is not."""
+    targets, once = compared.reference.targets, all(len(runs) == 1 for runs in compared.models.values())
+    parts = [
+        "Each model was trained once, so nothing is said of other seeds." if once else "",
+        f"No label has {FREQUENT} test positives, so the intervals of mAP are too narrow (docs/statistics.md)."
+        if not labels_with(targets)
+        else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
 def baseline_sentence(compared: PairwiseComparison) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from mlclib.common.files import write_text
+from mlclib.config import FOLDER
 from mlclib.metrics.pairwise import BETTER, WORSE
 from mlclib.models import NAMES, title
 from mlclib.results import across, recipes
@@ -34,10 +35,9 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         f"# {experiment.title}",
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
         "\n".join(f"- {note}" for note in experiment.notes),
-        f"Made by `make reproduce EXPERIMENT={experiment.name}` from `experiments/{experiment.name}.yaml`; where the "
-        "data set is elsewhere, add `DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with "
-        "the runs that each row or column is made of in json. The command writes html, tex and svg beside them, and "
-        "pages for a browser.",
+        f"Made by {_command(experiment.name)}; where the data set is elsewhere, add `DATA=/its/folder`. Every table "
+        "stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. The "
+        "command writes html, tex and svg beside them, and pages for a browser.",
         recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
@@ -45,6 +45,13 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     ]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return folder / "README.md"
+
+
+def _command(name: str) -> str:
+    """The command that makes an experiment's page; where the file of an own one lies is not said in a tracked page."""
+    if (FOLDER / f"{name}.yaml").is_file():
+        return f"`make reproduce EXPERIMENT={name}` from `experiments/{name}.yaml`"
+    return f"`make reproduce EXPERIMENT=<path>`, the path of your file `{name}.yaml`"
 
 
 def words(stem: str) -> str:
@@ -95,11 +102,12 @@ def _told_apart(pairs: Path) -> int:
 
 
 def front(folder: Path) -> str:
-    """What README.md shows of a contest: its leaderboard as a figure and a table, and what its runs say."""
-    rows = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8").splitlines()
-    table = "\n".join(row for row in rows if row.startswith("|"))
+    """What README.md shows of a contest: its leaderboard as a figure and a table, what its runs say, how it was made."""
+    board = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8")
+    table = board[board.index("|") : board.index("<details>")].strip()
+    images = re.search(r"Data: (.*? test images)", board)[1]
     figure = f"![Leaderboard of {folder.name}](results/{folder.name}/figures/leaderboard.png)"
-    return "\n\n".join((f"**{_link(folder, 'results/')}**", figure, sentences(folder), table))
+    return "\n\n".join((f"**{_link(folder, 'results/')}**", figure, sentences(folder), f"{table} Data: {images}."))
 
 
 def fill_front(readme: Path, results: Path) -> None:
