@@ -292,7 +292,7 @@ def test_where_labels_are_rare_the_headline_is_over_the_frequent_ones(tmp_path):
 
 def test_a_contest_of_few_images_or_one_seed_says_what_it_cannot(tmp_path, models, contest):
     assert tables.caution_sentence(contest) == ""
-    few = {model: [run := make(tmp_path, model, 0, marks=targets()[:30])] for model in ("gmp", "gap")}
+    few = {model: [make(tmp_path, model, 0, marks=targets()[:30])] for model in ("gmp", "gap")}
     sentence = tables.caution_sentence(tables.compare_all(few))
     assert "trained once" in sentence and "No label has 20 test positives" in sentence
 

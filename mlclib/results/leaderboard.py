@@ -225,14 +225,12 @@ def leader_sentence(compared: PairwiseComparison) -> str:
 
 def caution_sentence(compared: PairwiseComparison) -> str:
     """What a small contest cannot say: with one seed, or with few positives of every label; empty where it is not."""
-    targets, once = compared.reference.targets, all(len(runs) == 1 for runs in compared.models.values())
-    parts = [
-        "Each model was trained once, so nothing is said of other seeds." if once else "",
-        f"No label has {FREQUENT} test positives, so the intervals of mAP are too narrow (docs/statistics.md)."
-        if not labels_with(targets)
-        else "",
-    ]
-    return " ".join(filter(None, parts))
+    parts = []
+    if all(len(runs) == 1 for runs in compared.models.values()):
+        parts.append("Each model was trained once, so nothing is said of other seeds.")
+    if not labels_with(compared.reference.targets):
+        parts.append(f"No label has {FREQUENT} test positives: intervals of mAP are too narrow (docs/statistics.md).")
+    return " ".join(parts)
 
 
 def baseline_sentence(compared: PairwiseComparison) -> str:

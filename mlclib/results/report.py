@@ -102,7 +102,7 @@ def _told_apart(pairs: Path) -> int:
 
 
 def front(folder: Path) -> str:
-    """What README.md shows of a contest: its leaderboard as a figure and a table, what its runs say, how it was made."""
+    """What README.md shows of a contest: its leaderboard as a figure, what its runs say, and the table with its caption."""
     board = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8")
     table = board[board.index("|") : board.index("<details>")].strip()
     images = re.search(r"Data: (.*? test images)", board)[1]
