@@ -48,7 +48,7 @@ def test_the_readme_shows_tables_figures_notes_and_the_command(study):
 def test_an_experiment_of_ones_own_is_not_said_to_lie_in_experiments(study):
     own = SimpleNamespace(**{**vars(study.experiment), "name": "own-cats"})
     text = write(SimpleNamespace(experiment=own, folder=study.folder, results=study.results))
-    assert "from `experiments/" not in text and "`own-cats.yaml`" in text
+    assert "from `experiments/" not in text and "EXPERIMENT=<path of own-cats.yaml>`" in text
 
 
 def test_what_differs_from_the_published_heads_and_recipes_is_listed_for_every_model():

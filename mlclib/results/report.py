@@ -26,6 +26,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     shown: the files to show, relative to the experiment's folder, in the order in which the notebooks wrote them.
     """
     experiment, folder = study.experiment, study.folder
+    own, file = f"<path of {experiment.name}.yaml>", FOLDER / f"{experiment.name}.yaml"
+    source = f"{experiment.name}` from `{file}" if file.is_file() else own
     paths = [folder / path for path in shown]
     tables = [path for path in paths if path.suffix == ".md" and path.with_suffix(".csv").exists()]
     inline = [path.read_text(encoding="utf-8").strip() for path in tables if not LONG.match(path.name)]
@@ -35,8 +37,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         f"# {experiment.title}",
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
         "\n".join(f"- {note}" for note in experiment.notes),
-        f"Made by {_command(experiment.name)}; where the data set is elsewhere, add `DATA=/its/folder`. Every table "
-        "stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. The "
+        f"Made by `make reproduce EXPERIMENT={source}`; where the data set is elsewhere, add `DATA=/its/folder`. Every "
+        "table stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. The "
         "command writes html, tex and svg beside them, and pages for a browser.",
         recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
@@ -45,13 +47,6 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     ]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return folder / "README.md"
-
-
-def _command(name: str) -> str:
-    """The command that makes an experiment's page; where the file of an own one lies is not said in a tracked page."""
-    if (FOLDER / f"{name}.yaml").is_file():
-        return f"`make reproduce EXPERIMENT={name}` from `experiments/{name}.yaml`"
-    return f"`make reproduce EXPERIMENT=<path>`, the path of your file `{name}.yaml`"
 
 
 def words(stem: str) -> str:
@@ -102,7 +97,7 @@ def _told_apart(pairs: Path) -> int:
 
 
 def front(folder: Path) -> str:
-    """What README.md shows of a contest: its leaderboard as a figure, what its runs say, and the table with its caption."""
+    """What README.md shows of a contest: its figure, what its runs say, its table and caption."""
     board = (folder / "tables" / "leaderboard.md").read_text(encoding="utf-8")
     table = board[board.index("|") : board.index("<details>")].strip()
     images = re.search(r"Data: (.*? test images)", board)[1]
