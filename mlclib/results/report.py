@@ -38,8 +38,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
         "\n".join(f"- {note}" for note in experiment.notes),
         f"Made by `make reproduce EXPERIMENT={source}`; where the data set is elsewhere, add `DATA=/its/folder`. Every "
-        "table stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. The "
-        "command writes html, tex and svg beside them, and pages for a browser.",
+        "table stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. "
+        "The command writes html, tex and svg beside them, and pages for a browser.",
         recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
