@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from mlclib.attention import causal_maps, causes
+from mlclib.attention import causal_maps, causes, redrawn
 from mlclib.attention.maps import BASELINES, GRID, boxed_labels
 from mlclib.common.errors import UserError
 from mlclib.config.schema import Causes
 from mlclib.datasets import scenes
+from mlclib.datasets.base import Dataset, Split
 from mlclib.datasets.scenes import picture
 from mlclib.datasets.scenes.picture import Placed
 from mlclib.inference import predict
@@ -119,7 +121,7 @@ def test_what_sees_nothing_of_place_and_company_loses_nothing(panel, pairs, monk
     drawn = [(None, {"boxes": [{"label": label, "difficult": False} for label in labels]}) for labels in shown]
     monkeypatch.setattr(causes.scenes, "misplaced", lambda *_: drawn)
     sure, names = 4.0 * pairs.targets[None], ("gmp", "msrn")
-    one = SimpleNamespace(seed=0, labels=panel.labels, subjects=panel.subjects, graph=panel.graph)
+    one = SimpleNamespace(study=panel.study, labels=panel.labels, subjects=panel.subjects, graph=panel.graph)
     found = pairs._replace(whole=dict.fromkeys(names, sure))
     for right in (True, False):
         one.logits = lambda _, right=right: {"gmp": sure, "msrn": sure if right else -sure}
@@ -129,9 +131,37 @@ def test_what_sees_nothing_of_place_and_company_loses_nothing(panel, pairs, monk
         assert graphs.to_dict("records")[0]["Δ wrong company"] == pytest.approx(lost["msrn"])  # gmp has no graph
 
 
-def test_only_scenes_can_be_drawn_again():
-    with pytest.raises(UserError, match="only scenes can be drawn again .* this is voc2007"):
-        causes.Panel(SimpleNamespace(dataset=SimpleNamespace(name="voc2007")), {})
+def photographs(folder, picture: Image.Image, boxes: list[list[float]]) -> SimpleNamespace:
+    """A study of one photograph that shows a cat and a dog, with these boxes."""
+    picture.save(folder / "one.png")
+    split = Split(["one"], [folder / "one.png"], np.array([[1, 1]], np.int8), [np.array(boxes, np.float32)])
+    return SimpleNamespace(dataset=Dataset("voc2007", ("cat", "dog"), {"test": split}))
+
+
+def test_a_photograph_without_a_thing_is_filled_from_around_it_and_equal_elsewhere(tmp_path):
+    across = np.linspace(0, 255, 200).round().astype(np.uint8)
+    pixels = np.repeat(np.tile(across, (150, 1))[..., None], 3, 2)
+    ramp = pixels.copy()
+    pixels[40:90, 60:120] = 255, 0, 0
+    study = photographs(tmp_path, Image.fromarray(pixels), [[0, 60, 40, 120, 90], [1, 100, 80, 130, 100]])
+    (whole, boxes), (without, left) = redrawn.versions(study, 0, ["cat"])
+    inside = np.zeros((150, 200), dtype=bool)
+    inside[40:90, 60:120] = True
+    assert np.array_equal(np.asarray(without)[~inside], np.asarray(whole)[~inside])
+    assert abs(np.asarray(without).astype(int) - ramp)[inside].mean() < 12 and boxes["cat"] == [[60, 40, 120, 90]]
+    assert left == {}  # the dog's box was filled in part
+
+
+def test_what_is_over_half_of_a_photograph_or_has_no_box_stays_in_it(tmp_path):
+    picture = Image.new("RGB", (100, 100), "green")
+    for boxes, removable in (([[0, 0, 0, 100, 60], [1, 0, 0, 9, 9]], ["dog"]), ([[1, 0, 0, 9, 9]], ["dog"])):
+        assert redrawn.removable(photographs(tmp_path, picture, boxes), 0) == removable
+
+
+def test_causes_of_a_data_set_without_boxes_is_refused():
+    dataset = Dataset("nuswide", ("cat",), {"test": Split([], [], np.empty((0, 1)))})
+    with pytest.raises(UserError, match="needs scenes, or photographs with boxes, and nuswide has none"):
+        causes.Panel(SimpleNamespace(dataset=dataset), {})
 
 
 def test_a_map_that_only_knows_the_size_foretells_nothing_beyond_it():

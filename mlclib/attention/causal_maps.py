@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mlclib.attention import faithfulness, localisation
-from mlclib.attention.causes import TEST, Pairs, Panel, rank_correlation, resampled, transparent
+from mlclib.attention import faithfulness, localisation, redrawn
+from mlclib.attention.causes import Pairs, Panel, rank_correlation, resampled, transparent
 from mlclib.attention.maps import BASELINES, GRID, Example, Key, baselines, explain, overall
-from mlclib.datasets import scenes
 from mlclib.models.base import Classifier
 
 GRADIENT = Key("input gradient", "")
@@ -67,14 +66,16 @@ def _weights(panel: Panel, removed: Pairs, count: int) -> pd.DataFrame:
     at = {pair: number for number, pair in enumerate(zip(removed.rows, removed.labels, strict=True))}
     frames = []
     for model, seed, (rows, labels, _, masks), maps in explained(panel, range(min(count, len(removed.targets)))):
-        pair = np.array([at[row, label] for row, of_image in zip(rows, labels, strict=True) for label in of_image])
+        shown = [(row, label) for row, of_image in zip(rows, labels, strict=True) for label in of_image]
+        pair = np.array([at.get(one, -1) for one in shown])
         fall, regions = removed.falls(model)[seed, pair, removed.labels[pair]], removed.regions[pair]
+        fall[pair < 0] = np.nan  # a thing too large to be taken away
         about = pd.DataFrame({"model": model, "seed": seed, "row": removed.rows[pair], "fall": fall})
         about["area"] = regions.mean((1, 2)).numpy()
         mass = [(map.flatten(0, 1) * regions).sum((1, 2)).numpy() for map in maps.values()]
         scored = localisation.score_frames(about, maps, masks)
         frames += [frame.assign(mass=weights) for frame, weights in zip(scored, mass, strict=True)]
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True).dropna(subset="fall")
 
 
 def explained(panel: Panel, rows: Iterable[int]) -> Iterator[tuple[str, int, tuple, dict[Key, Tensor]]]:
@@ -84,7 +85,7 @@ def explained(panel: Panel, rows: Iterable[int]) -> Iterator[tuple[str, int, tup
     Of the first seed there is the input gradient too: |d logit / d pixel|, summed over colours (Simonyan et al., 2014).
     """
     for batch in localisation.batches(panel.study.dataset.splits["test"], rows):
-        view = panel.seen([scenes.draw_scene(panel.seed, TEST, row)[0] for row in batch[0]])
+        view = panel.seen([redrawn.versions(panel.study, row)[0].picture for row in batch[0]])
         blind = baselines(*batch[:2])
         for model, seeds in panel.subjects.items():
             for seed, subject in enumerate(seeds.values()):

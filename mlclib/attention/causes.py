@@ -1,7 +1,8 @@
-"""What a label's score rests on: scenes drawn again without a label, or with their things in the wrong place.
+"""What a label's score rests on: pictures without a label (redrawn.py), or with their things in the wrong place.
 
-Only `scenes` can be drawn again, so only there the truth is known that label graphs and maps (causal_maps.py) are to
-tell. Frames hold a column for each number, and "<number> low" and "<number> high" for its 95 % interval.
+Only of `scenes` is the truth known that label graphs and maps (causal_maps.py) are to tell: photographs whose boxes are
+filled in are a weak counterpart. Frames hold a column for each number, and "<number> low" and "<number> high" for its
+95 % interval.
 """
 
 import copy
@@ -18,9 +19,8 @@ from PIL import Image
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mlclib.attention import learnt
+from mlclib.attention import learnt, redrawn
 from mlclib.attention.maps import GRID, ModelOnSplit
-from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
 from mlclib.metrics import resampling
 from mlclib.models import title
@@ -28,24 +28,21 @@ from mlclib.models.backbones import Backbone
 from mlclib.runs.study import Study
 from mlclib.transforms import Transform
 
-TEST = scenes.SPLITS.index("test")
 BATCH = 8  # pictures at a time: larger batches leave a CPU's cache
 DRAWS = 500  # resamples of an interval
 SHIFTS = {"wrong place": True, "wrong company": False}  # whether the things of a scene stay together
 
 
 class Panel:
-    """The models of an experiment on `scenes`, each as every seed trained it, that look at one picture together.
+    """The models of an experiment, each as every seed trained it, that look at one picture together.
 
     subjects: model -> seed -> the model as that seed trained it. A frozen backbone sees each picture once for all.
-    Raises UserError for another data set.
+    draws: whether pictures are drawn again (`redrawn.draws`).
     """
 
     def __init__(self, study: Study, subjects: Mapping[str, Mapping[int, ModelOnSplit]]):
-        if study.dataset.name != "scenes":
-            raise UserError(f"only scenes can be drawn again without a label, and this is {study.dataset.name}")
+        self.draws = redrawn.draws(study)
         self.study, self.subjects, self.labels = study, subjects, list(study.dataset.labels)
-        self.seed = int(study.experiment.dataset.get("seed", 0))
         setting = study.experiment.backbone
         self.backbone = transparent(setting.name, setting.weights, study.layers) if setting.frozen else None
 
@@ -95,11 +92,11 @@ def transparent(name: str, weights: str | None, layers: tuple[int, ...]) -> Back
 
 
 class Pairs(NamedTuple):
-    """P pairs: one of N test images as it is, and drawn again without one of its labels.
+    """P pairs: one of N test images as it is, and without one of its labels.
 
     rows, labels: int [P], the image and the label that goes. regions: float32 [P, GRID, GRID], the share of each cell
     whose pixels change. untouched: bool [P, C], the other labels whose visible boxes do not. targets: int8 [N, C].
-    whole, without: by model the logits of the images [S, N, C], and of those drawn again [S, P, C].
+    whole, without: by model the logits of the images [S, N, C], and of those without a label [S, P, C].
     """
 
     rows: np.ndarray
@@ -116,28 +113,21 @@ class Pairs(NamedTuple):
 
 
 def pairs(panel: Panel, count: int) -> Pairs:
-    """The first `count` test images, and each of them again without each of its labels (difficult ones aside).
-
-    All things of the label and their shadows are left out, and all else is drawn alike.
-    """
+    """The first `count` test images, and each of them again without each of its labels (`redrawn.versions`)."""
     parts, pictures = [], []
     targets = panel.study.dataset.splits["test"].targets[:count]
-    for row, marks in enumerate(targets):
-        shown = sorted(panel.labels[label] for label in np.flatnonzero(marks == 1))
-        (whole, about), *lacking = scenes.draw_versions(panel.seed, TEST, row, ["", *shown])
+    for row in range(len(targets)):
+        shown = redrawn.removable(panel.study, row)
+        (whole, boxes), *lacking = redrawn.versions(panel.study, row, shown)
         pictures.append(whole)
         for label, (picture, left) in zip(shown, lacking, strict=True):
             changed = (np.asarray(picture) != np.asarray(whole)).any(2)
             region = F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0]
-            untouched = [one != label and _boxes(left, one) == _boxes(about, one) for one in panel.labels]
+            untouched = [one != label and left.get(one) == boxes.get(one) for one in panel.labels]
             parts.append((row, panel.labels.index(label), region, untouched, picture))
     rows, labels, regions, untouched, again = zip(*parts, strict=True)
     arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), targets
     return Pairs(*arrays, panel.logits(pictures), panel.logits(again))
-
-
-def _boxes(about: dict, label: str) -> list[dict]:
-    return [box for box in about["boxes"] if box["label"] == label]
 
 
 def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -194,9 +184,9 @@ def odds_ratios(study: Study) -> np.ndarray:
 def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each model loses where things stand in the wrong place or company, and whether a label graph adds to it.
 
-    As many scenes as in `removed`. The first frame has a row per model: model, mAP, and for each of SHIFTS the "Δ" to
-    it, in points. The second has Δ of a model with edges between labels less Δ of one of its class "without" edges;
-    and, as "all", the mean over models with edges less that over the others.
+    For scenes alone, as many as in `removed`. The first frame has a row per model: model, mAP, and for each of SHIFTS
+    the "Δ" to it, in points. The second has Δ of a model with edges between labels less Δ of one of its class "without"
+    edges; and, as "all", the mean over models with edges less that over the others.
     """
 
     def draws(logits: Mapping[str, np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:  # mAP [M, 1 + draws]
@@ -205,7 +195,8 @@ def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     models, whole, lost = list(removed.whole), draws(removed.whole, removed.targets, 0), {}
     for seed, (name, together) in enumerate(SHIFTS.items(), 1):
-        pictures, about = zip(*scenes.misplaced(panel.seed, TEST, len(removed.targets), together), strict=True)
+        moved = scenes.misplaced(redrawn.seed(panel.study), redrawn.TEST, len(removed.targets), together)
+        pictures, about = zip(*moved, strict=True)
         targets = np.array([scenes.targets(one["boxes"]) for one in about])
         lost[f"Δ {name}"] = draws(panel.logits(pictures), targets, seed) - whole
     numbers = [_intervals({name: values[at] for name, values in lost.items()}) for at in range(len(models))]
@@ -226,13 +217,13 @@ def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.I
     """Pairs to look at, of the label whose logit falls most of the first images: whole, without, words, boxes."""
     shown, model = [], next(iter(removed.whole))
     falls = removed.falls(model).mean(0)[np.arange(len(removed.rows)), removed.labels]
-    for row in range(count):
+    for row in np.unique(removed.rows)[:count]:
         at = max(np.flatnonzero(removed.rows == row), key=lambda pair: falls[pair])
         label = panel.labels[removed.labels[at]]
-        (whole, about), (without, _) = scenes.draw_versions(panel.seed, TEST, row, ["", label])
+        (whole, boxes), (without, _) = redrawn.versions(panel.study, row, [label])
         logit = removed.whole[model][:, row, removed.labels[at]].mean()
         words = f"{label}, {title(model)}: {logit:+.1f} to {logit - falls[at]:+.1f}"
-        shown.append((whole, without, words, [box["box"] for box in _boxes(about, label)]))
+        shown.append((whole, without, words, boxes[label]))
     return shown
 
 

@@ -132,7 +132,7 @@ class Attention(Strict):
 
 @dataclass(frozen=True)
 class Causes(Strict):
-    """What 09_causes draws again, of experiments on scenes.
+    """What 09_causes shows without a label: scenes drawn again, or photographs whose boxes are filled in.
 
     images: how many test images, each again without each of its labels. maps: of how many of them maps are judged.
     """

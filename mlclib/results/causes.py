@@ -1,4 +1,4 @@
-"""What labels' scores rest on (09_causes): tables, figures and sentences of scenes that were drawn again.
+"""What labels' scores rest on (09_causes): tables, figures and sentences of pictures without one of their labels.
 
 Frames are those of `attention.causes` and `attention.causal_maps`.
 """
@@ -28,10 +28,16 @@ SHIFTS = ("wrong place", "wrong company")
 TITLES = {name: title(name) for name in NAMES}
 
 
-def effects_table(effects: pd.DataFrame, pairs: int, runs: Models) -> Table:
-    """`causes.effects` as a table; pairs: how many pictures were drawn again."""
+def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) -> Table:
+    """`causes.effects` as a table; pairs: how many pictures lack a label; drawn: again, else its boxes are filled."""
+    how = (
+        f"{pairs:,} pictures drawn again without one of their labels, all else alike"
+        if drawn
+        else f"{pairs:,} photographs with the boxes of one of their labels filled in by biharmonic inpainting, which "
+        "leaves a blur; things over half of the picture stay"
+    )
     caption = (
-        f"{pairs:,} pictures drawn again without one of their labels, all else alike. Fall: of the label's own logit. "
+        f"{how}. Fall: of the label's own logit. "
         "Lost: of the recognised labels, those no longer predicted. Others: how far other labels' logits move, up or "
         "down, as a share of the fall. With ...: rank correlation of what labels lend each other (how far one's logit "
         "falls without the other) with their odds ratio in the training images, with the edges of the model's label "
@@ -190,7 +196,7 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
 def write_findings(folder: Path, sentences: Iterable[str]) -> Markdown:
     """Write causes-findings.md into `folder` for the experiment's page; its text."""
     listing = "\n".join(f"- {plain(sentence)}" for sentence in sentences)
-    text = f"**What scenes drawn again say.**\n\n{listing}\n"
+    text = f"**What pictures without one of their labels say.**\n\n{listing}\n"
     write_text(Path(folder) / "causes-findings.md", text)
     return Markdown(text)
 
