@@ -3,6 +3,7 @@ same numbers, and where the truth is known.
 """
 
 import re
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -439,9 +440,13 @@ def test_models_are_ranked_over_independent_data_sets_of_one_protocol(tmp_path, 
 def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path, experiments):
     for name, gains in {"one": (0.2, 1.0, 2.0), "two": (2.0, 1.0, 0.2), "three": (0.2, 1.0, 2.0)}.items():
         experiments(name, "scenes", gains)
-    (table,) = across.reversal_tables(tmp_path)
+    alike, table = across.reversal_tables(tmp_path)
+    assert alike.frame.empty  # "two" turns every pair
     frame = table.frame.set_index(["experiment", "and"])
     assert set(frame.index) == {("one", "three"), ("one", "two"), ("three", "two")}
     assert frame.loc[("one", "three")].tolist() == [3, 0, "none"]
     assert frame.loc[("one", "two")].tolist() == [3, 3, "DSDL vs GMP, DSDL vs MSRN, MSRN vs GMP"]
     assert across.reversal_tables(tmp_path / "one") == []
+    shutil.rmtree(tmp_path / "two")
+    every = across.reversal_tables(tmp_path)[0].frame
+    assert every.to_numpy().tolist() == [["DSDL", "GMP and MSRN", "one, three"], ["MSRN", "GMP", "one, three"]]

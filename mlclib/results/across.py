@@ -12,7 +12,7 @@ from mlclib.metrics import pairwise
 from mlclib.metrics.pairwise import ALPHA, BETTER, LEAST_SETS
 from mlclib.models import title
 from mlclib.results.captions import MAP, MAP_FREQUENT
-from mlclib.results.table import Table
+from mlclib.results.table import Table, listed
 
 # What a data set takes its images from, where that is another one: two sets of one source share test images.
 _SOURCES = {"voc2007+2012": {"voc2007", "voc2012"}, "coco18": {"coco2014"}}
@@ -39,11 +39,12 @@ def rank_tables(results: Path) -> list[Table]:
 
 
 def reversal_tables(results: Path) -> list[Table]:
-    """Every two experiments of the same models x how far they agree; no table where there are not two.
+    """What all experiments of the same models show alike, and every two of them x how far they agree; no table where
+    there are not two.
 
     A pair of models is reversed where each of the two experiments shows another of them to be better.
     """
-    rows = []
+    rows, alike = [], []
     for models, boards in _leaderboards(results).items():
         paths = {name: results / name / "tables" / "pairs.csv" for name in boards}
         verdicts = {name: pd.read_csv(path).set_index("pair")["verdict"] for name, path in paths.items()}
@@ -54,6 +55,10 @@ def reversal_tables(results: Path) -> list[Table]:
             both = len(better[one] & better[two]) + len(turned)
             names = ", ".join(f"{title(high)} vs {title(low)}" for high, low in turned) or "none"
             rows.append((one, two, both, len(turned), names))
+        everywhere = set.intersection(*better.values()) if len(boards) > 1 else set()
+        for model in sorted(models, key=lambda model: -sum(high == model for high, _ in everywhere)):
+            if below := [title(low) for high, low in pairs if (high, low) in everywhere and high == model]:
+                alike.append((title(model), listed(below), ", ".join(boards)))
     if not rows:
         return []
     columns = ["experiment", "and", "told apart in both", "turned", "pairs turned"]
@@ -64,7 +69,9 @@ def reversal_tables(results: Path) -> list[Table]:
     )
     heading = "Whether a conclusion turns from one experiment to another"
     formats = {"told apart in both": ".0f", "turned": ".0f"}
-    return [Table("turned", heading, pd.DataFrame(rows, columns=columns), caption, formats=formats)]
+    turns = Table("turned", heading, pd.DataFrame(rows, columns=columns), caption, formats=formats)
+    frame = pd.DataFrame(alike, columns=["model", "is shown to be above", "in every one of"])
+    return [Table("alike", "What holds in every experiment", frame, "By the verdicts on pairs of models."), turns]
 
 
 def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame]]:

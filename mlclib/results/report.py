@@ -127,7 +127,7 @@ def summary(results: Path) -> Path:
     ]
     parts += [f"![Leaderboard of {f.name}]({f.name}/figures/leaderboard.png)" for f in folders[:1]]
     parts += [part for folder in folders for part in (f"## {_link(folder)}", sentences(folder))]
-    if tables := [*across.rank_tables(results), *across.reversal_tables(results)]:
+    if tables := [*across.reversal_tables(results), *across.rank_tables(results)]:
         parts += ["## Over several experiments", *(table._repr_markdown_().strip() for table in tables)]
     write_text(results / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return results / "README.md"
