@@ -175,16 +175,24 @@ def test_a_map_that_only_knows_the_size_foretells_nothing_beyond_it():
 def test_every_map_is_judged_and_what_saw_no_image_is_not_compared_with_drawn_models(panel, pairs, monkeypatch):
     monkeypatch.setattr(causes, "DRAWS", 20)
     monkeypatch.setattr(causal_maps, "SHOWN", 4)
+    monkeypatch.setattr(causal_maps, "NOISE", 0)
     frame, agreement = causal_maps.judged(panel, pairs, 6)
     methods = {model: set(one["method"]) for model, one in frame.groupby("model")}
     assert methods["gmp"] == {"grad-cam", "input gradient", *BASELINES}
     assert methods["msrn"] == methods["gmp"] | {"mean", "weighted"}
     blind = frame["method"].isin(BASELINES)
-    stages = [*causal_maps.STAGES, "other label"]
+    stages = [*causal_maps.STAGES, "other label", "noise"]
     assert frame.loc[blind, stages].isna().all(None) and frame.loc[~blind, stages].abs().max(None) <= 1 + 1e-9
+    assert frame.loc[~blind, "noise"].max() == pytest.approx(1)  # the same pictures; an even map is like none
     head = frame[frame["model"] == "gmp"]  # of one module
     assert head["head"].dropna().tolist() == head["last module"].dropna().tolist()
     assert frame[[*causal_maps.CHEAP]].notna().all(None) and agreement["score"].tolist() == list(causal_maps.CHEAP)
+
+
+def test_noise_is_as_strong_as_it_says_and_the_same_each_time():
+    grey = Image.new("RGB", (80, 60), (128, 128, 128))
+    noisy = [np.asarray(causal_maps._noisy(grey, 0.05, seed=1)) for _ in range(2)]
+    assert np.array_equal(*noisy) and noisy[0].std() == pytest.approx(0.05 * 255, rel=0.03)
 
 
 def test_the_input_gradient_is_that_of_the_pixels(panel):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from scipy.stats import rankdata
 from torch import Tensor
 
@@ -19,6 +20,7 @@ GRADIENT = Key("input gradient", "")
 CHEAP = (*localisation.SCORES, "deletion", "insertion")  # scores of maps that need no picture drawn again
 STAGES = ("last module", "head", "backbone")  # what cascading randomisation draws anew, each with those before it
 COARSE = 14  # cells a side of the maps that are compared with each other
+NOISE = 0.05  # standard deviation of the noise that a stable map does not mind, as a share of the range of pixels
 SHOWN = 8  # images whose maps are compared; half of them for deletion and insertion
 
 
@@ -78,14 +80,17 @@ def _weights(panel: Panel, removed: Pairs, count: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).dropna(subset="fall")
 
 
-def explained(panel: Panel, rows: Iterable[int]) -> Iterator[tuple[str, int, tuple, dict[Key, Tensor]]]:
+def explained(
+    panel: Panel, rows: Iterable[int], noise: float = 0
+) -> Iterator[tuple[str, int, tuple, dict[Key, Tensor]]]:
     """For each batch of these test images (`localisation.batches`), model and seed (its place): the model, the seed,
     the batch, and maps [B, K, GRID, GRID] of the labels shown, each method's over all its layers.
 
     Of the first seed there is the input gradient too: |d logit / d pixel|, summed over colours (Simonyan et al., 2014).
+    noise: standard deviation of Gaussian noise on the pictures, as a share of the range of pixels.
     """
     for batch in localisation.batches(panel.study.dataset.splits["test"], rows):
-        view = panel.seen([redrawn.versions(panel.study, row)[0].picture for row in batch[0]])
+        view = panel.seen([_noisy(redrawn.versions(panel.study, row)[0].picture, noise, row) for row in batch[0]])
         blind = baselines(*batch[:2])
         for model, seeds in panel.subjects.items():
             for seed, subject in enumerate(seeds.values()):
@@ -95,6 +100,11 @@ def explained(panel: Panel, rows: Iterable[int]) -> Iterator[tuple[str, int, tup
                 if seed == 0:
                     maps[GRADIENT] = _input_gradient(subject.model, inputs, layers, batch[1])
                 yield model, seed, batch, maps | blind
+
+
+def _noisy(picture: Image.Image, noise: float, seed: int) -> Image.Image:
+    pixels = np.asarray(picture) + 255 * noise * np.random.default_rng(seed).standard_normal((*picture.size[::-1], 3))
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 
 
 def _input_gradient(model: Classifier, inputs: Tensor, layers: dict[int, Tensor], labels: list[list[int]]) -> Tensor:
@@ -124,12 +134,14 @@ def _curve_areas(panel: Panel) -> pd.DataFrame:
 
 def _likeness(panel: Panel) -> pd.DataFrame:
     """How much maps of the first images resemble others, by rank correlations over coarse cells: model, method, STAGES
-    (the model with weights drawn anew so far from the top: cascading randomisation, Adebayo et al., NeurIPS 2018), and
-    "other label" (another one that the image shows: after Sixt et al., ICML 2020).
+    (the model with weights drawn anew so far from the top: cascading randomisation, Adebayo et al., NeurIPS 2018),
+    "other label" (another one that the image shows: after Sixt et al., ICML 2020), and "noise" (the same picture with
+    NOISE: after the average sensitivity of Yeh et al., NeurIPS 2019).
     """
     trained, rows = list(explained(panel, range(SHOWN))), []
-    for stage in (*STAGES, "other label"):
-        against = trained if stage == "other label" else explained(_drawn_anew(panel, stage), range(SHOWN))
+    compared = {stage: explained(_drawn_anew(panel, stage), range(SHOWN)) for stage in STAGES}
+    compared |= {"other label": trained, "noise": explained(panel, range(SHOWN), NOISE)}
+    for stage, against in compared.items():
         for (model, _, _, maps), (*_, others) in zip(trained, against, strict=True):
             for key in [key for key in maps if key.method not in BASELINES]:
                 ranks, other = _ranks(maps[key]), _ranks(others[key])

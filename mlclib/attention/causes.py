@@ -139,14 +139,14 @@ def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.nd
     correlations of what labels lend each other "with co-occurrence" (the log odds ratio of two labels in the training
     images), "with own graph", and "with learnt vectors" (their cosine similarity).
     """
-    every = {model: _effects_of(panel, removed, model) for model in panel.subjects}
+    odds = odds_ratios(panel.study)
+    every = {model: _effects_of(panel, removed, model, odds) for model in panel.subjects}
     rows = [{"model": model} | row for model, (row, _) in every.items()]
     return pd.DataFrame(rows), {model: lent for model, (_, lent) in every.items()}
 
 
-def _effects_of(panel: Panel, removed: Pairs, model: str) -> tuple[dict[str, float], np.ndarray]:
+def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """`effects` of one model."""
-    odds = odds_ratios(panel.study)
     falls, graph, at = removed.falls(model), panel.graph(model), np.arange(len(removed.rows))
     vectors = [subject.model.embeddings()[1].detach().numpy() for subject in panel.subjects[model].values()]
     beside = {

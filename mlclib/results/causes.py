@@ -54,7 +54,8 @@ def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs
         f"its logit, over the labels of {images} test images; beyond size: given the share of pixels that change. "
         "Pointing, energy, curve: scores against boxes. Deletion (less is better), insertion: areas. Last module, "
         "head, backbone: rank correlation with the map of the model with weights drawn anew so far; other label: with "
-        f"the map of another label that the image shows; near 1 a map does not show what was learnt. {INTERVALS}"
+        "the map of another label that the image shows; near 1 a map does not show what was learnt. Noise: with the "
+        f"map of the same picture under noise of 5 % of the range of pixels; near 1 a map is stable. {INTERVALS}"
     )
     formats = {column: ".2f" for column in judged.columns[2:]}
     which = "Rank correlation of each score with beyond size, over all models and methods; 95 %: over models."
