@@ -78,3 +78,12 @@ def tiny_study(tiny_yaml):
     for model in study.experiment.models:
         study.train(model)
     return study
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Finished runs of two models alike but for chance, and of one clearly worse; two seeds each."""
+    from made_runs import make
+
+    results, gains = tmp_path_factory.mktemp("results"), {"gmp": 0.3, "msrn": 1.5, "dsdl": 1.49}
+    return {model: [make(results, model, seed, gain) for seed in (0, 1)] for model, gain in gains.items()}

@@ -1,12 +1,12 @@
 """Small data sets in each set's true layout on disk: drawn pictures, made labels, boxes, difficult marks."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
+from test_coco import annotation, write
 from test_voc import devkit
 
 from mlclib.datasets import apparel, coco, coco18, corel5k, nuswide, voc
@@ -72,28 +72,13 @@ def voc_both(root: Path) -> None:
 
 def coco_2014(root: Path) -> None:
     """All 80 categories; one object is a crowd, and one image has no object."""
-    (root / "annotations").mkdir(parents=True)
-    numbers = {label: 1 + i + i // 9 for i, label in enumerate(reversed(coco.LABELS))}
-    for part, (name, images) in enumerate((("train2014", TRAIN), ("val2014", TEST))):
-        marks, things = shown(images, 80, part), []
-        for image, labels in enumerate(marks):
-            picture(root / name / f"COCO_{name}_{image + 1:012d}.jpg", 700 + 100 * part + image)
-            for c in labels:
-                things.append(
-                    {
-                        "id": len(things),
-                        "image_id": image + 1,
-                        "category_id": numbers[coco.LABELS[c]],
-                        "bbox": [c / 2, 5, 30, 40],
-                        "area": 1200,
-                        "iscrowd": int(not things),
-                        "segmentation": [],
-                    }  # fmt: skip
-                )
-        files = [{"id": i + 1, "file_name": f"COCO_{name}_{i + 1:012d}.jpg"} for i in range(images + 1)]
-        kinds = [{"id": number, "name": label, "supercategory": "thing"} for label, number in numbers.items()]
-        held = {"images": files, "annotations": things, "categories": kinds}
-        (root / "annotations" / f"instances_{name}.json").write_text(json.dumps(held))
+    root.mkdir(parents=True)
+    for part, (name, images) in enumerate((("train", TRAIN), ("val", TEST))):
+        objects = []
+        for image, labels in enumerate(shown(images, 80, part), 1):
+            picture(root / f"{name}2014" / f"COCO_{name}2014_{image:012d}.jpg", 699 + 100 * part + image)
+            objects += [annotation(image, coco.LABELS[c], crowd=int(image == 1 and c == labels[0])) for c in labels]
+        write(root, name, list(range(1, images + 2)), objects)
 
 
 def nus_wide(root: Path) -> None:

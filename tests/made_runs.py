@@ -17,6 +17,14 @@ def targets(seed: int = 0) -> np.ndarray:
     return marks
 
 
+def drawn(images: int, classes: int, seed: int, tied: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, with ties where asked for, and targets that they follow, a tenth of them difficult."""
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(np.array([-1, 0, 1], dtype=np.int8), size=(images, classes), p=[0.7, 0.1, 0.2])
+    logits = rng.standard_normal((images, classes)) + targets
+    return (np.round(logits) if tied else logits).astype(np.float32), targets
+
+
 def make(
     results: Path,
     model: str,

@@ -50,13 +50,13 @@ def test_every_map_is_a_distribution_and_labels_explained_together_have_the_maps
 
 def test_the_mean_map_is_the_mean_of_the_softmax_weights(msrn):
     seen = made_models.some_maps(2, 96)
-    found = maps.explain(msrn, seen, [[4], [7]], 96)[Key("mean", "3")].numpy()
+    heatmaps = maps.explain(msrn, seen, [[4], [7]], 96)[Key("mean", "3")].numpy()
     with torch.no_grad():
         p, nodes = msrn.projected(seen)[3].double().numpy(), msrn.nodes()[0].double().numpy()
     for image, label in enumerate((4, 7)):
         energy = np.exp(p[image] * nodes[label][:, None, None])
         weights = (energy / energy.sum((1, 2), keepdims=True)).mean(0)
-        np.testing.assert_allclose(cells(found[image, 0]), weights / weights.sum(), atol=0.01)
+        np.testing.assert_allclose(cells(heatmaps[image, 0]), weights / weights.sum(), atol=0.01)
 
 
 @pytest.mark.parametrize("group", [None, 1])
@@ -85,8 +85,8 @@ def test_the_weighted_map_uses_how_far_each_pooled_channel_moves_the_logit(msrn,
         msrn.head.float()
     slopes = torch.tensor(slopes).view(3, width)[1]  # layer 3
     wanted = (weights[3][node] * slopes[:, None]).sum(0) / slopes.sum()
-    found = maps.explain(msrn, seen, [[label]], 96, group)[Key("weighted", "3")][0, 0].numpy()
-    np.testing.assert_allclose(cells(found), wanted.view(3, 3).numpy(), atol=0.01)
+    heatmap = maps.explain(msrn, seen, [[label]], 96, group)[Key("weighted", "3")][0, 0].numpy()
+    np.testing.assert_allclose(cells(heatmap), wanted.view(3, 3).numpy(), atol=0.01)
 
 
 def test_grad_cam_of_gmp_is_the_class_activation_map(tiny_study):
@@ -96,15 +96,15 @@ def test_grad_cam_of_gmp_is_the_class_activation_map(tiny_study):
     cams = torch.einsum("lc,chw->lhw", subject.model.head.weight.detach(), seen[4][0].float()).clamp(min=0)
     label = int(cams.sum((1, 2)).argmax())
     assert cams[label].shape == (2, 2) and cams[label].sum() > 0
-    found = maps.explain(subject.model, seen, [[label]], subject.transform.size)[Key("grad-cam", "4")][0, 0]
+    heatmap = maps.explain(subject.model, seen, [[label]], subject.transform.size)[Key("grad-cam", "4")][0, 0]
     large = torch.nn.functional.interpolate(cams[None, label : label + 1], size=(GRID, GRID), mode="bilinear")[0, 0]
-    np.testing.assert_allclose(found, large / large.sum(), atol=1e-7)
+    np.testing.assert_allclose(heatmap, large / large.sum(), atol=1e-7)
 
 
 def test_a_pooled_map_reaches_only_the_cells_it_was_pooled_from(msrn):
     """At 224 px the 7 x 7 map of layer 4 is pooled to 3 x 3 cells of 64 px: the last 32 px are never looked at."""
-    found, edge = maps.explain(msrn, made_models.some_maps(1, 224), [[0]], 224), GRID * 192 // 224
-    coarse, fine = found[Key("mean", "4")][0, 0], found[Key("mean", "2")][0, 0]
+    heatmaps, edge = maps.explain(msrn, made_models.some_maps(1, 224), [[0]], 224), GRID * 192 // 224
+    coarse, fine = heatmaps[Key("mean", "4")][0, 0], heatmaps[Key("mean", "2")][0, 0]
     assert coarse[edge:].sum() == 0 and coarse[:, edge:].sum() == 0 and coarse[:edge, :edge].min() > 0
     assert fine.min() > 0
 
@@ -112,22 +112,22 @@ def test_a_pooled_map_reaches_only_the_cells_it_was_pooled_from(msrn):
 def test_the_curve_area_is_scikit_learns_average_precision_with_ties():
     rng = np.random.default_rng(0)
     ties, masks = rng.integers(0, 12, (5, 2, GRID, GRID)).astype(np.float32), rng.random((5, 2, GRID, GRID)) < 0.2
-    found = localisation.compare(torch.tensor(ties), torch.tensor(masks))
+    scores = localisation.compare(torch.tensor(ties), torch.tensor(masks))
     precision = lambda mask, map: average_precision_score(mask.ravel(), map.ravel())  # noqa: E731
     for image, label in np.ndindex(5, 2):
         own = precision(masks[image, label], ties[image, label])
-        assert found["curve"][image, label] == pytest.approx(own, rel=1e-9)
+        assert scores["curve"][image, label] == pytest.approx(own, rel=1e-9)
         other = precision(masks[image, label], ties[image, 1 - label])
-        assert found["specific"][image, label] == pytest.approx(own - other, rel=1e-9)
+        assert scores["specific"][image, label] == pytest.approx(own - other, rel=1e-9)
 
 
 def test_scores_of_maps_that_are_right_wrong_and_silent():
     mask = torch.zeros(3, 1, GRID, GRID, dtype=torch.bool)
     mask[:, :, :28, :56] = True  # an eighth of the image
-    found = localisation.compare(torch.stack([mask[0].float(), (~mask[0]).float(), torch.ones(1, GRID, GRID)]), mask)
+    scores = localisation.compare(torch.stack([mask[0].float(), (~mask[0]).float(), torch.ones(1, GRID, GRID)]), mask)
     for score, values in {"pointing": [1, 0, 1 / 8], "energy": [1, 0, 1 / 8], "curve": [1, 1 / 8, 1 / 8]}.items():
-        np.testing.assert_allclose(found[score][:, 0], values)
-    assert np.isnan(found["specific"]).all()  # the images show one label alone
+        np.testing.assert_allclose(scores[score][:, 0], values)
+    assert np.isnan(scores["specific"]).all()  # the images show one label alone
 
 
 def test_boxes_become_masks_in_the_images_own_scale(tmp_path):
@@ -168,7 +168,7 @@ def test_without_boxes_there_are_examples_and_no_scores(subject):
     assert all(one.target == 1 and len(one.boxes) == 0 for one in maps.examples(blind, [0, 1]))
 
 
-def test_examples_are_the_smallest_and_the_largest_thing_or_labels_that_are_named_and_there(subject):
+def test_examples_are_the_smallest_and_the_largest_thing_or_the_labels_asked_for(subject):
     (small, large), boxes = maps.examples(subject, [0]), subject.split.boxes[0]
     largest = {}
     for label, left, top, right, bottom in boxes:

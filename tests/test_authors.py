@@ -81,7 +81,7 @@ def test_a_damaged_pickle_is_refused(tmp_path, content):
         authors.read_pickle(tmp_path / "a.pkl")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     for read in (authors.read_pickle, authors.read_checkpoint):
         with pytest.raises(UserError, match=r"cannot read .*none\.pkl"):
             read(tmp_path / "none.pkl")
@@ -109,7 +109,7 @@ def test_another_order_of_the_labels_is_an_error(shared, name):
             authors.read_label_vectors(path, other)
 
 
-def test_voc_s_graph_is_that_of_trainval_and_another_order_is_found_out(shared):
+def test_voc_s_graph_is_that_of_trainval_and_another_order_is_refused(shared):
     import pandas as pd
 
     names, path = orders(shared)["voc"], shared / "authors_files" / "voc_adj.pkl"
@@ -192,11 +192,11 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 
 
 def test_a_checkpoint_fills_the_model_it_was_saved_from(tmp_path):
-    def made(seed):
+    def build(seed):
         torch.manual_seed(seed)
         return models.build("dsdl", labels=12, label_vectors=labels.vectors(NAMES), backbone="resnet18").eval()
 
-    model, other = made(0), made(1)
+    model, other = build(0), build(1)
     own = model.state_dict()
     state = {f"module.{theirs}": own[ours] for theirs, ours in model.authors_names().items()}
     torch.save({"state_dict": state, "epoch": 1, "best_score": torch.tensor(0.5)}, tmp_path / "a.pth.tar")

@@ -4,6 +4,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from test_authors import Command
 
 from mlclib.common.errors import UserError
 from mlclib.models.backbones import Backbone, classifier, preprocessing
@@ -83,15 +84,12 @@ def test_the_offline_maps_are_those_inside_the_classifier(name):
         torch.testing.assert_close(logits, whole(images))
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "checkpoint"])
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
 @pytest.mark.parametrize("classes", [0, 1000, 7])
 def test_a_file_s_weights_are_taken_with_or_without_its_last_layer(kind, classes, tmp_path):
     model = timm.create_model("resnet18", num_classes=classes).eval()
-    path = tmp_path / f"weights.{'safetensors' if kind == 'safetensors' else 'pth'}"
-    if kind == "safetensors":
-        save_file(model.state_dict(), path)
-    else:
-        torch.save({"state_dict": model.state_dict()} if kind == "checkpoint" else model.state_dict(), path)
+    path = tmp_path / f"weights.{kind}"
+    (save_file if kind == "safetensors" else torch.save)(model.state_dict(), path)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(Backbone("resnet18", path).eval()(images)[4], model.forward_features(images))
@@ -143,14 +141,6 @@ def test_a_file_that_does_not_hold_the_model_is_refused_by_key(tmp_path):
         assert phrase in str(error.value)
 
 
-class Command:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
 def test_a_weights_file_that_would_run_a_command_is_refused(tmp_path):
     with open(tmp_path / "weights.pth", "wb") as file:
         pickle.dump({"state_dict": Command(tmp_path / "ran")}, file)
@@ -160,7 +150,7 @@ def test_a_weights_file_that_would_run_a_command_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "weights", "said"),
+    ("name", "weights", "message"),
     [
         ("resnet1O1", None, "resnet101"),
         ("swin_tiny", None, "swin_tiny_patch4_window7_224"),
@@ -168,8 +158,8 @@ def test_a_weights_file_that_would_run_a_command_is_refused(tmp_path):
         ("resnet18", "no/such/file.pth", "no weights file"),
     ],
 )
-def test_what_cannot_be_built_is_one_sentence_that_says_what_can(name, weights, said):
-    with pytest.raises(UserError, match=said) as error:
+def test_what_cannot_be_built_is_one_sentence_that_says_what_can(name, weights, message):
+    with pytest.raises(UserError, match=message) as error:
         Backbone(name, weights)
     assert "\n" not in str(error.value)
 

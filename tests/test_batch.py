@@ -54,7 +54,7 @@ def test_a_job_asks_for_what_it_took_or_its_like_did_or_check_estimated(tmp_path
     assert [row["group"] for row in (own, like, estimated, unknown)] == ["train", None, None, None]  # under ten minutes
 
 
-def test_a_profile_that_is_not_there_or_lacks_its_plugin_is_one_sentence(tmp_path):
+def test_a_missing_profile_or_plugin_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="there is no .*config.yaml; the project's own: profiles/slurm"):
         batch.run(tmp_path, [], 1, str(tmp_path / "nowhere"))
     (tmp_path / "config.yaml").write_text("executor: no-such")

@@ -68,14 +68,14 @@ def test_a_calibrated_model_lies_at_the_floor_and_another_above_it():
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])
-def test_a_known_temperature_is_found_and_calibrates(temperature):
+def test_a_known_temperature_is_recovered_and_calibrates(temperature):
     logits, marks = drawn(temperature)
-    found = calibration.fitted_temperature(logits, marks)
-    assert found == pytest.approx(temperature, rel=0.05)
-    losses = [calibration.log_loss(logits, marks, found * factor) for factor in (0.98, 1.0, 1.02)]
+    fitted = calibration.fitted_temperature(logits, marks)
+    assert fitted == pytest.approx(temperature, rel=0.05)
+    losses = [calibration.log_loss(logits, marks, fitted * factor) for factor in (0.98, 1.0, 1.02)]
     assert losses[1] == min(losses)
     fresh, others = drawn(temperature, seed=1)
-    assert calibration.expected_error(fresh, others, found) < 0.01
+    assert calibration.expected_error(fresh, others, fitted) < 0.01
     if temperature != 1:
         assert calibration.expected_error(fresh, others) > 0.05
 
@@ -111,13 +111,13 @@ def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_tes
     assert after["ECE"] == pytest.approx(100 * np.mean(heated))
     assert after["temperature"] == pytest.approx(np.mean(fitted))
     assert table.spread["ECE"][1] == pytest.approx(100 * np.std(heated, ddof=1))
-    said = tables.calibration_sentence(table)
-    assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in said
+    sentence = tables.calibration_sentence(table)
+    assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in sentence
     assert "fitted on the validation part" in table.caption
     floors = [calibration.error_floor(run.logits["last"], run.targets, heat).high
               for run, heat in zip(runs, fitted, strict=True)]  # fmt: skip
     assert after["floor, 95 %"] == pytest.approx(100 * np.mean(floors))
-    assert ("cannot mend" in said) == (after["ECE by label"] > after["floor, 95 %"])
+    assert ("cannot mend" in sentence) == (after["ECE by label"] > after["floor, 95 %"])
     figure = tables.reliability_figure("gmp", runs)
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert legend == ["as said", "as trained", "after temperature"]

@@ -99,7 +99,7 @@ def planted(panel, lent: np.ndarray, images: int = 60) -> causes.Pairs:
     return causes.Pairs(*arrays, {"gmp": whole}, {"gmp": without})
 
 
-def test_effects_are_those_planted_and_follow_the_reference_that_they_were_made_of(panel):
+def test_effects_are_those_planted_and_follow_the_reference_they_were_drawn_from(panel):
     one = SimpleNamespace(study=panel.study, labels=panel.labels, graph=lambda _: None)
     one.subjects = {"gmp": {seed: panel.subjects["gmp"][0] for seed in (0, 1)}}
     odds = causes.odds_ratios(panel.study)
@@ -122,10 +122,10 @@ def test_what_sees_nothing_of_place_and_company_loses_nothing(panel, pairs, monk
     monkeypatch.setattr(causes.scenes, "misplaced", lambda *_: drawn)
     sure, names = 4.0 * pairs.targets[None], ("gmp", "msrn")
     one = SimpleNamespace(study=panel.study, labels=panel.labels, subjects=panel.subjects, graph=panel.graph)
-    found = pairs._replace(whole=dict.fromkeys(names, sure))
+    perfect = pairs._replace(whole=dict.fromkeys(names, sure))
     for right in (True, False):
         one.logits = lambda _, right=right: {"gmp": sure, "msrn": sure if right else -sure}
-        frame, graphs = causes.context(one, found)
+        frame, graphs = causes.context(one, perfect)
         lost = frame.set_index("model")["Δ wrong company"]
         assert frame["mAP"].tolist() == [100, 100] and lost["gmp"] == 0 and (lost["msrn"] == 0) == right
         assert graphs.to_dict("records")[0]["Δ wrong company"] == pytest.approx(lost["msrn"])  # gmp has no graph
@@ -224,20 +224,20 @@ def intervals(name: str, *rows: tuple[float, float, float]) -> dict[str, list[fl
 def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     frame = pd.DataFrame({"model": ["a", "b"], "lost, %": [60.0, 70.0], "others, %": [20.0, 30.0]})
     frame = frame.assign(**intervals("with co-occurrence", (0.1, -0.1, 0.2), (0.3, 0.2, 0.4)))
-    said = shown.effects_sentence(frame.assign(**intervals("with own graph", (np.nan,) * 3, (0.2, 0.1, 0.3))))
-    assert "60 to 70 % of the recognised" in said and "by 20 to 30 %" in said and "above 0 for 1 of 2" in said
-    assert said.endswith("graph with b +0.20 [+0.10, +0.30].")
+    sentence = shown.effects_sentence(frame.assign(**intervals("with own graph", (np.nan,) * 3, (0.2, 0.1, 0.3))))
+    assert "60 to 70 % of the recognised" in sentence and "above 0 for 1 of 2" in sentence
+    assert "by 20 to 30 %" in sentence and sentence.endswith("graph with b +0.20 [+0.10, +0.30].")
     maps = pd.DataFrame({"model": ["a"] * 3, "method": ["grad-cam", "mean", "centre"]})
     agreement = pd.DataFrame({"score": ["energy", "curve"], **intervals("agreement", (0.1, 0, 1), (0.5, 0.4, 0.6))})
     for low, verdict in ((0.1, "is not"), (-0.1, "is")):
         beyond = intervals("beyond size", (0.4, low, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
-        said = shown.maps_sentence(maps.assign(**beyond), agreement)
-        assert said.startswith(f"Attention {verdict} decoration: of 2 kinds") and "own maps +0.20" in said
-        assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in said
+        sentence = shown.maps_sentence(maps.assign(**beyond), agreement)
+        assert sentence.startswith(f"Attention {verdict} decoration: of 2 kinds") and "own maps +0.20" in sentence
+        assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in sentence
     lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
     graphs = pd.DataFrame({"model": ["a", "all"], "without": ["b", "all"]})
     graphs = graphs.assign(**intervals("Δ wrong company", (-6, -9, -1), (0.5, -1, 2)))
-    said = shown.context_sentence(lost, graphs)
-    assert "wrong place 1.0 (a) to 2.0 (b)" in said and "wrong company 3.0 (b) to 9.0 (a)" in said
-    assert "a loses more than b (−6.0 [−9.0, −1.0] points)" in said
-    assert "models with a label graph lose no more and no less, as far as can be told, than the others" in said
+    sentence = shown.context_sentence(lost, graphs)
+    assert "wrong place 1.0 (a) to 2.0 (b)" in sentence and "wrong company 3.0 (b) to 9.0 (a)" in sentence
+    assert "a loses more than b (−6.0 [−9.0, −1.0] points)" in sentence
+    assert "models with a label graph lose no more and no less, as far as can be told, than the others" in sentence

@@ -86,7 +86,7 @@ def test_where_nothing_is_missing_it_says_what_the_runs_will_take_and_trains_not
         ({"training.accumulate": 5, "training.batch_size": 7}, "too few for 1 processes times training.accumulate 5"),
     ],
 )
-def test_what_a_configuration_needs_and_is_not_there_is_named(yaml, changes, words):
+def test_what_a_configuration_needs_and_lacks_is_named(yaml, changes, words):
     report = check.check(study(yaml, **changes, ablation=None))
     assert words in " ".join(report.missing), str(report)
     assert len(report.missing) == len(set(report.missing)) and str(report).endswith("missing")
@@ -142,7 +142,7 @@ def test_labels_outside_the_table_are_learnt_by_the_models_that_take_vectors_and
         without.train("msrn")
 
 
-def test_what_opening_changes_in_pictures_is_said_and_how_many_were_opened(own, monkeypatch):
+def test_the_report_lists_what_opening_changes_in_pictures_and_how_many_were_opened(own, monkeypatch):
     asked = study(own)
     report = str(check.check(asked))
     assert "all images were opened" in report and "more than 8 bits scaled to 8: 1\n  deep.png" in report

@@ -110,7 +110,7 @@ def test_a_mistake_in_an_experiment_is_one_sentence_that_names_file_and_key(tmp_
         assert word in message
 
 
-def test_an_unknown_experiment_and_an_unknown_model_name_the_known_ones(tmp_path):
+def test_the_error_for_an_unknown_experiment_or_model_lists_the_valid_ones(tmp_path):
     with pytest.raises(UserError, match="unknown experiment 'dmo'.*did you mean 'demo'.*demo"):
         config.load("dmo")
     with pytest.raises(UserError, match="there is no file my/own.yaml: give the path"):
@@ -151,6 +151,13 @@ def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_e
         assert config.load(path, {key: value}).run("msrn").identity() == identity, key
     for key, value in other.items():
         assert config.load(path, {key: value}).run("msrn").identity() != identity, key
+
+
+def test_training_on_all_images_leaves_the_identity_of_a_run_as_it_was():
+    run = config.load("coco18-curves").run("linear")
+    assert "images" not in run.identity()["training"]
+    variants = config.load("coco18-curves").variants("linear", "training.images")
+    assert [one.identity()["training"]["images"] for one in variants.values()] == [500, 1000, 2000, 4000, 6000, 12000]
 
 
 def test_axes_run_apart_from_each_other_and_crossed(tmp_path):

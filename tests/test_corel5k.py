@@ -2,43 +2,36 @@
 
 import numpy as np
 import pytest
+from made_data import TEST, TRAIN, corel5k_clone, shown
 from scipy.io import savemat
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import corel5k
 
-NAMES = {"train": ["1000/1000", "1000/1003", "2000/7"], "test": ["1000/1001"]}
-
 
 @pytest.fixture
 def clone(tmp_path):
-    folder = tmp_path / "DataSet"
-    folder.mkdir()
-    (folder / "corel5k_words.txt").write_text("\n".join(corel5k.LABELS) + "\n")
-    for part, names in NAMES.items():
-        (folder / f"corel5k_{part}_list.txt").write_text("\n".join(names) + "\n")
-        matrix = np.zeros((len(names), 260), dtype=np.uint16)
-        matrix[range(len(names)), range(len(names))] = 1
-        savemat(folder / f"corel5k_{part}_annot.mat", {corel5k.MATRICES[part]: matrix})
+    corel5k_clone(tmp_path)
     return tmp_path
 
 
 def test_images_words_and_the_official_split_are_those_of_the_files(clone):
     dataset = datasets.load("corel5k", clone)
     assert dataset.labels[:3] == ("city", "mountain", "sky") and len(dataset.labels) == 260
-    for part, names in NAMES.items():
-        split = dataset.splits[part]
-        assert split.names == names and split.paths[0] == clone / "DataSet" / f"{names[0]}.jpeg"
-        assert np.array_equal(split.targets == 1, np.eye(len(names), 260, dtype=bool))
+    for part, (name, images) in enumerate((("train", TRAIN), ("test", TEST))):
+        split = dataset.splits[name]
+        assert split.names == [f"1000/{part}{row}" for row in range(images)]
+        assert split.paths[0] == clone / "DataSet" / "1000" / f"{part}0.jpeg"
+        assert [np.flatnonzero(row == 1).tolist() for row in split.targets] == shown(images, 20, 70 + part)
         assert set(np.unique(split.targets)) == {-1, 1}
-    assert any("3 of the 4,500" in note for note in dataset.notes)
+    assert any("24 of the 4,500" in note for note in dataset.notes)
 
 
-@pytest.mark.parametrize("matrix", [np.zeros((2, 260)), np.zeros((3, 259)), np.full((3, 260), 2)])
+@pytest.mark.parametrize("matrix", [np.zeros((2, 260)), np.zeros((24, 259)), np.full((24, 260), 2)])
 def test_a_matrix_or_words_that_do_not_fit_are_refused(clone, matrix):
     savemat(clone / "DataSet" / "corel5k_train_annot.mat", {"annot1": matrix})
-    with pytest.raises(UserError, match=r"corel5k_train_annot\.mat.*annot1 of 3 images x 260 words"):
+    with pytest.raises(UserError, match=r"corel5k_train_annot\.mat.*annot1 of 24 images x 260 words"):
         datasets.load("corel5k", clone)
     (clone / "DataSet" / "corel5k_words.txt").write_text("\n".join(corel5k.LABELS[::-1]))
     with pytest.raises(UserError, match="260 words of Corel-5k in their order"):

@@ -63,9 +63,9 @@ EXPECTED = {  # name: (options, parameters, multiply-adds an image)
 def test_the_cost_of_a_head_is_that_of_its_mathematics(name):
     options, parameters, products = EXPECTED[name]
     model = made_models.build(name, C, **options)
-    found = cost(model, 128)
-    assert found.parameters == parameters
-    assert found.head == products
+    counted = cost(model, 128)
+    assert counted.parameters == parameters
+    assert counted.head == products
 
 
 @pytest.mark.parametrize("name", models.NAMES)
@@ -73,12 +73,12 @@ def test_every_model_s_cost_is_counted_and_leaves_it_as_it_was(name):
     model = made_models.build(name, C, frozen=True).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    found = cost(model, 128)
+    counted = cost(model, 128)
     assert model.training and not model.backbone.training
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    assert found.head > 0 and found.parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert found.backbone == multiply_adds(lambda: model.backbone(torch.zeros(1, 3, 128, 128))) > 0
+    assert counted.head > 0 and counted.parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert counted.backbone == multiply_adds(lambda: model.backbone(torch.zeros(1, 3, 128, 128))) > 0
 
 
 def test_a_convolution_s_multiply_adds():

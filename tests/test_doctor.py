@@ -17,7 +17,7 @@ from mlclib.doctor.pictures import Pictures
 from mlclib.runs.study import Study
 
 
-def made(images: int = 200, noise: float = 0.3, seed: int = 0) -> Pictures:
+def drawn(images: int = 200, noise: float = 0.3, seed: int = 0) -> Pictures:
     """Pictures whose features show their three labels, more or less clearly; none is a copy of another."""
     rng = np.random.default_rng(seed)
     targets = np.where(rng.random((images, 3)) < 0.4, 1, -1).astype(np.int8)
@@ -30,7 +30,7 @@ def made(images: int = 200, noise: float = 0.3, seed: int = 0) -> Pictures:
 
 
 def test_flipped_labels_are_suspect_and_come_first():
-    seen = made()
+    seen = drawn()
     flipped = np.random.default_rng(1).random(seen.targets.shape) < 0.05
     spoilt = dataclasses.replace(seen, targets=np.where(flipped, -seen.targets, seen.targets))
     suspects = diagnosis.diagnose(spoilt).suspects
@@ -40,18 +40,18 @@ def test_flipped_labels_are_suspect_and_come_first():
 
 
 def test_unknown_labels_are_never_suspect_and_are_estimated():
-    seen = made()
+    seen = drawn()
     targets = seen.targets.copy()
     targets[:20, 0] = 0
-    found = diagnosis.diagnose(dataclasses.replace(seen, targets=targets))
-    unknown = found.suspects[found.suspects["given"] == "unknown"]
+    diagnosed = diagnosis.diagnose(dataclasses.replace(seen, targets=targets))
+    unknown = diagnosed.suspects[diagnosed.suspects["given"] == "unknown"]
     assert sorted(unknown["row"]) == list(range(20)) and set(unknown["label"]) == {"a"}
     right = (unknown["suggested"] == "present") == (seen.targets[unknown["row"], 0] == 1)
-    assert right.mean() > 0.9 and found.labels["images"][0] == (targets[:, 0] == 1).sum()
+    assert right.mean() > 0.9 and diagnosed.labels["images"][0] == (targets[:, 0] == 1).sum()
 
 
 def test_an_image_and_its_copies_are_predicted_by_models_that_saw_none_of_them(monkeypatch):
-    seen = made(60)
+    seen = drawn(60)
     seen.hashes[1::2] = seen.hashes[::2]
     real, checked = diagnosis.out_of_fold, []
 
@@ -65,14 +65,14 @@ def test_an_image_and_its_copies_are_predicted_by_models_that_saw_none_of_them(m
 
 
 def test_noise_is_predicted_no_better_than_by_chance_out_of_fold():
-    labels = diagnosis.diagnose(made(noise=1e6)).labels
+    labels = diagnosis.diagnose(drawn(noise=1e6)).labels
     assert (labels["AP"] < 0.6).all() and np.isinf(labels["more"]).all()
 
 
 def test_precisions_lie_in_their_intervals_and_one_label_or_labels_never_present_are_diagnosed():
-    labels = diagnosis.diagnose(made(noise=4)).labels
+    labels = diagnosis.diagnose(drawn(noise=4)).labels
     assert ((labels["precision low"] < labels["precision"]) & (labels["precision"] < labels["precision high"])).all()
-    seen = made()
+    seen = drawn()
     lost = dataclasses.replace(seen, targets=np.full((200, 3), -1, np.int8))
     assert diagnosis.diagnose(lost).labels["recall"].isna().all()
     alone = diagnosis.diagnose(dataclasses.replace(seen, labels=("a",), targets=seen.targets[:, :1]))

@@ -158,7 +158,7 @@ def test_no_network_names_the_url(offer, tmp_path):
         download.get("voc2007", tmp_path)
 
 
-def test_an_archive_put_there_by_hand_is_used_or_refused(host, voc, tmp_path):
+def test_an_archive_downloaded_by_hand_is_used_or_refused(host, voc, tmp_path):
     put(tmp_path, "trainval.tar", host.files["/test.tar"])
     with pytest.raises(UserError, match=r"trainval.tar has the SHA-256 .*, not .*; remove it and run again"):
         download.get("voc2007", tmp_path)
@@ -188,7 +188,7 @@ def test_nothing_lands_outside(host, offer, tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
-def test_a_full_disk_is_said_before_the_first_byte_or_when_it_fills_up(host, voc, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_before_the_first_byte_or_when_it_fills_up(host, voc, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(download.shutil, "disk_usage", lambda path: type("usage", (), {"free": 600_000}))
         with pytest.raises(UserError, match=r"needs 0.0 GB more and has 0.0 GB; free some or change --root"):

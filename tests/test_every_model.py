@@ -43,9 +43,9 @@ def test_a_model_on_one_map_takes_another_layer(name):
         assert torch.equal(model.classify(maps).logits, model(images).logits)
         exported = model.exported()(images)
     torch.testing.assert_close(exported, model(images).logits, rtol=1e-4, atol=1e-4)
-    found = attention.explain(model, maps, [[0], [3]], 64)
-    assert {key.layer for key in found} <= {"3", "all"} and Key("grad-cam", "3") in found
-    assert name not in OWN_MAPS or Key(OWN_MAPS[name], "3") in found
+    heatmaps = attention.explain(model, maps, [[0], [3]], 64)
+    assert {key.layer for key in heatmaps} <= {"3", "all"} and Key("grad-cam", "3") in heatmaps
+    assert name not in OWN_MAPS or Key(OWN_MAPS[name], "3") in heatmaps
     with pytest.raises(UserError, match="unknown layer '5' in model .*; known: 2, 3, 4"):
         build(name, layer=5)
 
@@ -82,17 +82,6 @@ def test_an_onnx_file_gives_the_same_logits_for_any_batch(name, tmp_path):
     assert difference(tmp_path / "model.onnx", model, 64) < 1e-4
 
 
-@pytest.mark.parametrize("name", OWN_MAPS)
-def test_attention_of_its_own_stands_beside_grad_cam(name):
-    model = build(name).eval()
-    maps = some_maps(2)
-    found = attention.explain(model, maps, [[2], [5]], 128)
-    assert {Key(OWN_MAPS[name], "4"), Key("grad-cam", "4")} <= found.keys()
-    for map in found.values():
-        assert map.shape == (2, 1, attention.GRID, attention.GRID) and not map.requires_grad
-        np.testing.assert_allclose(map.sum((2, 3)), 1, rtol=1e-4)
-
-
 def test_no_network_is_asked_for_weights_that_nobody_named(monkeypatch):
     import socket
 
@@ -123,7 +112,7 @@ def test_the_documented_row_of_a_model_is_true(name):
     assert set(re.findall("`(.+?)`", options)) <= models.options_of(name).keys()
     kind, stated = models.find(name), [float(number) for number in re.findall(r"([\d.]+) M", parameters)]
     for labels, ratio, written in zip((20, 80), (0.2, 0.05), 2 * stated if len(stated) == 1 else stated, strict=False):
-        known = models.LabelInfo(labels, torch.ones(labels, 300), torch.zeros(labels, labels), torch.ones(labels))
+        info = models.LabelInfo(labels, torch.ones(labels, 300), torch.zeros(labels, labels), torch.ones(labels))
         read = kind.Options(group_ratio=ratio) if name == "msrn" else kind.Options()
-        learnt = sum(p.numel() for p in kind(Maps(), known, read, kind.published_loss).parameters()) / 1e6
+        learnt = sum(p.numel() for p in kind(Maps(), info, read, kind.published_loss).parameters()) / 1e6
         assert float(f"{learnt:.2f}" if learnt < 1 else f"{learnt:.1f}" if learnt < 10 else f"{learnt:.0f}") == written

@@ -5,27 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from made_models import build
 from PIL import Image
 
-from mlclib import models, transforms
+from mlclib import transforms
 from mlclib.common.errors import UserError
 from mlclib.inference import export, predict
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-
-
-def build(name, **options):
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    return models.build(
-        name,
-        labels=10,
-        label_vectors=rng.normal(size=(10, 6)),
-        cooccurrence=(rng.integers(0, 9, (10, 10)) * (1 - np.eye(10)), np.full(10, 12)),
-        backbone="tf_efficientnet_lite0",
-        **options,
-    ).eval()
 
 
 def by_metadata(path, image):
@@ -77,7 +65,7 @@ def test_the_file_s_metadata_are_the_whole_preprocessing(tiny_study, tmp_path, m
     ],
 )
 def test_what_is_exported_of_a_head_gives_the_model_s_logits(name, options):
-    model, images = build(name, **options), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    model, images = build(name, **options).eval(), torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         np.testing.assert_allclose(model.exported()(images), model(images).logits, rtol=1e-4, atol=1e-5)
 

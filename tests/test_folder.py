@@ -15,8 +15,8 @@ from mlclib.datasets import stratify
 
 def load(root, text: str | bytes, name: str = "mine.csv", **options) -> datasets.Dataset:
     (root / name).write_bytes(text.encode() if isinstance(text, str) else text)
-    for made in root.glob("*splits.csv"):
-        made.unlink()
+    for splits_file in root.glob("*splits.csv"):
+        splits_file.unlink()
     return datasets.load("folder", root, table=name, **options)
 
 
@@ -28,10 +28,10 @@ def shown(data: datasets.Dataset) -> dict[str, list[str]]:
 
 def advice(error: Exception) -> list[dict]:
     """The options that a message says to write, each as YAML reads it."""
-    found = re.findall(
+    options = re.findall(
         r"(?:columns|values): \{.*?\}(?!\])|(?:separator|encoding|unknown): (?:\"[^\"]*\"|\w+)", str(error)
     )
-    return [yaml.safe_load(one) for one in found]
+    return [yaml.safe_load(one) for one in options]
 
 
 def column(*cells: str, name: str = "labels") -> str:
@@ -102,7 +102,7 @@ def test_columns_that_are_no_labels_are_left_out_and_empty_ones_are_no_question(
 
 
 @pytest.mark.parametrize("sign", ["|", ";", ",", "\t", "\n", ", "])
-def test_the_separator_is_found_out_and_said(tmp_path, sign):
+def test_the_separator_is_recognised_and_stated_in_the_notes(tmp_path, sign):
     data = load(tmp_path, column(f"hot dog{sign}cat", "cat", f"cat{sign}T-shirt/top", "", "T-shirt/top"))
     assert data.labels == ("T-shirt/top", "cat", "hot dog") and data.notes[0].startswith("3 labels, parted by ")
     assert list(shown(data).values()) == [["cat", "hot dog"], ["cat"], ["T-shirt/top", "cat"], [], ["T-shirt/top"]]
@@ -185,8 +185,8 @@ def test_many_unknown_cells_are_a_question_whose_answers_work(tmp_path):
     counts = r"-1 absent \(1\), 0 unknown \(10\), 1 present \(4\), so 67% are unknown"
     with pytest.raises(UserError, match=counts) as error:
         load(tmp_path, text)
-    found = [load(tmp_path, text, **options).splits["train"].targets[1].tolist() for options in advice(error.value)]
-    assert found == [[-1, 1, -1, -1, -1], [-1, 1, 1, 1, 1], [-1, 1, 0, 0, 0], [0, 1, -1, -1, -1]]
+    targets = [load(tmp_path, text, **options).splits["train"].targets[1].tolist() for options in advice(error.value)]
+    assert targets == [[-1, 1, -1, -1, -1], [-1, 1, 1, 1, 1], [-1, 1, 0, 0, 0], [0, 1, -1, -1, -1]]
 
 
 def test_ones_zeros_minus_ones_and_blanks_are_a_question_whose_answer_works(tmp_path):
@@ -199,7 +199,7 @@ def test_ones_zeros_minus_ones_and_blanks_are_a_question_whose_answer_works(tmp_
     assert data.notes[0].startswith("of 15 cells of labels were taken: blank absent (8), -1 unknown (1), 0 absent (2)")
 
 
-def test_marks_of_one_s_own_are_told_by_the_option_values(tmp_path):
+def test_the_option_values_gives_the_meaning_of_marks_of_one_s_own(tmp_path):
     text = marks("P,n,n,n,n", "n,P,n,u,n", "P,n,n,n,P")
     with pytest.raises(UserError, match="in row 1 the column 'a' holds 'P', where a label") as error:
         load(tmp_path, text)
@@ -301,7 +301,7 @@ def touch(root, *names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "there"),
+    ("written", "files"),
     [
         (["train_1", "train_2", "b"], ["train_1.jpg", "train_2.png", "b.JPG"]),
         (["a.jpg", "b.jpg", "c.jpg"], ["a.JPG", "b.jpg", "C.jpg"]),
@@ -310,12 +310,12 @@ def touch(root, *names: str) -> None:
         (["0.png", "1.png", "2.png"], ["1/images/0.png", "1/images/1.png", "2/images/2.png"]),
     ],
 )
-def test_files_are_found_by_incomplete_names_and_that_is_said(tmp_path, written, there):
-    touch(tmp_path, *there)
+def test_incomplete_file_names_are_completed_and_the_notes_say_so(tmp_path, written, files):
+    touch(tmp_path, *files)
     parts = ("train", "train", "test")
     rows = [f"{name},cat,{part}" for name, part in zip(written, parts, strict=True)]
     data = load(tmp_path, "\n".join(["path,labels,split", *rows]))
-    assert [name for split in data.splits.values() for name in split.names] == there
+    assert [name for split in data.splits.values() for name in split.names] == files
     assert any("file names completed, such as" in note for note in data.notes)
 
 
@@ -418,6 +418,18 @@ def test_iterative_stratification_keeps_rare_labels_where_a_random_split_does_no
     assert (off * present.sum(axis=0) <= 1.5).mean() > 0.9 and off.mean() < off_by_lot.mean() / 4
     without_labels = stratify.split(np.zeros((10, 3), dtype=bool), (0.5, 0.3, 0.2), 0)
     assert np.bincount(without_labels).tolist() == [5, 3, 2]
+
+
+def test_the_first_images_keep_each_label_s_share_and_are_among_more():
+    rng = np.random.default_rng(0)
+    present = rng.random((2400, 6)) < (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+    whole = [stratify.first(present, count) for count in (100, 200, 800, 2400)]
+    for fewer, more in zip(whole, whole[1:], strict=False):
+        assert fewer.tolist() == more[: len(fewer)].tolist()
+    assert sorted(whole[-1]) == list(range(2400))
+    assert present[whole[0]].sum(0) == pytest.approx(present.sum(0) * 100 / 2400, abs=2)
+    with pytest.raises(UserError, match=r"training\.images is 2,401 and there are 2,400"):
+        stratify.first(present, 2401)
 
 
 def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validation(tmp_path):

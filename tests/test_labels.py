@@ -1,8 +1,6 @@
 """Co-occurrence counts and label vectors."""
 
-import csv
 import json
-import pickle
 
 import numpy as np
 import pandas as pd
@@ -12,31 +10,12 @@ from mlclib.common.errors import UserError
 from mlclib.datasets import apparel, coco, coco18, corel5k, labels, nuswide, scenes, voc
 
 
-class Plain(pickle.Unpickler):
-    """Reads pickled dicts of numpy arrays and nothing else."""
-
-    def find_class(self, module, name):
-        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "scalar"):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name}")
-
-
 def test_counts_by_hand():
     targets = np.array([[1, 1, -1], [1, 0, -1], [1, 1, 1], [-1, -1, -1]], dtype=np.int8)
     counts, totals = labels.cooccurrence(targets)
     assert counts.tolist() == [[0, 2, 1], [2, 0, 1], [1, 1, 0]]
     assert totals.tolist() == [3, 2, 1]
     assert counts.dtype == totals.dtype == np.int64
-
-
-def test_counts_of_voc_2007_are_the_authors(shared):
-    with open(shared / "voc2007_labels.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "trainval"]
-    present = np.array([[int(row[label]) for label in voc.LABELS] for row in rows])
-    counts, totals = labels.cooccurrence(np.where(present == 1, 1, -1))
-    with open(shared / "authors_files" / "voc_adj.pkl", "rb") as file:
-        authors = Plain(file).load()
-    assert np.array_equal(counts, authors["adj"]) and np.array_equal(totals, authors["nums"])
 
 
 def test_names_are_split_into_words():

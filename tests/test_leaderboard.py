@@ -27,7 +27,7 @@ from mlclib.runs import store
 ONES = np.ones((200, 1), dtype=np.int8)
 
 
-def found(shares: list[float], rng: np.random.Generator, images: int = 200) -> np.ndarray:
+def logits_of(shares: list[float], rng: np.random.Generator, images: int = 200) -> np.ndarray:
     """Logits [S, images, 1] of seeds that find each label, present in all images, with these chances: "OR" is it."""
     return np.stack([norm.ppf(share) + rng.standard_normal((images, 1)) for share in shares])
 
@@ -50,7 +50,7 @@ def test_a_better_an_equal_and_an_unclear_pair_get_their_verdicts():
 
 def test_the_same_p_as_where_the_others_are_compared_with_the_highest():
     rng = np.random.default_rng(1)
-    models = [found([0.6, 0.65, 0.62], rng), found([0.55, 0.6], rng)]
+    models = [logits_of([0.6, 0.65, 0.62], rng), logits_of([0.55, 0.6], rng)]
     (pair,) = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=300)
     back = significance.paired(models[1], models[0], ONES, "OR", draws=300)
     assert pair.difference.p == back.p and pair.difference.delta == pytest.approx(-back.delta)
@@ -60,7 +60,7 @@ def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
     # independent Bernoulli scores: the difference is normal to a good approximation, its error known
     rng = np.random.default_rng(2)
     ones = np.ones((4000, 1), dtype=np.int8)
-    a, b = found([0.60], rng, 4000), found([0.595], rng, 4000)
+    a, b = logits_of([0.60], rng, 4000), logits_of([0.595], rng, 4000)
     (pair,) = leaderboard.compare([a, b], ones, "OR", margin=0.03, draws=4000)
     shares = [(model >= 0).mean() for model in (a, b)]
     error = np.sqrt(sum(p * (1 - p) for p in shares) / 4000)
@@ -73,7 +73,7 @@ def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
 def test_equivalence_is_shown_just_where_the_smallest_margin_lies_below_the_margin():
     rng, seen = np.random.default_rng(3), set()
     for _ in range(30):
-        a, b = found([0.6], rng), found([0.6], rng)
+        a, b = logits_of([0.6], rng), logits_of([0.6], rng)
         (pair,) = leaderboard.compare([a, b], ONES, "OR", margin=0.12, draws=400)
         if abs(pair.p_equivalence - 0.05) > 0.015:
             within = pair.equivalent_within < 0.12
@@ -147,7 +147,7 @@ def test_few_seeds_that_carry_the_variance_leave_few_degrees_of_freedom():
 def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
     rng, flags, shown = np.random.default_rng(15), 0, 0
     for _ in range(20):  # equal models whose seeds differ far more than images could
-        models = [found(0.6 + 0.1 * rng.standard_normal(3), rng, images=2000) for _ in range(2)]
+        models = [logits_of(0.6 + 0.1 * rng.standard_normal(3), rng, images=2000) for _ in range(2)]
         (pair,) = leaderboard.compare(models, np.ones((2000, 1), np.int8), "OR", margin=0.01, draws=300)
         assert pair.p >= pair.difference.p
         flags += pair.hangs_on_seeds
@@ -155,9 +155,9 @@ def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
     assert flags >= 16 and shown <= 4
 
 
-def test_one_seed_tells_nothing_of_seeds():
+def test_with_one_seed_the_variance_between_seeds_is_nan():
     rng = np.random.default_rng(8)
-    (pair,) = leaderboard.compare([found([0.7], rng), found([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
+    (pair,) = leaderboard.compare([logits_of([0.7], rng), logits_of([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
     assert np.isnan(pair.parts.seeds) and np.isnan(pair.parts.seeds_needed(0.1))
     assert np.isfinite(pair.parts.smallest_gap) and np.isfinite(pair.parts.images_needed(0.1, 200))
 
@@ -177,15 +177,15 @@ def test_ranks_count_who_is_shown_better_and_worse():
     assert leaderboard.rank_intervals(better) == [(1, 2), (1, 3), (2, 4), (3, 4)]
 
 
-def test_ties_are_the_largest_sets_of_models_that_are_not_told_apart():
+def test_ties_are_the_largest_sets_of_models_without_a_shown_difference():
     assert leaderboard.letters(shown([(0, 2), (0, 3), (1, 3)], 4)) == ["a", "ab", "bc", "c"]
     rng = np.random.default_rng(13)
     for _ in range(60):
         count = int(rng.integers(2, 8))
         better = np.triu(rng.random((count, count)) < rng.random(), 1)
         sets = list(map(tuple, leaderboard.ties(better).values()))
-        told = better | better.T
-        free = [s for k in range(1, count + 1) for s in combinations(range(count), k) if not told[np.ix_(s, s)].any()]
+        apart = better | better.T
+        free = [s for k in range(1, count + 1) for s in combinations(range(count), k) if not apart[np.ix_(s, s)].any()]
         largest = {s for s in free if not any(set(s) < set(other) for other in free)}
         assert set(sets) == largest and sets == sorted(sets)
     many = leaderboard.ties(shown(list(combinations(range(54), 2)), 54))
@@ -197,9 +197,9 @@ def test_ties_are_the_largest_sets_of_models_that_are_not_told_apart():
 
 def test_ranks_over_data_sets_are_those_of_friedman_and_nemenyi():
     scores = np.random.default_rng(14).normal([0, 0.5, 1, 3], 1, size=(9, 4)).round(1)
-    made = leaderboard.ranks_across(scores)
-    np.testing.assert_allclose(made.average, np.mean([rankdata([-x for x in row]) for row in scores], axis=0))
-    assert (made.statistic, made.p) == pytest.approx(tuple(friedmanchisquare(*scores.T)))
+    ranks = leaderboard.ranks_across(scores)
+    np.testing.assert_allclose(ranks.average, np.mean([rankdata([-x for x in row]) for row in scores], axis=0))
+    assert (ranks.statistic, ranks.p) == pytest.approx(tuple(friedmanchisquare(*scores.T)))
     for models, table in zip(
         range(2, 11), (1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164), strict=True
     ):
@@ -324,9 +324,9 @@ def test_tables_of_pairs_leave_out_what_no_number_would_show(models, tmp_path):
 
 def test_there_are_draws_enough_for_a_difference_among_many_pairs(models, monkeypatch):
     monkeypatch.setattr(tables.captions, "draws", lambda reference: 100)
-    found = tables.compare_all(models)
-    assert found.draws == 240 and f"{found.draws} paired bootstrap draws" in tables.pairs_table(found).protocol
-    assert {pair.verdict for pair in found.pairs} == {BETTER, UNKNOWN}
+    contest = tables.compare_all(models)
+    assert contest.draws == 240 and f"{contest.draws} paired bootstrap draws" in tables.pairs_table(contest).protocol
+    assert {pair.verdict for pair in contest.pairs} == {BETTER, UNKNOWN}
 
 
 def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
@@ -342,7 +342,7 @@ def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
     assert "theirs" not in kept.names and len(kept.pairs) == 6
 
 
-def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, contest):
+def test_the_figure_shows_each_seed_and_joins_models_that_tie(models, contest):
     figure = tables.leaderboard_figure(tables.leaderboard_table(contest), contest)
     scores, ties = figure.axes
     assert [text.get_text() for text in scores.get_yticklabels()] == [title(name) for name in contest.names]
@@ -352,45 +352,45 @@ def test_the_figure_shows_each_seed_and_joins_what_is_not_told_apart(models, con
 
 
 def test_findings_say_what_the_tables_say(models, contest):
-    said = findings.sentences(contest, {})
+    sentences = findings.sentences(contest, {})
     best = contest.names[0]
     first, second = map(title, contest.names[:2])
     frame = tables.leaderboard_table(contest).frame
-    assert said[0] == (
+    assert sentences[0] == (
         f"{first} has the highest mAP on scenes, {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
         f"{frame['mAP high'][0]:.1f}); it is shown to be better than the linear baseline and GMP and cannot be "
         f"told from {second}."
     )
     row = tables.pairs_table(contest).frame.set_index("pair").loc[f"{best} vs linear"]
-    told = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
-    assert said[1].startswith(f"Shown to be above the linear baseline: {told} and {second} (")
-    assert said[1].endswith("; below it: GMP.")
+    gain = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
+    assert sentences[1].startswith(f"Shown to be above the linear baseline: {gain} and {second} (")
+    assert sentences[1].endswith("; below it: GMP.")
     gaps = tables.pairs_table(contest).frame["smallest gap"]
-    assert "tells 5 of 6 pairs of models apart" in said[2]
-    assert f"one of 2 points in {(gaps <= 2).sum() or 'none'} of the pairs" in said[2]
-    assert said[3].startswith("No choice of protocol (AP") and len(said) == 4
+    assert "tells 5 of 6 pairs of models apart" in sentences[2]
+    assert f"one of 2 points in {(gaps <= 2).sum() or 'none'} of the pairs" in sentences[2]
+    assert sentences[3].startswith("No choice of protocol (AP") and len(sentences) == 4
 
 
 def test_findings_change_with_the_runs(models):
-    said = findings.sentences(tables.compare_all({"linear": models["msrn"], "gmp": models["gmp"]}), {})
-    assert said[0].startswith("linear baseline has the highest mAP") and said[0].endswith("better than GMP.")
-    assert said[1] == "Shown to be above the linear baseline: no model; below it: GMP."
+    sentences = findings.sentences(tables.compare_all({"linear": models["msrn"], "gmp": models["gmp"]}), {})
+    assert sentences[0].startswith("linear baseline has the highest mAP") and sentences[0].endswith("better than GMP.")
+    assert sentences[1] == "Shown to be above the linear baseline: no model; below it: GMP."
 
 
 def test_a_protocol_that_turns_a_pair_is_named(tmp_path):
     gmp, gap = (make(tmp_path, model, gain=gain, marks=targets()) for model, gain in (("gmp", 0.4), ("gap", 1.5)))
     gmp.logits["best_test"][:] = gap.logits["last"] + targets()
-    *_, said = findings.sentences(tables.compare_all({"gmp": [gmp], "gap": [gap]}), {})
-    assert said.startswith("Some choices of protocol reverse pairs that are told apart by mAP: GAP vs GMP (epoch")
-    assert "Another model comes first under some: GMP (epoch: the best on the test set)" in said
+    *_, sentence = findings.sentences(tables.compare_all({"gmp": [gmp], "gap": [gap]}), {})
+    assert sentence.startswith("Some choices of protocol reverse pairs that are told apart by mAP: GAP vs GMP (epoch")
+    assert "Another model comes first under some: GMP (epoch: the best on the test set)" in sentence
 
 
 def test_findings_name_the_variant_that_matters_most(models):
     variants = {"2": models["gmp"], "3": models["linear"], "2, 3, 4": models["msrn"]}
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
-    said = ablation.variants_sentence({"msrn": table})
+    sentence = ablation.variants_sentence({"msrn": table})
     most = "from the full model (q < 0.05), most of all MSRN, layers 2: "
-    assert said.startswith(f"Of 2 variants of MSRN, 2 differ {most}")
+    assert sentence.startswith(f"Of 2 variants of MSRN, 2 differ {most}")
     alike = ablation.axis_table("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
     none = ablation.variants_sentence({"msrn": alike})
     assert none == "Of 1 variant of MSRN, none differs from the full model (q < 0.05)."
@@ -437,7 +437,7 @@ def test_models_are_ranked_over_independent_data_sets_of_one_protocol(tmp_path, 
     assert f"{2.3437 * np.sqrt(3 * 4 / 30):.2f}" in table.protocol and "Friedman" in table.protocol
 
 
-def test_a_pair_that_two_experiments_tell_apart_otherwise_is_named_as_turned(tmp_path, experiments):
+def test_a_pair_whose_order_differs_between_two_experiments_is_named(tmp_path, experiments):
     for name, gains in {"one": (0.2, 1.0, 2.0), "two": (2.0, 1.0, 0.2), "three": (0.2, 1.0, 2.0)}.items():
         experiments(name, "scenes", gains)
     alike, table = across.reversal_tables(tmp_path)

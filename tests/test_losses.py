@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from made_models import build
 from scipy.special import expit
 
-from mlclib import models
 from mlclib.common.errors import UserError
 from mlclib.models.losses import NAMED, Loss, read
 
@@ -52,12 +52,12 @@ def test_the_slope_is_that_of_the_value(loss):
 @pytest.mark.parametrize("loss", [loss for loss in KINDS if loss.gamma_absent], ids=str)
 def test_a_constant_weight_keeps_the_value_and_changes_the_slope(loss):
     logits, targets = some()
-    found = {}
+    results = {}
     for through in (True, False):
         value = read({"through_weight": through}, loss)(logits, targets, "absent")
-        found[through] = value.item(), torch.autograd.grad(value, logits)[0]
-    assert found[True][0] == found[False][0]
-    assert (found[True][1] - found[False][1]).abs().max() > 1e-3 * found[True][1].abs().max()
+        results[through] = value.item(), torch.autograd.grad(value, logits)[0]
+    assert results[True][0] == results[False][0]
+    assert (results[True][1] - results[False][1]).abs().max() > 1e-3 * results[True][1].abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -79,7 +79,7 @@ def test_extreme_logits_give_finite_values_and_slopes(loss, dtype):
 @pytest.mark.parametrize("loss", [Loss(), Loss(reduction="sum", scale=3.0), "own"], ids=str)
 def test_the_parts_of_a_batch_add_up_to_it_by_their_shares(loss, difficult):
     """Also where a part knows nothing of any label; ML-Decoder's own loss is a sum."""
-    model = models.build("ml_decoder", labels=5, backbone="test_resnet", width=8, loss=loss, difficult=difficult)
+    model = build("ml_decoder", 5, loss=loss, difficult=difficult)
     logits, targets = some()
     targets[0] = 0
     shares = []
@@ -91,12 +91,10 @@ def test_the_parts_of_a_batch_add_up_to_it_by_their_shares(loss, difficult):
 
 
 def test_a_loss_that_no_shares_put_together_says_so():
-    told = {"label_vectors": torch.eye(5), "cooccurrence": (torch.ones(5, 5) - torch.eye(5), torch.full((5,), 9))}
-    known = {"labels": 5, "backbone": "test_resnet", **told}
-    assert models.build("dsdl", **known).sums_over_batch  # norms
-    assert not models.build("msrn", **known, width=8).sums_over_batch
-    assert models.build("msrn", **known, width=8, loss={"reduction": "sum"}).sums_over_batch
-    assert not models.build("msrn", **known, width=8, loss={"reduction": "sum"}, group_ratio=0.0).sums_over_batch
+    assert build("dsdl", 5).sums_over_batch  # norms
+    assert not build("msrn", 5).sums_over_batch
+    assert build("msrn", 5, loss={"reduction": "sum"}).sums_over_batch
+    assert not build("msrn", 5, loss={"reduction": "sum"}, group_ratio=0.0).sums_over_batch
 
 
 @pytest.mark.parametrize("change", [{"alpha": 1.0}, {"clip": 1.0}, {"gamma_absent": -1.0}, {"floor": -1.0}])

@@ -187,7 +187,7 @@ def test_dsdl_s_loss_is_its_formula_and_each_term_can_be_left_out():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "said"),
+    ("name", "options", "message"),
     [
         ("dsdI", {}, "did you mean 'dsdl'.*known: .*gmp, .*msrn"),
         ("msrn", {"group_ration": 0.2}, "group_ratio"),
@@ -220,8 +220,8 @@ def test_dsdl_s_loss_is_its_formula_and_each_term_can_be_left_out():
         ("ssgrl", {"steps": -1}, "steps of model ssgrl.*not -1"),
     ],
 )
-def test_a_mistake_is_one_sentence_that_says_what_is_known(name, options, said):
-    with pytest.raises(UserError, match=said):
+def test_a_mistake_is_one_sentence_that_lists_the_valid_choices(name, options, message):
+    with pytest.raises(UserError, match=message):
         build(name, **options)
 
 

@@ -3,7 +3,6 @@
 A case is a file parity/<model>_*.npz; any label count, input size and salt will do.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,6 @@ from mlclib.common.errors import UserError
 
 PARITY = Path(__file__).parent / "parity"
 EXACT = {"rtol": 1e-4, "atol": 0}
-
-
-def listed_shapes(name):
-    return {key: tuple(shape) for key, shape in json.loads((PARITY / f"{name}_state_dict.json").read_text()).items()}
-
-
-def authors_shapes(model):
-    own = model.state_dict()
-    return {theirs: tuple(own[ours].shape) for theirs, ours in model.authors_names().items()} | model.authors_unused()
-
-
-def authors_state(model, salt):
-    return {key: torch.as_tensor(recipe.fill(key, shape, salt)) for key, shape in authors_shapes(model).items()}
 
 
 def close(ours, golden):
@@ -48,7 +34,9 @@ def stepped(name, golden, **options):
         backbone="resnet101",
         **options,
     )
-    models.load_authors(model, authors_state(model, salt))
+    own = model.state_dict()
+    shapes = {theirs: own[ours].shape for theirs, ours in model.authors_names().items()} | model.authors_unused()
+    models.load_authors(model, {key: recipe.fill(key, tuple(shape), salt) for key, shape in shapes.items()})
     model.eval()
     maps = model.backbone(torch.as_tensor(recipe.draw("image", (2, 3, size, size), salt)))
     output = model.classify(maps)
@@ -95,40 +83,6 @@ def test_dsdl_returns_the_golden_arrays(file):
         close(output.dictionary[:, ::16], golden["dictionary"])
         np.testing.assert_allclose(loss, golden["loss"], **EXACT)
     check_gradients(model, golden)
-
-
-@pytest.fixture(scope="module", params=["msrn", "dsdl"])
-def published(request):
-    """(name, model) of 20 labels, as listed in parity/*_state_dict.json."""
-    vectors = np.ones((20, 300), np.float32)
-    options = {"cooccurrence": recipe.cooccurrence(20)} if request.param == "msrn" else {}
-    return request.param, models.build(request.param, labels=20, label_vectors=vectors, **options)
-
-
-def test_every_name_and_shape_of_the_authors_state_dict_is_accounted_for(published):
-    name, model = published
-    assert authors_shapes(model) == listed_shapes(name)
-    assert {key for key, _ in model.named_parameters()} <= set(model.authors_names().values())
-
-
-def test_a_state_dict_that_does_not_fit_is_refused_by_key(published):
-    name, model = published
-    state = {key: torch.zeros(shape) for key, shape in listed_shapes(name).items()}
-    for key in ("W", "fc2.bias", "resnet_101.conv_buffer0.bias") if name == "msrn" else ("W1", "features.0.weight"):
-        with pytest.raises(UserError, match=f"{key} is missing"):
-            models.load_authors(model, {k: v for k, v in state.items() if k != key})
-        with pytest.raises(UserError, match=f"{key} is \\[3\\] where the model has"):
-            models.load_authors(model, {**state, key: torch.zeros(3)})
-    with pytest.raises(UserError, match="fc9.weight is left over"):
-        models.load_authors(model, {**state, "fc9.weight": torch.zeros(3)})
-
-
-def test_a_refused_state_dict_changes_nothing(published):
-    name, model = published
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(UserError):
-        models.load_authors(model, {key: torch.zeros(shape) for key, shape in [*listed_shapes(name).items()][1:]})
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_a_model_without_published_weights_says_so():

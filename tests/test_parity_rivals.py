@@ -1,4 +1,4 @@
-"""The rivals and the losses return what their authors' code returned.
+"""The rivals and the losses return what their authors' code returned; every model takes its authors' state dict.
 
 `parity/` holds arrays of whole models on images, `parity/heads/` of their heads on maps of layer 4; recipe.py made the
 weights and inputs of both. Norms are summed in float64, as those in the arrays: torch's own is off by 6e-4 of them on
@@ -130,8 +130,8 @@ def test_logits_loss_and_gradients_are_the_authors(case):
         wanted = golden[f"{own}dynamic_adjacency"]
         np.testing.assert_allclose(output.edges.detach(), wanted, rtol=0, atol=1e-4)
         for ours_, theirs in ((output.pooled, "out1"), (output.graph, "out2")):
-            there = golden[f"{own}{theirs}"]
-            np.testing.assert_allclose(ours_.detach(), there, rtol=0, atol=1e-4 * np.abs(there).max())
+            expected = golden[f"{own}{theirs}"]
+            np.testing.assert_allclose(ours_.detach(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     if case.startswith("ml_gcn"):
         np.testing.assert_allclose(model.adjacency, golden["adjacency"], rtol=1e-5, atol=1e-7)
     if case == "q2l head":
@@ -140,8 +140,8 @@ def test_logits_loss_and_gradients_are_the_authors(case):
     if case == "ssgrl head":
         np.testing.assert_allclose(model.adjacency, golden["adjacency"], rtol=1e-6)
         for part in ("semantic", "graph"):
-            found, there = getattr(output, part).detach()[:, :, :: golden["strides"][1]], golden[part]
-            np.testing.assert_allclose(found, there, rtol=0, atol=1e-4 * np.abs(there).max())
+            actual, expected = getattr(output, part).detach()[:, :, :: golden["strides"][1]], golden[part]
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_the_sine_positions_are_the_authors():
@@ -153,23 +153,29 @@ def test_the_sine_positions_are_the_authors():
         np.testing.assert_allclose(ours, golden[key][0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", ["q2l", "ml_decoder", "ssgrl", "csra 4", "add_gcn", "ml_gcn"])
-def test_every_name_of_the_authors_is_accounted_for(case):
-    name, folder, stem, _, options = CASES[case]
+@pytest.mark.parametrize("case", ["msrn", "dsdl", "q2l", "ml_decoder", "ssgrl", "csra 4", "add_gcn", "ml_gcn"])
+def test_every_name_of_the_authors_is_accounted_for_and_what_does_not_fit_is_refused_by_key(case):
+    name, folder, stem, _, options = CASES.get(case, (case, PARITY, case, "", lambda _: {}))
     golden = np.load(folder / f"{stem}_20.npz")
     shapes = shapes_of(folder, stem, golden)
     model = fresh(name, **options(golden))
     names, unused, constants = model.authors_names(), model.authors_unused(), model.authors_constants()
     assert sorted([*names, *unused, *constants]) == sorted(shapes)
-    assert len(set(names.values())) == len(names)
-    head = [key for key in names if not names[key].startswith("backbone.")]
+    head, backbone = ([key for key in names if names[key].startswith("backbone.") == part] for part in (False, True))
+    learnt = {key for key, _ in model.named_parameters() if backbone or not key.startswith("backbone.")}
+    assert len(set(names.values())) == len(names) and learnt <= set(names.values())
     state = {key: torch.zeros(shape) for key, shape in shapes.items()}
-    for missing in (head[0], *unused):
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for missing in (*head[:1], *backbone[:1], *unused):
         with pytest.raises(UserError, match=f"{missing} is missing"):
             models.load_authors(model, {key: value for key, value in state.items() if key != missing})
-    for wrong in (head[0], *unused, *constants):
+    for wrong in (*head[:1], *backbone[:1], *unused, *constants):
         with pytest.raises(UserError, match=f"{wrong} is \\[3\\] where the model has"):
             models.load_authors(model, {**state, wrong: torch.zeros(3)})
+    with pytest.raises(UserError, match="fc9.weight is left over"):
+        models.load_authors(model, {**state, "fc9.weight": torch.zeros(3)})
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    models.load_authors(model, state)
 
 
 @pytest.mark.parametrize(
@@ -232,8 +238,8 @@ def test_losses_and_their_gradients_are_the_authors(file, case):
     (gradient,) = torch.autograd.grad(value, logits)
     present = torch.tensor(targets > 0 if difficult == "absent" else targets >= 0)
     parts = [gradient, gradient[~present], gradient[present]]
-    found = [value.item(), *(part.double().norm().item() for part in parts)]
-    np.testing.assert_allclose(found, golden[case], **EXACT)
+    actual = [value.item(), *(part.double().norm().item() for part in parts)]
+    np.testing.assert_allclose(actual, golden[case], **EXACT)
     if f"{case}_grad" in golden:
         wanted = golden[f"{case}_grad"]
         np.testing.assert_allclose(gradient, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())

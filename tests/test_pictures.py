@@ -34,18 +34,6 @@ def png(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def scores(best: dict[str, str]) -> pd.DataFrame:
-    """Localisation scores in which layer best[size] finds things of that size."""
-    rows = [
-        (row, size, method, layer, *[0.9 if best[size] == layer and method == "weighted" else 0.2] * 3, 0.1)
-        for row in range(4)
-        for size in best
-        for method, layer in [("weighted", "2"), ("weighted", "4"), ("weighted", "all"), ("centre", ""), ("random", "")]
-    ]
-    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *localisation.SCORES, "specific"])
-    return frame.assign(size=pd.Categorical(frame["size"], list(localisation.SIZES)))
-
-
 def test_a_grid_has_a_row_an_example_and_a_panel_a_map(shown, subject):
     figure = pictures.examples(shown, subject)
     assert len(figure.axes) == len(shown) * 5  # the image, layers 2, 3, 4 and Grad-CAM
@@ -70,17 +58,14 @@ def test_a_map_is_bright_where_it_is_high():
     assert top.astype(int).sum() > bottom.astype(int).sum() + 100
 
 
-def test_the_localisation_figure_and_its_sentence_tell_the_best_layer_and_the_label_s_own():
-    frame = scores({"small": "none", "large": "4"})
+def test_the_localisation_figure_states_how_far_a_label_s_own_map_is_ahead():
+    keys = [("weighted", "2"), ("weighted", "all"), ("centre", ""), ("random", "")]
+    rows = [(row, size, *key, 0.2, 0.2, 0.2, 0.1) for row in range(4) for size in ("small", "large") for key in keys]
+    frame = pd.DataFrame(rows, columns=["row", "size", "method", "layer", *localisation.SCORES, "specific"])
+    frame["size"] = pd.Categorical(frame["size"], list(localisation.SIZES))
     figure = localisation.figure(frame)
     assert figure.get_suptitle().endswith("weighted +0.10 [+0.10, +0.10]")
     assert [axes.get_ylabel() for axes in figure.axes] == list(localisation.SCORES.values())
-    sentence = localisation.figure_finding(frame)
-    assert "small things best in layer 2 (0.20, blind 0.20)" in sentence
-    assert "large things best in layer 4 (0.90, blind 0.20)" in sentence and "things of no size" in sentence
-    frame.loc[(frame["layer"] == "all") & (frame["size"] == "large"), "curve"] = 0.5
-    assert "things of large size" in localisation.figure_finding(frame)
-    assert "No boxes" in localisation.figure_finding(frame[:0])
     assert "No boxes" in localisation.figure(frame[:0]).axes[0].texts[0].get_text()
 
 
@@ -100,14 +85,14 @@ def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one_and_what_
         gain = means[key] - means["random", ""]
         assert line.startswith(f"{curve.capitalize()}: {Key(*key)} is {gain:+.2f} [")
     steps = frame[frame["curve"] == "deletion"].groupby(["method", "share"])["probability"].mean()
-    said = faithfulness.finding(frame)
-    assert "With 50 % of the picture hidden" in said and f"in random order to {steps['random', 0.5]:.2f}" in said
-    assert f"falls from {steps['mean', 0]:.2f} to" in said
+    sentence = faithfulness.finding(frame)
+    assert "With 50 % of the picture hidden" in sentence and f"falls from {steps['mean', 0]:.2f} to" in sentence
+    assert f"in random order to {steps['random', 0.5]:.2f}" in sentence
 
 
 def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
-    known = learnt.learnt(subject)
-    figure, count = pictures.groups(subject, [0, 1], known), known.shares.shape[1]
+    learned = learnt.learnt(subject)
+    figure, count = pictures.groups(subject, [0, 1], learned), learned.shares.shape[1]
     assert len(figure.axes) == 2 * (1 + count)
     titles = [axes.get_title().splitlines()[0] for axes in figure.axes[1 : 1 + count]]
     assert titles == [f"group {number}" for number in range(count)]
@@ -137,12 +122,12 @@ def test_figures_are_the_same_each_time(tiny_study, subject):
 def test_labels_of_any_characters_are_drawn_as_they_are_or_written_out():
     labels = ["$", "$$", "a_b^2$c$", "N/A", "caf\u00e9", "\u732b", "\U0001f436", "%"]
     vectors = np.random.default_rng(0).normal(size=(8, 5))
-    known = Learnt(labels, None, vectors, np.eye(8), np.ones((8, 8)))
+    learned = Learnt(labels, None, vectors, np.eye(8), np.ones((8, 8)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # a glyph is missing
-        for figure in learnt.figures(known, (np.ones((8, 8)), np.full(8, 9))).values():
+        for figure in learnt.figures(learned, (np.ones((8, 8)), np.full(8, 9))).values():
             png(figure)
-    texts = [text.get_text() for text in learnt.label_graph(known).axes[0].texts]
+    texts = [text.get_text() for text in learnt.label_graph(learned).axes[0].texts]
     assert texts[:5] == [r"\$", r"\$\$", r"a_b^2\$c\$", "N/A", "caf\u00e9"]
     assert texts[5] in ("\u732b", "[U+732B]") and texts[6] in ("\U0001f436", "[dog face]")
     names = [safe_file_name(label) for label in [*labels, "N%2FA", "a/b", "a\\b", "x" * 300, "x" * 301]]
@@ -150,7 +135,7 @@ def test_labels_of_any_characters_are_drawn_as_they_are_or_written_out():
     assert all(len(name.encode()) <= 120 for name in names)
 
 
-def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(subject, shown):
+def test_the_finding_states_the_share_of_a_map_in_the_boxes_and_their_share_of_the_image(subject, shown):
     areas, inside = [], []
     for one in shown:
         with Image.open(subject.split.paths[one.row]) as image:
@@ -167,29 +152,29 @@ def test_the_share_of_a_map_in_the_boxes_is_told_beside_the_share_of_the_boxes(s
     assert "No boxes" in pictures.examples_finding(shown, subject._replace(split=bare))
 
 
-def test_the_surest_wrong_and_the_least_sure_right_label_are_told(tiny_study, subject):
+def test_the_surest_wrong_and_the_least_sure_right_label_are_named(tiny_study, subject):
     (run,) = tiny_study.finished("msrn")
     logits, marks = run.logits["last"][:2], run.targets[:2]
-    said = pictures.bars_finding(subject, [0, 1])
+    sentence = pictures.bars_finding(subject, [0, 1])
     for mark, lost, pick, words in ((-1, -np.inf, "argmax", "likeliest is"), (1, np.inf, "argmin", "least likely is")):
         row, label = np.unravel_index(getattr(np.where(marks == mark, logits, lost), pick)(), logits.shape)
-        name, number = re.search(rf"{words} (.+?) \(logit (\S+),", said).groups()
+        name, number = re.search(rf"{words} (.+?) \(logit (\S+),", sentence).groups()
         assert name == run.labels[label]
         assert float(number.replace("−", "-")) == pytest.approx(logits[row, label], abs=0.05)
 
 
-def test_what_is_learnt_is_told_from_the_vectors(subject):
-    known, nearest = learnt.learnt(subject), []
-    for vectors in (known.before, known.after):
+def test_the_findings_on_learnt_vectors_and_groups_follow_from_them(subject):
+    learned, nearest = learnt.learnt(subject), []
+    for vectors in (learned.before, learned.after):
         unit = vectors.astype(float) / np.linalg.norm(vectors.astype(float), axis=1)[:, None]
         cosine = unit @ unit.T - 9 * np.eye(22)
         nearest.append(cosine.argmax(1))
     i, j = sorted(np.unravel_index(cosine.argmax(), cosine.shape))
-    sentence = learnt.vectors_finding(known)
+    sentence = learnt.vectors_finding(learned)
     assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {cosine[i, j]:.2f})" in sentence
     assert f"{(nearest[0] == nearest[1]).sum()} of 22 labels keep" in sentence
-    firm = sum(max(row) > 0.5 for row in known.shares)
-    assert learnt.groups_finding(known).startswith(f"{firm} of 22 labels belong to one group")
+    firm = sum(max(row) > 0.5 for row in learned.shares)
+    assert learnt.groups_finding(learned).startswith(f"{firm} of 22 labels belong to one group")
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])

@@ -28,8 +28,8 @@ def test_a_run_folder_gives_the_runs_own_logits_and_of_its_images_their_probabil
     with torch.no_grad():
         logits = torch.cat([loaded.classify(inputs.__getitems__(batch)[0]).logits for batch in keys])
     np.testing.assert_allclose(logits.numpy(), run.logits["last"], atol=1e-6)
-    found = predict.predict(run.folder, tiny_study.dataset.splits["test"].paths).probabilities
-    np.testing.assert_allclose(found, logits.sigmoid(), atol=2e-3)  # the run saw maps that were kept in float16
+    probabilities = predict.predict(run.folder, tiny_study.dataset.splits["test"].paths).probabilities
+    np.testing.assert_allclose(probabilities, logits.sigmoid(), atol=2e-3)  # the run saw maps that were kept in float16
 
 
 def test_what_of_a_folder_is_no_picture_is_passed_over_and_what_cannot_be_read_is_named(tiny_study, tmp_path, capsys):
@@ -38,13 +38,13 @@ def test_what_of_a_folder_is_no_picture_is_passed_over_and_what_cannot_be_read_i
         open_rgb(path).save(tmp_path / "deep.jpg" / f"{number}.PNG", format="png")
     for name in ("broken.jpg", "notes.txt", "a.pdf", "b.mp4", "c.mpg", "._0.jpg", ".DS_Store", "photo.HEIC"):
         (tmp_path / name).write_bytes(b"no image")
-    found = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path, tmp_path / "gone.png"])
-    assert list(found.probabilities.index) == [str(tmp_path / "deep.jpg" / f"{n}.PNG") for n in (0, 1)]
-    assert list(found.probabilities.columns) == list(tiny_study.dataset.labels)
-    assert found.passed_over == {"hidden": 2, ".txt": 1, ".pdf": 1, ".mp4": 1, ".mpg": 1}
-    assert "no such file" in found.unreadable[str(tmp_path / "gone.png")]
-    assert "cannot read" in found.unreadable[str(tmp_path / "broken.jpg")] and len(found.unreadable) == 3
-    assert any("HEIC" in reason for reason in found.unreadable.values())
+    predictions = predict.predict(folder_of(tiny_study, "gmp"), [tmp_path, tmp_path / "gone.png"])
+    assert list(predictions.probabilities.index) == [str(tmp_path / "deep.jpg" / f"{n}.PNG") for n in (0, 1)]
+    assert list(predictions.probabilities.columns) == list(tiny_study.dataset.labels)
+    assert predictions.passed_over == {"hidden": 2, ".txt": 1, ".pdf": 1, ".mp4": 1, ".mpg": 1}
+    assert "no such file" in predictions.unreadable[str(tmp_path / "gone.png")]
+    assert "cannot read" in predictions.unreadable[str(tmp_path / "broken.jpg")] and len(predictions.unreadable) == 3
+    assert any("HEIC" in reason for reason in predictions.unreadable.values())
     assert predict.show(folder_of(tiny_study, "gmp"), [tmp_path]) == 1
     assert "passed over in folders: 2 hidden, 1 .pdf" in capsys.readouterr().err
 
@@ -90,8 +90,8 @@ def test_maps_are_written_for_each_label_present_and_names_do_not_clash(tiny_stu
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         open_rgb(path).save(tmp_path / folder / "dog.png")
-    found = predict.predict(folder_of(tiny_study, "msrn"), [tmp_path / "a", tmp_path / "b"], tmp_path / "maps")
-    row = found.probabilities.iloc[0]
+    predictions = predict.predict(folder_of(tiny_study, "msrn"), [tmp_path / "a", tmp_path / "b"], tmp_path / "maps")
+    row = predictions.probabilities.iloc[0]
     present = [label for label in row.index if row[label] >= 0.5] or [row.idxmax()]
     written = {file.name for file in (tmp_path / "maps").iterdir()}
     assert written == {f"dog.png{again}-{label}.png" for again in ("", "-2") for label in present}

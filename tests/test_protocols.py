@@ -29,8 +29,8 @@ def audit(models):
 
 def value(audit, kind, choice, score, model="msrn", seed=0, column="value"):
     at = (audit["kind"] == kind) & (audit["choice"] == choice) & (audit["score"] == score)
-    (found,) = audit.loc[at & (audit["model"] == model) & (audit["seed"] == seed), column]
-    return found
+    (cell,) = audit.loc[at & (audit["model"] == model) & (audit["seed"] == seed), column]
+    return cell
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_each_choice_scores_the_same_predictions_under_its_protocol(models, audi
     expected = metrics.evaluate(run.logits[selection], run.targets, **protocol)
     default = metrics.evaluate(run.logits["last"], run.targets)
     for score in protocols.SCORES:
-        found = value(audit, kind, choice, score, seed=1)
-        if not np.isnan(found):
-            assert found == pytest.approx(100 * expected[score])
+        actual = value(audit, kind, choice, score, seed=1)
+        if not np.isnan(actual):
+            assert actual == pytest.approx(100 * expected[score])
             change = value(audit, kind, choice, score, seed=1, column="change")
             assert change == pytest.approx(100 * (expected[score] - default[score]))
         else:
@@ -79,11 +79,11 @@ def test_the_threshold_of_a_validation_split_is_used_where_there_is_one(tmp_path
     threshold = metrics.best_threshold(logits.astype(np.float32), marks)
     expected = metrics.evaluate(run.logits["last"], run.targets, threshold=threshold)
     assert threshold < 0
-    found = value(protocols.audit({"gmp": [run]}), *choice, "CF1", model="gmp")
-    assert found == pytest.approx(100 * expected["CF1"])
+    actual = value(protocols.audit({"gmp": [run]}), *choice, "CF1", model="gmp")
+    assert actual == pytest.approx(100 * expected["CF1"])
 
 
-def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
+def test_choices_that_cannot_be_scored_are_nan(models, audit, tmp_path):
     assert np.isnan(value(audit, "epoch", "moving average of the weights", "mAP", model="gmp"))
     hidden = make(tmp_path, "gmp", marks=np.zeros((9, 5), dtype=np.int8))
     assert protocols.audit({"gmp": [hidden]})["value"].isna().all()
@@ -91,7 +91,7 @@ def test_nothing_is_told_where_nothing_can_be_scored(models, audit, tmp_path):
         protocols.audit({"gmp": []})
 
 
-def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit):
+def test_the_table_states_mean_changes_in_the_order_of_the_choices(models, audit):
     table = protocols.changes_table(audit, models)
     assert list(zip(table.frame["kind"], table.frame["choice"], strict=True)) == list(protocols.ORDER)
     row = [choice.name for choice in protocols.CHOICES].index("counted as absent")
@@ -104,9 +104,9 @@ def test_the_table_tells_mean_changes_in_the_order_of_the_choices(models, audit)
     assert f"MSRN {default:.1f} mAP" in table.protocol
 
 
-def test_the_plot_has_a_dot_for_every_change_that_is_known(models, audit):
+def test_the_plot_has_a_dot_for_every_finite_change(models, audit):
     figure = protocols.changes_figure(audit)
     dots = sum(len(line.get_xdata()) for axis in figure.axes for line, *_ in axis.containers)
-    known = protocols.changes(audit)["mean"]
-    assert dots == known.notna().sum()
-    assert all(title(word) in figure.get_suptitle() for word in known.abs().idxmax())
+    changes = protocols.changes(audit)["mean"]
+    assert dots == changes.notna().sum()
+    assert all(title(word) in figure.get_suptitle() for word in changes.abs().idxmax())

@@ -31,23 +31,17 @@ def test_the_rows_handed_over_are_shipped_but_for_what_was_mended(name, shared):
     pd.testing.assert_frame_equal(handed_over.astype(object), given.astype(object))
 
 
-def test_what_is_known_of_a_rows_protocol_stands_beside_it():
-    said = {key: rows["protocol"] for key, rows in load("summary").groupby(["method", "input_size"])}
-    assert said["SSGRL", 576].str.contains("envelope").all() and said["Query2Label", 448].str.contains("envelope").all()
-    assert said["ADD-GCN", 576].str.contains("tested at 576").all()
-    assert said["TDRG", 448].isna().all()
+def test_the_protocol_of_a_row_stands_beside_it():
+    protocols = {key: rows["protocol"] for key, rows in load("summary").groupby(["method", "input_size"])}
+    rows = {("SSGRL", 576): "envelope", ("Query2Label", 448): "envelope", ("ADD-GCN", 576): "tested at 576"}
+    assert all(protocols[row].str.contains(words).all() for row, words in rows.items())
+    assert protocols["TDRG", 448].isna().all()
 
 
 def test_a_figure_that_nobody_states_is_nan_and_never_zero():
     coco = load("coco2014").set_index("method")
     assert coco["mAP"].isna()["WARP"] and coco["CP"].isna()["CNN-RNN"]
     assert not (coco.select_dtypes("number") == 0).any(axis=None)
-
-
-def test_the_rows_of_the_two_papers_are_there():
-    assert load("voc2007").set_index("method")["mAP"]["DSDL"] == 94.4
-    rows = load("summary")[["method", "dataset", "mAP"]].to_numpy().tolist()
-    assert ["MSRN", "voc2007", 96.0] in rows and ["DSDL", "coco2014", 81.7] in rows
 
 
 def test_an_unknown_table_is_refused():

@@ -45,7 +45,7 @@ def test_the_readme_shows_tables_figures_notes_and_the_command(study):
     assert "(tables/ablation_msrn_layers_per_class.md)" not in text and "### Ablation of MSRN: layers" not in text
 
 
-def test_an_experiment_of_ones_own_is_not_said_to_lie_in_experiments(study):
+def test_the_readme_of_an_experiment_of_ones_own_names_no_file_in_experiments(study):
     own = SimpleNamespace(**{**vars(study.experiment), "name": "own-cats"})
     text = write(SimpleNamespace(experiment=own, folder=study.folder, results=study.results))
     assert "from `experiments/" not in text and "EXPERIMENT=<path of own-cats.yaml>`" in text
@@ -101,7 +101,7 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
     assert "Whether a conclusion turns" in last and "| few | two |" in last
 
 
-def test_the_first_contest_has_most_models_then_most_test_images_then_most_pairs_told_apart(tmp_path):
+def test_the_first_contest_has_most_models_then_most_test_images_then_most_pairs_that_differ(tmp_path):
     contests = {
         "two": (2, 900, ["better"]),
         "small": (3, 400, ["better"] * 3),

@@ -9,12 +9,9 @@ from made_models import OWN_MAPS
 from mlclib import models
 from mlclib.models.query2label import positions
 
-NAMES = ("query2label", "ml_decoder", "ssgrl")
-SMALL = {"query2label": {"feedforward": 24}, "ml_decoder": {"feedforward": 24}, "ssgrl": {"width": 12}}
-
 
 def build(name, labels=6, **options):
-    return made_models.build(name, labels, **{**SMALL.get(name, {}), **options}).eval()
+    return made_models.build(name, labels, **options).eval()
 
 
 def some_map(height, width, batch=2):
@@ -104,32 +101,8 @@ def test_ssgrl_learns_from_the_conditional_probabilities_it_shows():
     assert kind.label_graph(labels, kind.Options(steps=0)) is None
 
 
-def test_ml_decoder_keeps_its_queries_and_never_learns_them():
-    model = build("ml_decoder")
-    assert "queries" in model.state_dict() and "queries" not in dict(model.named_parameters())
-
-
 @pytest.mark.parametrize(
-    ("name", "counted"),
-    [("query2label", (151_160_852, 151_406_672)), ("ml_decoder", (7_104_532, 7_150_672))],
+    ("name", "difficult"), [("query2label", "present"), ("ml_decoder", "present"), ("ssgrl", "absent")]
 )
-def test_the_default_head_has_the_published_number_of_parameters(name, counted):
-    for labels, published in zip((20, 80), counted, strict=True):
-        with torch.device("meta"):
-            model = models.build(name, labels=labels, backbone="resnet101")
-        backbone = sum(p.numel() for p in model.backbone.parameters())
-        assert sum(p.numel() for p in model.parameters()) - backbone == published
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_published_loss_is_the_default_one(name):
-    model = build(name)
-    output = model.classify({4: some_map(4, 4)})
-    targets = torch.tensor([[1, 0, -1, -1, 1, -1], [-1, -1, -1, 0, 1, -1]], dtype=torch.int8)
-    p = output.logits.double().sigmoid()
-    present = targets > 0 if name == "ssgrl" else targets >= 0  # SSGRL counts difficult labels as absent
-    clip, gamma = {"query2label": (0, 2), "ml_decoder": (0.05, 4), "ssgrl": (0, 0)}[name]
-    shifted = (p - clip).clamp(min=0)
-    cells = torch.where(present, -p.log(), -(shifted**gamma) * (1 - shifted).log())
-    expected = {"query2label": 1000 * cells.mean(), "ml_decoder": cells.sum(), "ssgrl": cells.mean()}[name]
-    torch.testing.assert_close(model.loss(output, targets).double(), expected, rtol=1e-5, atol=0)
+def test_difficult_labels_train_by_default_as_in_the_authors_code(name, difficult):
+    assert models.find(name).Options().difficult == difficult

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from benchmarks import contest_gpu
 from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.datasets import integrity
@@ -35,6 +36,26 @@ def test_a_run_is_finished_only_while_each_of_its_files_is_whole(tiny_study, tmp
     assert name in store.damaged(folder)
     with pytest.raises(UserError, match="holds no finished run"):
         store.read(folder)
+
+
+@pytest.mark.parametrize("files", [contest_gpu.OF_RUN, contest_gpu.OF_TRIAL])
+def test_a_packed_run_folder_proves_itself_whole(tmp_path, files):
+    folder, logits = tmp_path / "run", np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    folder.mkdir()
+    targets = np.ones((5, 3), dtype=np.int8)
+    for name in ("predictions", "validation"):
+        store.write_predictions(folder / f"{name}.npz", list("abcde"), targets, last=logits[0], best_val=logits[1])
+    (folder / "history.csv").write_text("epoch\n1\n")
+    (folder / "weights.safetensors").write_bytes(bytes(100))
+    store.write_run(folder, {"seed": 0}, {"mAP": 0.5})
+    unpacked = tmp_path / "there"
+    unpacked.mkdir()
+    for name, content in contest_gpu.packed(folder, files, ["last"]):
+        (unpacked / name).write_bytes(content)
+    assert store.finished(unpacked) and not (unpacked / "weights.safetensors").exists()
+    run = store.read(unpacked, "validation")
+    assert list(run.logits) == ["last"] and np.array_equal(run.logits["last"], logits[0])
+    assert (unpacked / "predictions.npz").exists() == (files == contest_gpu.OF_RUN)
 
 
 def test_a_run_is_found_by_its_configuration_and_current_where_its_folder_is_copied_from_another_machine(
@@ -153,8 +174,3 @@ def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
         assert np.array_equal(graph, model.adjacency.numpy())
     plain = Study(replace(study.experiment, models={"gmp": config.Model()}), tiny_study.root, tiny_study.results)
     assert data_results.label_graphs(plain) == {}
-
-
-def test_a_missing_data_folder_is_named():
-    with pytest.raises(UserError, match="no/such/folder"):
-        Study(config.load("voc2007"), "no/such/folder").dataset  # noqa: B018

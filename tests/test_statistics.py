@@ -18,7 +18,7 @@ def test_the_simulated_population_is_what_large_samples_score():
 
 
 @pytest.mark.parametrize("name", ["scenes-like", "rare labels"])
-def test_in_short_intervals_hold_the_truth_and_equal_models_are_not_told_apart(name):
+def test_in_few_contests_intervals_hold_the_truth_and_equal_models_do_not_differ(name):
     equal = statistics.of_equals(statistics.WORLDS[name], seeds=3, contests=8)
     assert equal.coverage > 0.75 and equal.differences > 0.8  # give or take what few contests leave to chance
     assert equal.family_wise <= 0.25
@@ -27,7 +27,7 @@ def test_in_short_intervals_hold_the_truth_and_equal_models_are_not_told_apart(n
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5])
 @pytest.mark.parametrize("name, contests", [("scenes-like", 120), ("rare labels", 80), ("seeds dominate", 120)])
-def test_equal_models_are_told_apart_in_one_contest_of_twenty_at_most(name, contests, seeds):
+def test_equal_models_differ_in_one_contest_of_twenty_at_most(name, contests, seeds):
     equal = statistics.of_equals(statistics.WORLDS[name], seeds, contests * 3 // seeds)
     assert equal.coverage >= {"rare labels": 0.90}.get(name, 0.93) - 0.02
     assert equal.differences >= (0.93 if name != "seeds dominate" else 0.85) - 0.02

@@ -23,14 +23,6 @@ from mlclib.results.table import Table
 VOC = list(label_names("voc"))
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Two models alike but for chance, and one clearly worse; two seeds each."""
-    results = tmp_path_factory.mktemp("results")
-    gains = {"gmp": 0.3, "msrn": 1.5, "dsdl": 1.49}
-    return {model: [make(results, model, seed, gain) for seed in (0, 1)] for model, gain in gains.items()}
-
-
 def shown(table, row, column):
     header, rows = rendering.cells(table)
     return rows[row][list(header).index(column)]
@@ -50,10 +42,10 @@ def test_scores_are_means_and_deviations_over_seeds_in_percent(models):
     for row, runs in enumerate(models.values()):
         expected = []
         for run in runs:
-            known = run.targets != 0
+            counted = run.targets != 0
             aps = [
                 average_precision_score(run.targets[k, c] == 1, run.logits["last"][k, c].astype(np.float64))
-                for c, k in enumerate(known.T)
+                for c, k in enumerate(counted.T)
             ]
             expected.append(100 * np.mean(aps))
         assert table.frame["mAP"][row] == pytest.approx(np.mean(expected))
@@ -171,9 +163,9 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
             mAPs = [100 * metrics.evaluate(run.logits["last"], run.targets)["mAP"] for run in runs]
             assert table.frame[images][row] == pytest.approx(np.mean(mAPs))
             assert table.frame[f"{images} low"][row] < table.frame[images][row] < table.frame[f"{images} high"][row]
-    said = curves.curves_sentence(table, sizes)
-    assert "GMP with 100 (" in said and "MSRN with 2,000 (" in said
-    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in said
+    sentence = curves.curves_sentence(table, sizes)
+    assert "GMP with 100 (" in sentence and "MSRN with 2,000 (" in sentence
+    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in sentence
     (line, _) = curves.curves_figure(table).axes[0].lines
     np.testing.assert_allclose(line.get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
     unkept = curves.curves_table(sizes, selection="ema")
@@ -236,9 +228,9 @@ def outside(folder, run, **changes):
 
 def test_predictions_from_outside_join_the_tables_in_any_order_of_rows(models, tmp_path):
     reference = models["msrn"][0]
-    found = entries.external(outside(tmp_path / "external", reference), reference)
-    assert np.array_equal(found["asl"][0].logits["last"], reference.logits["last"])
-    table = performance.scores_table({**models, **found})
+    external = entries.external(outside(tmp_path / "external", reference), reference)
+    assert np.array_equal(external["asl"][0].logits["last"], reference.logits["last"])
+    table = performance.scores_table({**models, **external})
     assert shown(table, 3, "model").marks == "†"
     assert "external/asl.npz" in table.footnotes["†"]
 

@@ -3,9 +3,8 @@
 import pytest
 import timm
 import torch
-from made_models import build, some_targets
+from made_models import OWN_MAPS, build, some_targets
 from safetensors.torch import save_file
-from test_every_model import OWN_MAPS
 
 from mlclib import models
 from mlclib.attention import maps as attention
@@ -87,10 +86,12 @@ def test_every_model_steps_shows_its_attention_and_exports_on_a_plain_transforme
     with torch.no_grad():
         maps = model.backbone(images)
         assert torch.equal(model.classify(maps).logits, model(images).logits)
-    found = attention.explain(model, maps, [[0], [3]], 80)
-    assert all(map.shape == (2, 1, attention.GRID, attention.GRID) and map.isfinite().all() for map in found.values())
+    heatmaps = attention.explain(model, maps, [[0], [3]], 80)
+    for map in heatmaps.values():
+        assert map.shape == (2, 1, attention.GRID, attention.GRID) and not map.requires_grad
+        torch.testing.assert_close(map.sum((2, 3)), torch.ones(2, 1), rtol=1e-4, atol=0)
     layer = str(max(model.backbone.layers))
-    assert Key("grad-cam", layer) in found and (name not in OWN_MAPS or Key(OWN_MAPS[name], layer) in found)
+    assert Key("grad-cam", layer) in heatmaps and (name not in OWN_MAPS or Key(OWN_MAPS[name], layer) in heatmaps)
     lost = model.size_warnings(80)
     assert len(lost) == {"msrn": 3, "ssgrl": 1}.get(name, 0) and all("5 x 5 cells at 80 px" in one for one in lost)
     assert model.size_warnings(64) == []

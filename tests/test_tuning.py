@@ -187,7 +187,7 @@ def test_the_table_says_what_tuning_gained(study):
     assert sorted(frame["rank by 4"]) == [1, 2]
 
 
-def test_a_setting_at_the_edge_of_what_was_tried_is_known():
+def test_a_setting_at_the_edge_of_its_range_is_recognised():
     rate, epochs = Range(1e-4, 1e-2, True), [5, 10, 20]
     assert results.at_the_edge(epochs, 20) and results.at_the_edge(rate, 1.2e-4)
     for values, inside in ((epochs, 10), (rate, 1e-3), ([2], 2), (["mlp", "linear", "x"], "x")):

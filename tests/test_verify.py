@@ -83,11 +83,11 @@ def test_every_table_names_the_runs_of_each_row_with_commit_lock_data_device_and
         frame = pd.read_csv(path, dtype=str)
         everywhere = set(beside["made of"]) & {"", *frame.columns}
         assert everywhere or set(frame.iloc[:, 0]) == set(beside["made of"]), path.name
-        for name, made in beside["runs"].items():
+        for name, recorded in beside["runs"].items():
             about = store.read(study.results / "runs" / name).about
-            assert made["seed"] == runs[name] and made["data"] == study.checksum and made["device"]
-            assert made["commit"] == about["commit"].partition("+")[0]
-            assert made["lock"] == sha256("requirements.lock") == about["lock"]
+            assert recorded["seed"] == runs[name] and recorded["data"] == study.checksum and recorded["device"]
+            assert recorded["commit"] == about["commit"].partition("+")[0]
+            assert recorded["lock"] == sha256("requirements.lock") == about["lock"]
 
 
 def test_files_changed_by_hand_or_missing_and_a_table_of_unknown_origin_are_named(study):
@@ -107,7 +107,7 @@ def test_files_changed_by_hand_or_missing_and_a_table_of_unknown_origin_are_name
     (study.folder / "stages" / "01_data.json").unlink()
     (study.folder / "tables" / "by_hand.csv").write_text("model,mAP\nmine,99\n")
     report = checked(study)
-    for said in (
+    for pattern in (
         r"scores.csv is contradicted: line 2 is '.*99.9",
         r"protocols.csv is contradicted",
         r"ablation_msrn_layers.csv is contradicted",
@@ -118,7 +118,7 @@ def test_files_changed_by_hand_or_missing_and_a_table_of_unknown_origin_are_name
         r"protocols.png is missing or not what 06_protocols wrote",
         r"the record of 01_data is missing",
     ):
-        assert any(re.search(said, problem) for problem in report.problems), said
+        assert any(re.search(pattern, problem) for problem in report.problems), pattern
     assert len(report.problems) == 9 and not (study.folder / record.FILE).exists()
     assert report.unsure == [f"nothing says what made {study.folder / 'tables' / 'by_hand.csv'}"]
 
@@ -130,10 +130,10 @@ def test_a_damaged_and_a_missing_run_are_named_and_end_the_command_with_1(study,
     shutil.rmtree(missing)
     path = study.results.parent / "tiny.yaml"
     assert line.main(["verify", str(path), "--results", str(study.results)]) == 1
-    said = capsys.readouterr().out
-    assert f"wrong: run gmp seed 0: predictions.npz of {damaged} is damaged or missing; train it again" in said
-    assert f"wrong: run gmp seed 1: manifest.json of {missing} is damaged or missing" in said
-    assert "4 of 6 are whole" in said and "tiny: NOT verified" in said
+    printed = capsys.readouterr().out
+    assert f"wrong: run gmp seed 0: predictions.npz of {damaged} is damaged or missing; train it again" in printed
+    assert f"wrong: run gmp seed 1: manifest.json of {missing} is damaged or missing" in printed
+    assert "4 of 6 are whole" in printed and "tiny: NOT verified" in printed
 
 
 def test_other_predictions_under_a_manifest_that_fits_contradict_the_tables_and_their_retraining(study):
@@ -146,12 +146,12 @@ def test_other_predictions_under_a_manifest_that_fits_contradict_the_tables_and_
     every = list(study.runs)
     seed = next(seed for seed in range(100) if retrain.drawn(every, 0.2, seed) == ["gmp seed 1"])
     report = checked(Study(study.experiment, study.root, study.results), share=0.2, seed=seed)
-    for said in (
+    for words in (
         "scores.csv is contradicted",
         "05_tables was made of other runs or data: run gmp seed 1, manifest.json changed",
         "gmp seed 1: trained anew on the same machine it gave other bits",
     ):
-        assert any(said in problem for problem in report.problems), said
+        assert any(words in problem for problem in report.problems), words
 
 
 def test_runs_trained_again_give_the_same_bits_and_leave_the_originals_alone(study):
@@ -170,8 +170,8 @@ def test_the_equivalence_test_errs_at_its_margin_as_often_as_it_says_and_the_oth
     shares = {}
     for shift in (0.0, retrain.MARGIN):
         seeds, new = rng.normal(size=(2000, 5)), rng.normal(size=2000) + shift
-        said = [retrain.verdict(50, 50 + b, 50 + a) for a, b in zip(seeds, new, strict=True)]
-        shares[shift] = {verdict: said.count(verdict) / len(said) for verdict in retrain.VERDICTS}
+        verdicts = [retrain.verdict(50, 50 + b, 50 + a) for a, b in zip(seeds, new, strict=True)]
+        shares[shift] = {verdict: verdicts.count(verdict) / len(verdicts) for verdict in retrain.VERDICTS}
     at_margin = shares[retrain.MARGIN][retrain.NOISE] + shares[retrain.MARGIN][retrain.CLOSE]
     assert stats.binomtest(round(2000 * at_margin), 2000, retrain.LEVEL).pvalue > 0.001
     assert stats.binomtest(round(2000 * shares[0.0][retrain.CONTRADICTED]), 2000, retrain.LEVEL).pvalue > 0.001

@@ -198,9 +198,9 @@ def test_the_sample_of_voc_2007_passes_through_unchanged_code(shared):
     data = datasets.load("voc2007", shared / "voc2007_sample")
     assert [len(s) for s in data.splits.values()] == [935, 954]
     with open(shared / "voc2007_labels.csv", newline="") as file:
-        known = {row["image"]: row for row in csv.DictReader(file)}
+        rows = {row["image"]: row for row in csv.DictReader(file)}
     for split in data.splits.values():
-        present = np.array([[int(known[n][label]) for label in data.labels] for n in split.names])
+        present = np.array([[int(rows[n][label]) for label in data.labels] for n in split.names])
         assert np.array_equal(split.targets == 1, present == 1)
         assert all(path.exists() for path in split.paths)
         for targets, boxes in zip(split.targets, split.boxes, strict=True):
