@@ -44,7 +44,7 @@ plan: $(READY)
 
 # What is wrong with one's own images and their labels.
 doctor: $(READY)
-	@[ -d "$(DATA)" ] || { echo "make doctor DATA=my/images needs the folder of your images, and their table if it holds several (TABLE=labels.csv)."; exit 1; }
+	@[ -d "$(DATA)" ] || { echo "There is no folder '$(DATA)': make doctor DATA=my/images needs that of your images (and TABLE=labels.csv where it holds several tables)."; exit 1; }
 	@echo "Opening every picture of $(DATA) (half a minute for 600 of them), then the tables, the figures and the page"
 	@$(BIN)/python -m mlclib execute notebooks/08_doctor.ipynb "$(DOCTORED)/08_doctor.ipynb" --set "data=$(DATA)" --set "table=$(TABLE)"
 	@echo "What to do is in $(DOCTORED)/README.md; the notebook is $(DOCTORED)/08_doctor.ipynb"

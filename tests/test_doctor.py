@@ -131,7 +131,7 @@ def test_one_command_leaves_a_page_tables_and_an_experiment_that_can_be_trained(
     folder = tmp_path / "doctor" / "my images"
     assert str(folder / "README.md") in capsys.readouterr().out
     text = (folder / "README.md").read_text(encoding="utf-8")
-    for words in ("1 pictures cannot be opened", "4 pictures stand in several parts", "| desert |", "make reproduce"):
+    for words in ("cannot be opened: 1", "4 pictures stand in several parts", "| desert |", "make reproduce"):
         assert words in text
     for name in ("suspects", "copies", "odd", "labels"):
         assert (folder / f"{name}.csv").exists()

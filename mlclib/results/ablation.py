@@ -108,7 +108,7 @@ def axis_sentence(table: Table) -> str:
     parts = [f"{least[name]} ({with_interval(least)}) loses most"] if least[DELTA] < 0 else []
     parts += [f"{most[name]} ({with_interval(most)}) gains most"] if most[DELTA] > 0 else []
     chance = others.loc[~(others["q"] < ALPHA), name]
-    noise = f"{', '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
+    noise = f"{'; '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
     return f"Against the full model {' and '.join(parts) or 'nothing changes'}; {noise}."
 
 

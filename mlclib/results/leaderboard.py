@@ -15,7 +15,7 @@ from mlclib.metrics.scores import FREQUENT
 from mlclib.metrics.variance import BEYOND, POWER
 from mlclib.models import title
 from mlclib.results import captions, comparison
-from mlclib.results.captions import Models
+from mlclib.results.captions import MAP_ALL, Models
 from mlclib.results.comparison import BASELINE, DELTA, scored_table
 from mlclib.results.cost import HEAD, PARAMETERS, counted_cost
 from mlclib.results.style import COLOURS
@@ -26,6 +26,7 @@ MARGIN = 1.0  # points of mAP: two models are equivalent whose difference is sho
 WITHIN, GAP, SHARE = "equivalent within", "smallest gap", "seeds' share, %"
 GAPS = {"1 point": 0.01, "2 points": 0.02}  # named beforehand: what it would take to show them
 FEW_SEEDS = "‡"
+FEW_IMAGES = 100  # test images below which simulated intervals of mAP hold the truth in less than 90 %
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,9 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     best, *others = compared.names
     leader = {best: compared.models[best]}
     mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
-    data, name = captions.data_name(compared.models), captions.headline(compared.reference)
-    first = f"{title(best)} has the highest {name} on {data}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    data, labels = captions.data_name(compared.models), captions.frequent(compared.reference)
+    over = f" over the {len(labels)} labels with at least {FREQUENT} test positives" if labels else ""
+    first = f"{title(best)} has the highest mAP on {data}{over}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     if not others:
         return f"{first}; no other model is scored here."
     better, equal, unknown = (compared.with_verdict(0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN))
@@ -224,12 +226,15 @@ def leader_sentence(compared: PairwiseComparison) -> str:
 
 
 def caution_sentence(compared: PairwiseComparison) -> str:
-    """What a small contest cannot say: with one seed, or with few positives of every label; empty where it is not."""
-    parts = []
+    """What a contest cannot say where labels are rare, seeds are one or images few; empty where nothing of it is so."""
+    parts, frame = [], comparison.headline_frames(compared.models, compared.selection, ())[0]
+    if MAP_ALL in frame and frame[MAP_ALL].idxmax() != 0:
+        most = frame.loc[frame[MAP_ALL].idxmax()]
+        parts.append(f"Over all labels {spoken(most['model'])} has the highest mAP, {most[MAP_ALL]:.1f} %.")
     if all(len(runs) == 1 for runs in compared.models.values()):
         parts.append("Each model was trained once, so nothing is said of other seeds.")
-    if not labels_with(compared.reference.targets):
-        parts.append(f"No label has {FREQUENT} test positives: intervals of mAP are too narrow (docs/statistics.md).")
+    if len(compared.reference.names) < FEW_IMAGES or not labels_with(compared.reference.targets):
+        parts.append("The test images are few: intervals of mAP are too narrow (docs/statistics.md).")
     return " ".join(parts)
 
 

@@ -25,9 +25,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
 
     shown: the files to show, relative to the experiment's folder, in the order in which the notebooks wrote them.
     """
-    experiment, folder = study.experiment, study.folder
-    own, file = f"<path of {experiment.name}.yaml>", FOLDER / f"{experiment.name}.yaml"
-    source = f"{experiment.name}` from `{file}" if file.is_file() else own
+    experiment, folder, target = study.experiment, study.folder, named(study.experiment.name)
+    source = f" from `{FOLDER}/{target}.yaml`" if target == experiment.name else ""
     paths = [folder / path for path in shown]
     tables = [path for path in paths if path.suffix == ".md" and path.with_suffix(".csv").exists()]
     inline = [path.read_text(encoding="utf-8").strip() for path in tables if not LONG.match(path.name)]
@@ -37,9 +36,9 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         f"# {experiment.title}",
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
         "\n".join(f"- {note}" for note in experiment.notes),
-        f"Made by `make reproduce EXPERIMENT={source}`; where the data set is elsewhere, add `DATA=/its/folder`. Every "
-        "table stands in [tables](tables) as csv and md too, with the runs that each row or column is made of in json. "
-        "The command writes html, tex and svg beside them, and pages for a browser.",
+        f"Made by `make reproduce EXPERIMENT={target}`{source}; where the data set is elsewhere, add "
+        "`DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with the runs that each row or "
+        "column is made of in json. The command writes html, tex and svg beside them, and pages for a browser.",
         recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
@@ -47,6 +46,11 @@ def write(study: Study, shown: Iterable[str]) -> Path:
     ]
     write_text(folder / "README.md", "\n\n".join(filter(None, parts)) + "\n")
     return folder / "README.md"
+
+
+def named(name: str) -> str:
+    """How a command names the experiment: of those of one's own it wants the file."""
+    return name if (FOLDER / f"{name}.yaml").is_file() else f"<path of {name}.yaml>"
 
 
 def words(stem: str) -> str:
@@ -78,7 +82,7 @@ def tables_of(folder: Path) -> list[Path]:
 def test_images(folder: Path) -> int:
     """On how many test images an experiment's scores rest, as their caption says; 0 where it does not."""
     path = folder / "tables" / "scores.md"
-    count = re.search(r"([\d,]+) test\b", path.read_text(encoding="utf-8")) if path.exists() else None
+    count = re.search(r"([\d,]+) test images", path.read_text(encoding="utf-8")) if path.exists() else None
     return int(count[1].replace(",", "")) if count else 0
 
 

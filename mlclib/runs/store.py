@@ -90,6 +90,8 @@ def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
     """
     folder = Path(folder)
     if not finished(folder):
+        if not folder.is_dir():
+            raise UserError(f"there is no run folder {folder}: those of this disk are results/runs/*/*/seed-*")
         raise UserError(
             f"{folder} holds no finished run (its manifest.json is missing or does not verify): train it again"
         )

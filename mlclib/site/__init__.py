@@ -74,6 +74,7 @@ def _build(results: Path, out: Folder) -> Path:
     )
     environment.filters |= {"markdown": pages.markdown, "title": models.title, "words": report.words}
     environment.filters["time"] = words
+    environment.filters["named"] = report.named
     runs = pages.trained(results)
     folders = {path.parent for name in ("README.md", plan.JOBS) for path in results.glob(f"*/{name}")}
     contests = report.contests(results)  # the strongest first; what is no contest comes after them

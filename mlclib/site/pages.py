@@ -103,11 +103,11 @@ def _scope(tables: Path) -> str:
     if path is None:
         return ""
     text, models = path.read_text(encoding="utf-8"), len(pd.read_csv(path.with_suffix(".csv")))
-    images = re.search(r"[\d,]+ (test|validation)\b", text)
+    images = re.search(r"[\d,]+ (test|validation) images", text)
     seeds = re.search(r"seeds? (\d+(?:, \d+)*)", text, re.I)
     count = 1 + seeds[1].count(",") if seeds else 0
     parts = [f"{models} model{'s' * (models > 1)}"]
-    parts += [f"{images[0]} images"] if images else []
+    parts += [images[0]] if images else []
     parts += [f"{count} seed{'s' * (count > 1)}"] if seeds else []
     return ", ".join(parts)
 
