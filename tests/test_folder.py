@@ -96,6 +96,10 @@ def test_columns_that_are_no_labels_are_left_out_and_empty_ones_are_no_question(
     text, columns = "Path,Sex,Edema\na.jpg,Female,1\nb.jpg,Male,1\n", {"labels": ["Edema"]}
     assert load(tmp_path, text, columns=columns).notes[0] == "columns that are no labels left out: Sex"
     assert load(tmp_path, "image,tags,remark\na.jpg,cat|dog,\nb.jpg,cat,\n", test_share=0.5).labels == ("cat", "dog")
+    photos = "Photo,Place,{}\na.jpg,town,cat\nb.jpg,sea,cat\n"
+    with pytest.raises(UserError, match="rename the column that lists labels to 'labels'"):
+        load(tmp_path, photos.format("What I see"))
+    assert load(tmp_path, photos.format("labels"), test_share=0.5).labels == ("cat",)
 
 
 # Lists of labels

@@ -209,13 +209,16 @@ def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | li
     choices += [_option("labels", of_marks)] if of_marks else []
     if of_lists:
         reason = f"the labels may stand in the column {' or '.join(map(repr, of_lists))}"
-        reason += f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else " (rename it `labels`)"
+        reason += f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else ""
     else:
         row, cell = next((row, cell) for row, cell in enumerate(frame[odd[0]], 1) if not cells.is_mark(cell))
         reason = f"in row {row} the column {odd[0]!r} holds {cell!r}, where a label has 1, 0 or -1"
         if not of_marks:
             choices.append(f"values: {{{json.dumps(cell, ensure_ascii=False)}: present}} if that marks a label")
-    raise UserError(f"{path}: {reason}; say in the data set's options which are the labels: {' or '.join(choices)}")
+    raise UserError(
+        f"{path}: {reason}; rename the column that lists labels to 'labels', or say in the data set's options which "
+        f"are the labels: {' or '.join(choices)}"
+    )
 
 
 def _option(key: str, value: str | list[str]) -> str:
