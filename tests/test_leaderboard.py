@@ -373,7 +373,9 @@ def test_findings_say_what_the_tables_say(models, contest):
 
 def test_findings_change_with_the_runs(models):
     sentences = findings.sentences(tables.compare_all({"linear": models["msrn"], "gmp": models["gmp"]}), {})
-    assert sentences[0].startswith("linear baseline has the highest mAP") and sentences[0].endswith("better than GMP.")
+    assert sentences[0].startswith("The linear baseline has the highest mAP ") and sentences[0].endswith(
+        "better than GMP."
+    )
     assert sentences[1] == "Shown to be above the linear baseline: no model; below it: GMP."
 
 

@@ -211,7 +211,8 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
     data, labels = captions.data_name(compared.models), captions.frequent(compared.reference)
     over = f" over the {len(labels)} labels with at least {FREQUENT} test positives" if labels else ""
-    first = f"{title(best)} has the highest mAP on {data}{over}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    name = spoken(best)[:1].upper() + spoken(best)[1:]
+    first = f"{name} has the highest mAP on {data}{over}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     if not others:
         return f"{first}; no other model is scored here."
     better, equal, unknown = (compared.with_verdict(0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN))
