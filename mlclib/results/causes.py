@@ -158,7 +158,7 @@ def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     """Whether attention is decoration: what maps foretell beyond size, and which cheap score says so too."""
     seen = judged[~judged["method"].isin(BLIND)]
     shown = (seen["beyond size low"] > 0).sum()
-    verdict = "is" if shown < len(seen) / 2 else "is not"
+    verdict = "is not shown to be more than" if shown < len(seen) / 2 else "is not"
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
     text = (
         f"Attention {verdict} decoration: of {len(seen)} kinds of maps the weight where a label's things are taken "
