@@ -183,6 +183,9 @@ def test_the_answer_counts_the_models_that_share_no_letter_with_the_leader(ties,
     board = pd.DataFrame({"model": ["msrn", "gmp", "dsdl"], "mAP": 70.0, "mAP low": 69, "mAP high": 71, "ties": ties})
     answer = site.pages.answer(board)
     assert answer == f"MSRN has the highest mAP, 70.0 % (95 % interval 69.0 to 71.0): shown to be better than {end}"
+    assert site.pages.answer(board.replace("msrn", "linear")).startswith(
+        "The linear baseline has the highest mAP, 70.0 %"
+    )
 
 
 def test_the_page_of_an_experiment_has_its_tables_jobs_times_configuration_notebooks_and_runs(built):

@@ -103,6 +103,8 @@ def explained(
 
 
 def _noisy(picture: Image.Image, noise: float, seed: int) -> Image.Image:
+    if not noise:
+        return picture
     pixels = np.asarray(picture) + 255 * noise * np.random.default_rng(seed).standard_normal((*picture.size[::-1], 3))
     return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
 

@@ -10,7 +10,7 @@ from skimage.restoration import inpaint_biharmonic
 from mlclib.attention.maps import boxes_of
 from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
-from mlclib.datasets.images import open_rgb
+from mlclib.datasets.images import open_rgb, size_of
 from mlclib.runs.study import Study
 
 TEST = scenes.SPLITS.index("test")
@@ -44,7 +44,7 @@ def removable(study: Study, row: int) -> list[str]:
     split, labels = study.dataset.splits["test"], study.dataset.labels
     shown = np.flatnonzero(split.targets[row] == 1)
     if not draws(study):
-        size = open_rgb(split.paths[row]).size
+        size = size_of(split.paths[row])
         shown = [label for label in shown if 0 < _mask(size, boxes_of(split, row, label)).mean() <= LARGEST]
     return sorted(labels[label] for label in shown)
 

@@ -51,11 +51,11 @@ def file_of(name: str | Path) -> Path:
     """The YAML file of the experiment `name`, which may be that file's path. Raises UserError where there is none."""
     given = Path(name)
     path = given if given.suffix in (".yaml", ".yml") else FOLDER / f"{name}.yaml"
-    if path == given and not path.is_file():
+    if path.is_file():
+        return path
+    if path == given:
         raise UserError(f"there is no file {path}: give the path of a YAML file or a name of experiments/")
-    if not path.is_file():
-        raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
-    return path
+    raise unknown("experiment", name, (p.stem for p in FOLDER.glob("[!_]*.yaml")))
 
 
 def parse_overrides(pairs: list[str], texts: Collection[str] = ()) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mlclib.metrics.scores import FREQUENT
 from mlclib.metrics.variance import BEYOND, POWER
 from mlclib.models import title
 from mlclib.results import captions, comparison
-from mlclib.results.captions import MAP_ALL, Models
+from mlclib.results.captions import MAP, Models
 from mlclib.results.comparison import BASELINE, DELTA, scored_table
 from mlclib.results.cost import HEAD, PARAMETERS, counted_cost
 from mlclib.results.style import COLOURS
@@ -197,9 +197,9 @@ def pairs_table(compared: PairwiseComparison) -> Table:
     )  # fmt: skip
 
 
-def spoken(model: str) -> str:
-    """A model within a sentence."""
-    return f"the {title(model)}" if model == BASELINE else title(model)
+def spoken(model: str, begins: bool = False) -> str:
+    """A model within a sentence, or as what the sentence begins with."""
+    return f"{'The' if begins else 'the'} {title(model)}" if model == BASELINE else title(model)
 
 
 def leader_sentence(compared: PairwiseComparison) -> str:
@@ -211,7 +211,7 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
     data, labels = captions.data_name(compared.models), captions.frequent(compared.reference)
     over = f" over the {len(labels)} labels with at least {FREQUENT} test positives" if labels else ""
-    name = spoken(best)[:1].upper() + spoken(best)[1:]
+    name = spoken(best, begins=True)
     first = f"{name} has the highest mAP on {data}{over}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     if not others:
         return f"{first}; no other model is scored here."
@@ -228,10 +228,9 @@ def leader_sentence(compared: PairwiseComparison) -> str:
 
 def caution_sentence(compared: PairwiseComparison) -> str:
     """What a contest cannot say where labels are rare, seeds are one or images few; empty where nothing of it is so."""
-    parts, frame = [], comparison.headline_frames(compared.models, compared.selection, ())[0]
-    if MAP_ALL in frame and frame[MAP_ALL].idxmax() != 0:
-        most = frame.loc[frame[MAP_ALL].idxmax()]
-        parts.append(f"Over all labels {spoken(most['model'])} has the highest mAP, {most[MAP_ALL]:.1f} %.")
+    parts, mAP = [], comparison.over_seeds(compared.models, compared.selection, comparison.all_scores)[0][MAP]
+    if captions.frequent(compared.reference) and mAP.idxmax() != compared.names[0]:
+        parts.append(f"Over all labels {spoken(mAP.idxmax())} has the highest mAP, {mAP.max():.1f} %.")
     if all(len(runs) == 1 for runs in compared.models.values()):
         parts.append("Each model was trained once, so nothing is said of other seeds.")
     if len(compared.reference.names) < FEW_IMAGES or not labels_with(compared.reference.targets):

@@ -89,9 +89,9 @@ def read(folder: str | Path, part: str = "predictions") -> FinishedRun:
     part: "predictions", those on the test images, or "validation"; the file of the other is not opened.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no run folder {folder}: those of this disk are results/runs/*/*/seed-*")
     if not finished(folder):
-        if not folder.is_dir():
-            raise UserError(f"there is no run folder {folder}: those of this disk are results/runs/*/*/seed-*")
         raise UserError(
             f"{folder} holds no finished run (its manifest.json is missing or does not verify): train it again"
         )

@@ -228,11 +228,11 @@ class Live {
   }
   // The runs behind a number, and the notebook's cell that wrote its table.
   madeOf(model) {
-    const { experiment, cells } = this.data, source = cells.per_class || cells.scores;
+    const { experiment, named, cells } = this.data, source = cells.per_class || cells.scores;
     const runs = this.runs[model].map(run => h("li", {}, run.commit ? h("a", { href: `runs/${run.folder}/run.yaml` },
       `run ${run.folder}, ended ${run.ended}, commit ${run.commit}, on ${run.device}`) : run.folder,
     h("div", {}, h("code", {}, run.command))));
-    return [h("ul", {}, runs), h("p", {}, "Everything: ", h("code", {}, `make reproduce EXPERIMENT=${experiment}`),
+    return [h("ul", {}, runs), h("p", {}, "Everything: ", h("code", {}, `make reproduce EXPERIMENT=${named}`),
       source ? h("a", { href: `${experiment}/${source}` }, " the cell of the notebook that shows it") : "")];
   }
 }

@@ -14,6 +14,7 @@ from mlclib.datasets.scenes.picture import draw_scene
 from mlclib.models import title
 from mlclib.results import captions, entries
 from mlclib.results.captions import Models
+from mlclib.results.report import named
 from mlclib.runs import store
 from mlclib.runs.store import FinishedRun
 
@@ -24,7 +25,7 @@ DRAWS = 1000  # of test images and seeds, for the intervals that the browser com
 def predictions(page: SimpleNamespace) -> Models:
     """The runs that the experiment's table of scores is made of. Raises UserError that says why there are none."""
     tables, results = page.folder / "tables", page.folder.parent
-    again = f"`make reproduce EXPERIMENT={page.name}` makes them"
+    again = f"`make reproduce EXPERIMENT={named(page.name)}` makes them"
     if (tables / "tuning.json").is_file():
         raise UserError("Its runs are trials of a tuning, whose predictions on the test images nothing looks at")
     if not (tables / "scores.json").is_file():
@@ -49,6 +50,7 @@ def script(page: SimpleNamespace, models: Models, pictures: str) -> str:
     reference = next(iter(models.values()))[0]
     data = {
         "experiment": page.name,
+        "named": named(page.name),
         "labels": reference.labels,
         "names": reference.names,
         "targets": _packed(reference.targets, np.int8),

@@ -18,6 +18,7 @@ from mlclib.models import title
 from mlclib.results import across
 from mlclib.results import report as reports
 from mlclib.results.captions import MAP
+from mlclib.results.leaderboard import spoken
 from mlclib.results.table import listed
 from mlclib.runs import plan, store, times
 
@@ -91,7 +92,7 @@ def answer(board: pd.DataFrame) -> str:
     name, leader = across.headline(board), board.iloc[0]
     model, mAP, low, high = leader[["model", name, f"{name} low", f"{name} high"]]
     tied = [title(row.model) for row in board[1:].itertuples() if set(row.ties) & set(leader["ties"])]
-    first = f"{title(model)} has the highest {name}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    first = f"{spoken(model, begins=True)} has the highest {name}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
     others = len(board) - 1
     but = f", all but {listed(tied)}" if 0 < len(tied) < min(4, others) else ""
     return f"{first}: shown to be better than {others - len(tied)} of {others} others{but}."
