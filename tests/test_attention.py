@@ -220,6 +220,32 @@ def test_deletion_and_insertion_meet_at_the_whole_picture_and_follow_the_map(sub
     assert areas[0, "random"] == pytest.approx(np.trapezoid(line, line.index))
 
 
+def test_deletion_fills_a_hole_from_around_it_so_that_a_ramp_stays_a_ramp():
+    """Each value of a ramp is the mean of those around it. What is filled has noise too, what stays has none."""
+    seen = []
+
+    class Ramp:
+        transform = transforms.Transform(112, (0.0,) * 3, (1.0,) * 3)
+
+        @staticmethod
+        def model(images):
+            seen.append(images)
+            return Output(logits=torch.zeros(len(images), 1))
+
+        def picture(self, row):
+            across, down = np.meshgrid(np.arange(112), np.arange(112))
+            return Image.fromarray(np.stack([across, down, across + down], 2).astype(np.uint8))
+
+    corner = torch.zeros(GRID, GRID)
+    corner[GRID // 7 : 3 * GRID // 7, GRID // 7 : 3 * GRID // 7] = 1  # 16 of the 196 blocks
+    faithfulness.faithfulness(Ramp(), [maps.Example(0, 0, 1.0, 1, np.empty((0, 4)), {Key("random", ""): corner})], 12)
+    whole, part = seen[0][0], next(batch[1] for batch in seen if (batch[1] != batch[0]).any())
+    hidden = (part != whole).any(0)
+    assert hidden[16:48, 16:48].all() and hidden.sum() == 32 * 32
+    off = (part - whole)[:, hidden]
+    assert abs(off.mean()) < 0.001 and 0.008 < off.std() < 0.012
+
+
 def test_the_tables_hold_nearest_labels_and_groups_of_models_that_have_them(subject, tiny_study):
     order, values = learnt.nearest(np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0.2]]), 1)
     assert order[:, 0].tolist() == [1, 0, 3, 2] and values[:, 0] == pytest.approx([0.99, 0.99, 0.2, 0.2], abs=5e-3)

@@ -120,15 +120,19 @@ def test_what_sees_nothing_of_place_and_company_loses_nothing(panel, pairs, monk
     shown = [[panel.labels[label] for label in np.flatnonzero(row == 1)] for row in pairs.targets]
     drawn = [(None, {"boxes": [{"label": label, "difficult": False} for label in labels]}) for labels in shown]
     monkeypatch.setattr(causes.scenes, "misplaced", lambda *_: drawn)
-    sure, names = 4.0 * pairs.targets[None], ("gmp", "msrn")
-    one = SimpleNamespace(study=panel.study, labels=panel.labels, subjects=panel.subjects, graph=panel.graph)
+    sure, names = 4.0 * pairs.targets[None], ("gmp", "msrn", "without edges")
+    one = SimpleNamespace(study=panel.study, labels=panel.labels)
+    one.subjects = panel.subjects | {"without edges": panel.subjects["msrn"]}
+    one.graph = {"msrn": np.eye(2)}.get
     perfect = pairs._replace(whole=dict.fromkeys(names, sure))
     for right in (True, False):
-        one.logits = lambda _, right=right: {"gmp": sure, "msrn": sure if right else -sure}
+        one.logits = lambda _, right=right: dict.fromkeys(names, sure) | {"msrn": sure if right else -sure}
         frame, graphs = causes.context(one, perfect)
         lost = frame.set_index("model")["Δ wrong company"]
-        assert frame["mAP"].tolist() == [100, 100] and lost["gmp"] == 0 and (lost["msrn"] == 0) == right
-        assert graphs.to_dict("records")[0]["Δ wrong company"] == pytest.approx(lost["msrn"])  # gmp has no graph
+        assert frame["mAP"].tolist() == [100] * 3 and lost["gmp"] == 0 and (lost["msrn"] == 0) == right
+        (pair,) = graphs.to_dict("records")  # the model of another class is not compared
+        assert (pair["model"], pair["without"]) == ("msrn", "without edges")
+        assert pair["Δ wrong company"] == pytest.approx(lost["msrn"])
 
 
 def photographs(folder, picture: Image.Image, boxes: list[list[float]]) -> SimpleNamespace:
@@ -235,9 +239,9 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
         assert sentence.startswith(f"Attention {verdict} decoration: of 2 kinds") and "own maps +0.20" in sentence
         assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in sentence
     lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
-    graphs = pd.DataFrame({"model": ["a", "all"], "without": ["b", "all"]})
+    graphs = pd.DataFrame({"model": ["a", "b"], "without": ["b", "a"]})
     graphs = graphs.assign(**intervals("Δ wrong company", (-6, -9, -1), (0.5, -1, 2)))
     sentence = shown.context_sentence(lost, graphs)
     assert "wrong place 1.0 (a) to 2.0 (b)" in sentence and "wrong company 3.0 (b) to 9.0 (a)" in sentence
     assert "a loses more than b (−6.0 [−9.0, −1.0] points)" in sentence
-    assert "models with a label graph lose no more and no less, as far as can be told, than the others" in sentence
+    assert "b loses no more and no less, as far as can be told, than a (+0.5" in sentence

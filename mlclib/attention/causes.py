@@ -186,7 +186,7 @@ def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     For scenes alone, as many as in `removed`. The first frame has a row per model: model, mAP, and for each of SHIFTS
     the "Δ" to it, in points. The second has Δ of a model with edges between labels less Δ of one of its class "without"
-    edges; and, as "all", the mean over models with edges less that over the others.
+    edges, and no row where no two models differ so.
     """
 
     def draws(logits: Mapping[str, np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:  # mAP [M, 1 + draws]
@@ -203,13 +203,11 @@ def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = [{"model": model, "mAP": whole[at, 0]} | numbers[at] for at, model in enumerate(models)]
     kinds = [type(next(iter(panel.subjects[model].values())).model) for model in models]
     edges = [at for at, model in enumerate(models) if panel.graph(model) is not None]
-    others = [at for at in range(len(models)) if at not in edges]
-    sides = [(models[a], models[b], [a], [b]) for a, b in itertools.product(edges, others) if kinds[a] is kinds[b]]
-    sides += [("all", "all", edges, others)] if edges and others else []
     compared = []
-    for a, b, one, other in sides:
-        gaps = {name: values[one].mean(0) - values[other].mean(0) for name, values in lost.items()}
-        compared.append({"model": a, "without": b} | _intervals(gaps))
+    for one, other in itertools.product(edges, range(len(models))):
+        if other not in edges and kinds[one] is kinds[other]:
+            gaps = {name: values[one] - values[other] for name, values in lost.items()}
+            compared.append({"model": models[one], "without": models[other]} | _intervals(gaps))
     return pd.DataFrame(rows), pd.DataFrame(compared)
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
+from mlclib.attention.imputation import filled
 from mlclib.attention.localisation import signed_interval
 from mlclib.attention.maps import BASELINES, Example, Key, ModelOnSplit, overall
 from mlclib.results.style import COLOURS
@@ -26,9 +27,10 @@ def faithfulness(subject: ModelOnSplit, shown: Sequence[Example], steps: int = 7
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
     shown: examples, those of one image side by side. BLOCKS x BLOCKS blocks of the picture are taken in the order of
-    each method's map over all its layers. Deletion paints them in the mean colour: the sooner the probability falls,
-    the better. Insertion shows them in a blurred picture: the sooner it rises, the better. A row per example, map,
-    curve and step: example, row, share (of the blocks taken), method, layer, curve, probability.
+    each method's map over all its layers. Deletion fills them from around them (`imputation.filled`), and all of them
+    with the mean colour: the sooner the probability falls, the better. Insertion shows them in a blurred picture: the
+    sooner it rises, the better. A row per example, map, curve and step: example, row, share (of the blocks taken),
+    method, layer, curve, probability.
     """
     shares, frames = np.linspace(0, 1, steps + 1), []
     counts = torch.tensor([round(share * BLOCKS**2) for share in shares])
@@ -53,11 +55,11 @@ def _probabilities(subject: ModelOnSplit, row: int, taken: Tensor) -> dict[str, 
     """For either curve the probabilities [M, C] of an image of which these blocks are taken, bool [M, BLOCKS ** 2]."""
     picture, side = subject.transform(subject.picture(row))[None], subject.transform.size
     blurred = vision.gaussian_blur(picture, [2 * (side // 8) + 1] * 2, [side / 24] * 2)
-    ends = {"deletion": (picture, torch.zeros_like(picture)), "insertion": (blurred, picture)}
-    curves = {curve: [] for curve in ends}
+    curves = {"deletion": [], "insertion": []}
     for blocks in taken.view(-1, 1, BLOCKS, BLOCKS).split(BATCH):
         within = F.interpolate(blocks.float(), size=(side, side), mode="nearest") > 0
-        for curve, (start, end) in ends.items():
+        imputed = torch.stack([filled(picture[0], hole) for hole in within[:, 0]])
+        for curve, start, end in (("deletion", picture, imputed), ("insertion", blurred, picture)):
             # channels last is nearly twice as fast on a CPU
             versions = torch.where(within, end, start).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
-from skimage.restoration import inpaint_biharmonic
+from torchvision.transforms.v2 import functional as vision
 
+from mlclib.attention.imputation import filled
 from mlclib.attention.maps import boxes_of
 from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
@@ -14,7 +16,6 @@ from mlclib.datasets.images import open_rgb, size_of
 from mlclib.runs.study import Study
 
 TEST = scenes.SPLITS.index("test")
-FINE = 64  # pixels of the longer side at which holes are filled: what fills them is smooth, and finer takes minutes
 LARGEST = 0.5  # share of a photograph beyond which too little is left to fill a hole from
 
 
@@ -62,12 +63,13 @@ def versions(study: Study, row: int, without: Sequence[str] = ()) -> list[Versio
         return [Version(picture, own) for (picture, _), own in zip(drawn, boxes, strict=True)]
     split, labels = study.dataset.splits["test"], study.dataset.labels
     picture = open_rgb(split.paths[row])
+    pixels = vision.to_dtype(vision.to_image(picture), torch.float32, scale=True)
     boxes = _by_label([(labels[int(label)], box) for label, *box in split.boxes[row].tolist()])
     every = [Version(picture, boxes)]
     for label in without:
         hole = _mask(picture.size, boxes[label])
         apart = {other: own for other, own in boxes.items() if not (hole & _mask(picture.size, own)).any()}
-        every.append(Version(_filled(picture, hole), apart))
+        every.append(Version(vision.to_pil_image(filled(pixels, torch.from_numpy(hole)).clamp(0, 1)), apart))
     return every
 
 
@@ -81,15 +83,3 @@ def _mask(size: tuple[int, int], boxes: Sequence) -> np.ndarray:
     for left, top, right, bottom in np.asarray(boxes, dtype=float).round().astype(int):
         mask[top:bottom, left:right] = True
     return mask
-
-
-def _filled(picture: Image.Image, hole: np.ndarray) -> Image.Image:
-    """The picture with the pixels of `hole` [H, W] filled by biharmonic inpainting (Damelin and Hoang, 2018)."""
-    scale = min(1, FINE / max(picture.size))
-    size = [max(1, round(side * scale)) for side in picture.size]
-    small = np.asarray(picture.resize(size, Image.Resampling.BOX)) / 255
-    # a coarse pixel of which any part is to go is filled whole
-    coarse = np.asarray(Image.fromarray(hole).convert("L").resize(size, Image.Resampling.BOX)) > 0
-    filled = (255 * inpaint_biharmonic(small, coarse, channel_axis=-1).clip(0, 1)).round().astype(np.uint8)
-    smooth = np.asarray(Image.fromarray(filled).resize(picture.size, Image.Resampling.BICUBIC))
-    return Image.fromarray(np.where(hole[..., None], smooth, np.asarray(picture)))

@@ -33,7 +33,7 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) 
     how = (
         f"{pairs:,} pictures drawn again without one of their labels, all else alike"
         if drawn
-        else f"{pairs:,} photographs with the boxes of one of their labels filled in by biharmonic inpainting, which "
+        else f"{pairs:,} photographs with the boxes of one of their labels filled in from around them, which "
         "leaves a blur; things over half of the picture stay"
     )
     caption = (
@@ -52,10 +52,11 @@ def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs
     caption = (
         "Foretells: rank correlation of a map's weight where pixels change when the label's things go with the fall of "
         f"its logit, over the labels of {images} test images; beyond size: given the share of pixels that change. "
-        "Pointing, energy, curve: scores against boxes. Deletion (less is better), insertion: areas. Last module, "
-        "head, backbone: rank correlation with the map of the model with weights drawn anew so far; other label: with "
-        "the map of another label that the image shows; near 1 a map does not show what was learnt. Noise: with the "
-        f"map of the same picture under noise of 5 % of the range of pixels; near 1 a map is stable. {INTERVALS}"
+        "Pointing, energy, curve: scores against boxes. Deletion (what is hidden is filled from around "
+        "it, as in ROAD; less is better), insertion: areas. Last module, head, backbone: rank correlation with the map "
+        "of the model with weights drawn anew so far; other label: with the map of another label that the image shows; "
+        "near 1 a map does not show what was learnt. Noise: with the map of the same picture under noise of 5 % of the "
+        f"range of pixels; near 1 a map is stable. {INTERVALS}"
     )
     formats = {column: ".2f" for column in judged.columns[2:]}
     which = "Rank correlation of each score with beyond size, over all models and methods; 95 %: over models."
@@ -77,7 +78,7 @@ def context_tables(context: pd.DataFrame, graphs: pd.DataFrame, scenes: int, run
     name = "What mAP loses where things stand in the wrong place"
     tables = [Table("causes-context", name, context, caption + INTERVALS, runs=runs, shown=TITLES)]
     if len(graphs):
-        caption = f"Δ of the model with edges between labels, less that of the one without; all: of means. {INTERVALS}"
+        caption = f"Δ of the model with edges between labels, less that of the one without. {INTERVALS}"
         every = {"": sum(runs.values(), [])}
         name = "What a label graph adds to that loss"
         tables.append(Table("causes-graphs", name, graphs, caption, runs=every, shown=TITLES))
@@ -186,12 +187,11 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
     for _, row in graphs.iterrows():
         low, high = row[f"{column} low"], row[f"{column} high"]
         verdict = "more" if high < 0 else "less" if low > 0 else "no more and no less, as far as can be told,"
-        one, other = f"{title(row['model'])} loses", title(row["without"])
-        if row["model"] == "all":
-            one, other = "models with a label graph lose", "the others"
-        text += f"; in the {SHIFTS[1]} {one} {verdict} than {other} ({_interval(row, column, '+.1f')} points)"
-    # Heads with and without a graph differ in more than the graph, unless they are of one class.
-    return f"{text}{', whose heads differ in other parts too' if (graphs['model'] == 'all').any() else ''}."
+        text += (
+            f"; in the {SHIFTS[1]} {title(row['model'])} loses {verdict} than {title(row['without'])} "
+            f"({_interval(row, column, '+.1f')} points)"
+        )
+    return f"{text}."
 
 
 def write_findings(folder: Path, sentences: Iterable[str]) -> Markdown:
