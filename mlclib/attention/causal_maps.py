@@ -89,7 +89,8 @@ def explained(
     Of the first seed there is the input gradient too: |d logit / d pixel|, summed over colours (Simonyan et al., 2014).
     noise: standard deviation of Gaussian noise on the pictures, as a share of the range of pixels.
     """
-    for batch in localisation.batches(panel.study.dataset.splits["test"], rows):
+    # few at a time, as the backbone keeps all that the input gradient needs
+    for batch in localisation.batches(panel.study.dataset.splits["test"], rows, most=8):
         view = panel.seen([_noisy(redrawn.versions(panel.study, row)[0].picture, noise, row) for row in batch[0]])
         blind = baselines(*batch[:2])
         for model, seeds in panel.subjects.items():

@@ -25,13 +25,15 @@ LINES = {"2": "layer 2", "3": "layer 3", "4": "layer 4", "all": "all layers"}
 BATCH = 24  # labels at a time: batches of one size leave fewer holes in the memory
 
 
-def batches(split: Split, rows: Iterable[int]) -> Iterator[tuple[list[int], list[list[int]], list[float], Tensor]]:
-    """Images that show K labels with boxes each, at most BATCH labels at a time: their rows [B] and labels [B][K], the
+def batches(
+    split: Split, rows: Iterable[int], most: int = BATCH
+) -> Iterator[tuple[list[int], list[list[int]], list[float], Tensor]]:
+    """Images that show K labels with boxes each, about `most` labels at a time: their rows [B] and labels [B][K], the
     share of the side that each label takes [B K], and its cells [B, K, GRID, GRID].
     """
     boxed = {row: boxed_labels(split, row) for row in rows}
     for count in sorted({len(labels) for labels in boxed.values()} - {0}, reverse=True):
-        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, BATCH // count)
+        alike, step = [row for row, labels in boxed.items() if len(labels) == count], max(1, most // count)
         for start in range(0, len(alike), step):
             batch = alike[start : start + step]
             every = [one for row in batch for one in boxed[row]]
