@@ -233,11 +233,13 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     assert "by 20 to 30 %" in sentence and sentence.endswith("graph with b +0.20 [+0.10, +0.30].")
     maps = pd.DataFrame({"model": ["a"] * 3, "method": ["grad-cam", "mean", "centre"]})
     agreement = pd.DataFrame({"score": ["energy", "curve"], **intervals("agreement", (0.1, 0, 1), (0.5, 0.4, 0.6))})
-    for low, verdict in ((0.1, "is not"), (-0.1, "is not shown to be more than")):
-        beyond = intervals("beyond size", (0.4, low, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
+    for low, count in ((0.1, 2), (-0.1, 1)):
+        beyond = intervals("beyond size", (0.4, 0.2, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
         sentence = shown.maps_sentence(maps.assign(**beyond), agreement)
-        assert sentence.startswith(f"Attention {verdict} decoration: of 2 kinds") and "own maps +0.20" in sentence
+        assert sentence.startswith(f"{count} of 2 kinds of maps are shown to be more than decoration")
+        assert "own maps +0.20" in sentence and "of 1 that saw no image none would pass" in sentence
         assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in sentence
+    assert "none is shown to rank maps alike" in shown.maps_sentence(maps.assign(**beyond), agreement[:1])
     lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
     graphs = pd.DataFrame({"model": ["a", "b"], "without": ["b", "a"]})
     graphs = graphs.assign(**intervals("Δ wrong company", (-6, -9, -1), (0.5, -1, 2)))

@@ -157,22 +157,19 @@ def effects_sentence(effects: pd.DataFrame) -> str:
 
 def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     """Whether attention is decoration: what maps foretell beyond size, and which cheap score says so too."""
-    seen = judged[~judged["method"].isin(BLIND)]
-    shown = (seen["beyond size low"] > 0).sum()
-    verdict = "is not shown to be more than" if shown < len(seen) / 2 else "is not"
+    blind = judged["method"].isin(BLIND)
+    above = judged["beyond size low"] > 0
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
     text = (
-        f"Attention {verdict} decoration: of {len(seen)} kinds of maps the weight where a label's things are taken "
-        f"away foretells the fall of its logit, beyond the size of what goes, in {shown} (rank correlation "
-        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)})"
+        f"{above[~blind].sum()} of {(~blind).sum()} kinds of maps are shown to be more than decoration: the weight "
+        "where a label's things are taken away foretells the fall of its logit beyond the size of what goes, by rank "
+        f"correlation ({listed(f'{kind} {_range(values)}' for kind, values in kinds)}); of {blind.sum()} that saw no "
+        f"image {above[blind].sum() or 'none'} would pass"
     )
-    if agreement["agreement"].isna().all():  # too few maps to rank
-        return f"{text}."
-    best = agreement.loc[agreement["agreement"].idxmax()]
-    return (
-        f"{text}; of the scores that need no second picture {best['score']} ranks maps most alike "
-        f"({_interval(best, 'agreement')})."
-    )
+    best = agreement[agreement["agreement low"] > 0].nlargest(1, "agreement")
+    alike = [f"{row['score']} ranks maps most alike ({_interval(row, 'agreement')})" for _, row in best.iterrows()]
+    which = alike[0] if alike else "none is shown to rank maps alike"
+    return f"{text}; of the scores that need no second picture {which}."
 
 
 def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
