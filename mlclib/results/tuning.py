@@ -48,7 +48,7 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
         "test images. The best of several trials scores too high on the images that chose it. At the edge: settings at "
         "the lowest or highest of what was tried. Rank by 5: by the best that is expected of 5 trials.",
         protocol=[
-            f"Seed {', '.join(map(str, experiment.seeds))}.",
+            f"Seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}.",
             captions.ap(reference),
             "At the edge: the lowest or highest of several numbers, or in the outer tenth of a range.",
             "Trial 0 is the configuration as it stands in the file; the others' settings are points of a scrambled "
