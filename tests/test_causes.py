@@ -59,12 +59,13 @@ def test_misplaced_scenes_hold_the_same_things_in_other_places(monkeypatch, toge
     scenes.misplaced(0, 1, 24, together)
     now = [Counter(thing.name for thing in things) for things in dealt]
     assert sum(now, Counter()) == sum(names, Counter())
+    assert sum(map(Counter, map(set, now)), Counter()) == sum(map(Counter, map(set, names)), Counter())
     if together:
         assert sorted(map(repr, dealt)) == sorted(map(repr, own))
         before = {repr(things): place for things, place in zip(own, places, strict=True)}
         assert sum(before[repr(things)] == place for things, place in zip(dealt, places, strict=True)) <= 2
     else:
-        assert [len(things) for things in dealt] == [len(things) for things in own]
+        assert list(map(len, now)) == list(map(len, names))
         assert sum(one == other for one, other in zip(now, names, strict=True)) <= 2
 
 
@@ -193,6 +194,25 @@ def test_every_map_is_judged_and_what_saw_no_image_is_not_compared_with_drawn_mo
     assert frame[[*causal_maps.CHEAP]].notna().all(None) and agreement["score"].tolist() == list(causal_maps.CHEAP)
 
 
+def test_each_value_is_resampled_with_its_own_image(monkeypatch):
+    """Frames come batch by batch, every seed in each: rows of one seed do not stand together."""
+    order = [(row, seed) for batch in ((0, 0, 1), (2, 2)) for seed in (0, 1) for row in batch]
+    frame = pd.DataFrame(order, columns=["row", "seed"]).assign(model="a", method="mean", area=1.0, mass=0.0, fall=0.0)
+    frame = frame.assign(**dict.fromkeys(causal_maps.localisation.SCORES, 0.0))
+    seen = []
+    monkeypatch.setattr(causal_maps, "_weights", lambda *_: frame)
+    monkeypatch.setattr(
+        causal_maps, "resampled", lambda scores, rows, seeds: seen.append(list(rows)) or {"agreement": 0}
+    )
+    blank = pd.DataFrame({"model": ["a"], "method": ["mean"], "deletion": [0.0], "insertion": [0.0]})
+    monkeypatch.setattr(causal_maps, "_curve_areas", lambda _: blank)
+    monkeypatch.setattr(causal_maps, "_likeness", lambda _: blank[["model", "method"]])
+    frame["beyond size"] = 0.0
+    with pytest.raises(KeyError, match="beyond size"):  # resampled gives none here
+        causal_maps.judged(SimpleNamespace(first=lambda: None), None, 3)
+    assert seen == [[0, 0, 1, 2, 2]]
+
+
 def test_noise_is_as_strong_as_it_says_and_the_same_each_time():
     grey = Image.new("RGB", (80, 60), (128, 128, 128))
     noisy = [np.asarray(causal_maps._noisy(grey, 0.05, seed=1)) for _ in range(2)]
@@ -236,14 +256,15 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     for low, count in ((0.1, 2), (-0.1, 1)):
         beyond = intervals("beyond size", (0.4, 0.2, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
         sentence = shown.maps_sentence(maps.assign(**beyond), agreement)
-        assert sentence.startswith(f"{count} of 2 kinds of maps are shown to be more than decoration")
-        assert "own maps +0.20" in sentence and "of 1 that saw no image none would pass" in sentence
+        assert sentence.startswith(f"Of 2 maps (a model's by one method) {count} foretell")
+        assert "own maps +0.20" in sentence and "of 1 that saw no image none" in sentence
         assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in sentence
     assert "none is shown to rank maps alike" in shown.maps_sentence(maps.assign(**beyond), agreement[:1])
     lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
     graphs = pd.DataFrame({"model": ["a", "b"], "without": ["b", "a"]})
+    graphs = graphs.assign(**intervals("Δ wrong place", (-1, -2, 1), (0, -1, 1)))
     graphs = graphs.assign(**intervals("Δ wrong company", (-6, -9, -1), (0.5, -1, 2)))
     sentence = shown.context_sentence(lost, graphs)
     assert "wrong place 1.0 (a) to 2.0 (b)" in sentence and "wrong company 3.0 (b) to 9.0 (a)" in sentence
-    assert "a loses more than b (−6.0 [−9.0, −1.0] points)" in sentence
-    assert "b loses no more and no less, as far as can be told, than a (+0.5" in sentence
+    gaps = "−1.0 [−2.0, +1.0] in the wrong place and −6.0 [−9.0, −1.0] in the wrong company"
+    assert f"what its label graph adds to that of a, beside b, is {gaps}" in sentence

@@ -41,7 +41,7 @@ def judged(panel: Panel, removed: Pairs, count: int) -> tuple[pd.DataFrame, pd.D
             plain, beyond = np.mean([_beyond(by_seed[seed][:, taken]) for seed in seeds], axis=0)
             return {"foretells": plain, "beyond size": beyond}
 
-        images = one["row"].to_numpy()[: by_seed[0].shape[1]]
+        images = one.loc[one["seed"] == 0, "row"].to_numpy()  # frames come batch by batch, every seed in each
         means = one[list(localisation.SCORES)].mean().to_dict()
         rows.append({"model": model, "method": method} | resampled(foretold, images, len(by_seed)) | means)
     every = pd.DataFrame(rows).merge(_curve_areas(panel.first()), "left").merge(_likeness(panel.first()), "left")
@@ -172,8 +172,9 @@ def _drawn_anew(panel: Panel, stage: str) -> Panel:
         ((seed, subject),) = seeds.items()
         fresh, changed = panel.study.build(panel.study.experiment.run(model)), copy.deepcopy(subject.model)
         names = [name for name, _ in changed.named_parameters() if not name.startswith("backbone.")]
-        if stage == "last module":
-            names = [name for name in names if name.partition(".")[0] == names[-1].partition(".")[0]]
+        if stage == "last module":  # Query2Label and ML-Decoder hold the weights of their classifier themselves
+            last = {"weight", "bias"} & {*names} or {names[-1].partition(".")[0]}
+            names = [name for name in names if name.partition(".")[0] in last]
         changed.load_state_dict(changed.state_dict() | {name: fresh.state_dict()[name] for name in names})
         if stage == "backbone" and not setting.frozen:
             changed.backbone = drawn

@@ -123,7 +123,9 @@ def pairs(panel: Panel, count: int) -> Pairs:
         for label, (picture, left) in zip(shown, lacking, strict=True):
             changed = (np.asarray(picture) != np.asarray(whole)).any(2)
             region = F.adaptive_avg_pool2d(torch.from_numpy(changed)[None].float(), GRID)[0]
-            untouched = [one != label and left.get(one) == boxes.get(one) for one in panel.labels]
+            # a difficult thing has no box: it may have been touched
+            apart = zip(panel.labels, targets[row], strict=True)
+            untouched = [one != label and left.get(one) == boxes.get(one) and target != 0 for one, target in apart]
             parts.append((row, panel.labels.index(label), region, untouched, picture))
     rows, labels, regions, untouched, again = zip(*parts, strict=True)
     arrays = np.array(rows), np.array(labels), torch.stack(regions), np.array(untouched), targets
@@ -227,14 +229,15 @@ def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.I
 
 def resampled(scores: Callable[..., dict[str, float]], rows: np.ndarray, seeds: int) -> dict[str, float]:
     """Each score, of how often each value counts [P] and of which seeds, with its interval over resampled images and
-    seeds. rows: the image of each value [P].
+    seeds, which is NaN of a single image. rows: the image of each value [P].
     """
     rng, (images, of_image) = np.random.default_rng(0), np.unique(rows, return_inverse=True)
     drawn = [scores(np.ones(len(rows)), np.arange(seeds))]
     for _ in range(DRAWS):
         often = np.bincount(rng.integers(len(images), size=len(images)), minlength=len(images))
         drawn.append(scores(often[of_image].astype(float), rng.integers(seeds, size=seeds)))
-    return _intervals({name: np.array([one[name] for one in drawn]) for name in drawn[0]})
+    numbers = _intervals({name: np.array([one[name] for one in drawn]) for name in drawn[0]})
+    return numbers if len(images) > 1 else numbers | {name: np.nan for name in numbers if name not in drawn[0]}
 
 
 def _intervals(scores: Mapping[str, np.ndarray]) -> dict[str, float]:

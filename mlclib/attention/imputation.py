@@ -13,7 +13,7 @@ NOISE = 0.01  # standard deviation of the noise on what is filled, in the pictur
 
 
 def filled(picture: Tensor, hole: Tensor) -> Tensor:
-    """The picture [3, H, W] with its hole, bool [H, W], filled, with zeros where nothing is left to fill from.
+    """The picture [3, H, W] with its hole, bool [H, W], filled, with zeros where no cell is left to fill from.
 
     The noisy linear imputation of ROAD (Rong et al., ICML 2022): what is missing is the weighted mean of its eight
     neighbours. One colour would tell a model where something was. A cell that the hole meets is filled whole.

@@ -47,19 +47,24 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) 
     return Table("causes", "What a label's logit rests on", effects, caption, formats=formats, runs=runs, shown=TITLES)
 
 
-def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, runs: Models) -> list[Table]:
-    """`causal_maps.judged` as tables; images: of how many."""
+def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, few: int, runs: Models) -> list[Table]:
+    """`causal_maps.judged` as tables; images: of how many; few: of how many what takes long."""
     caption = (
         "Foretells: rank correlation of a map's weight where pixels change when the label's things go with the fall of "
         f"its logit, over the labels of {images} test images; beyond size: given the share of pixels that change. "
-        "Pointing, energy, curve: scores against boxes. Deletion (what is hidden is filled from around "
-        "it, as in ROAD; less is better), insertion: areas. Last module, head, backbone: rank correlation with the map "
-        "of the model with weights drawn anew so far; other label: with the map of another label that the image shows; "
-        "near 1 a map does not show what was learnt. Noise: with the map of the same picture under noise of 5 % of the "
-        f"range of pixels; near 1 a map is stable. {INTERVALS}"
+        "Pointing, energy, curve: scores against boxes. Deletion (what is hidden is filled from around it, as in ROAD; "
+        f"less is better), insertion: areas, over {few // 2} images and the first seed. The others are rank "
+        f"correlations over {few} images and the first seed. Last module, head, backbone: with the map of the model "
+        "with weights drawn anew so far (near 1 the map rests on what comes before). Other label: with the map of "
+        "another label that the image shows (near 1 the map is not the label's own). Noise: with the map of the same "
+        "picture under noise of 5 % of the range of pixels (near 1 the map is stable). Centre and random saw no image "
+        f"and are the same for every model. {INTERVALS} Input gradient: of the first seed."
     )
     formats = {column: ".2f" for column in judged.columns[2:]}
-    which = "Rank correlation of each score with beyond size, over all models and methods; 95 %: over models."
+    which = (
+        "Rank correlation of each score (of deletion with its sign turned) with beyond size, over all maps but centre "
+        "and random; 95 %: over models."
+    )
     how, every = dict.fromkeys(agreement.columns[1:], "+.2f"), {"": sum(runs.values(), [])}
     title_of_maps = "Which maps foretell by how much a logit falls"
     name = "Which score tells this without a second picture"
@@ -73,7 +78,8 @@ def context_tables(context: pd.DataFrame, graphs: pd.DataFrame, scenes: int, run
     """`causes.context` as tables; scenes: how many there are of each kind."""
     caption = (
         f"mAP on {scenes} scenes in percent, and its loss (Δ, in points) on as many whose things stand in another "
-        "scene's place together (wrong place), or are dealt out one by one (wrong company); each is there as often. "
+        "scene's place together (wrong place), or are dealt out kind by kind (wrong place and company). Each kind is "
+        "in as many scenes. "
     )
     name = "What mAP loses where things stand in the wrong place"
     tables = [Table("causes-context", name, context, caption + INTERVALS, runs=runs, shown=TITLES)]
@@ -156,15 +162,15 @@ def effects_sentence(effects: pd.DataFrame) -> str:
 
 
 def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
-    """Whether attention is decoration: what maps foretell beyond size, and which cheap score says so too."""
+    """How many maps foretell more than size, beside those that saw no image, and which cheap score says so too."""
     blind = judged["method"].isin(BLIND)
     above = judged["beyond size low"] > 0
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
     text = (
-        f"{above[~blind].sum()} of {(~blind).sum()} kinds of maps are shown to be more than decoration: the weight "
-        "where a label's things are taken away foretells the fall of its logit beyond the size of what goes, by rank "
-        f"correlation ({listed(f'{kind} {_range(values)}' for kind, values in kinds)}); of {blind.sum()} that saw no "
-        f"image {above[blind].sum() or 'none'} would pass"
+        f"Of {(~blind).sum()} maps (a model's by one method) {above[~blind].sum()} foretell by their weight where a "
+        "label's things are taken away how far its logit falls, beyond the size of what goes; of "
+        f"{blind.sum()} that saw no image {above[blind].sum() or 'none'} (rank correlation "
+        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)})"
     )
     best = agreement[agreement["agreement low"] > 0].nlargest(1, "agreement")
     alike = [f"{row['score']} ranks maps most alike ({_interval(row, 'agreement')})" for _, row in best.iterrows()]
@@ -180,14 +186,11 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
         least, most = ordered.iloc[0], ordered.iloc[-1]
         ends = [f"{written(-one[f'Δ {name}'], '.1f')} ({title(one['model'])})" for one in (least, most)]
         lost.append(f"in the {name} {' to '.join(ends)}")
-    text, column = f"With the same things models lose {listed(lost)} points of mAP", f"Δ {SHIFTS[1]}"
+    text = f"With the same things models lose {listed(lost)} points of mAP"
     for _, row in graphs.iterrows():
-        low, high = row[f"{column} low"], row[f"{column} high"]
-        verdict = "more" if high < 0 else "less" if low > 0 else "no more and no less, as far as can be told,"
-        text += (
-            f"; in the {SHIFTS[1]} {title(row['model'])} loses {verdict} than {title(row['without'])} "
-            f"({_interval(row, column, '+.1f')} points)"
-        )
+        gaps = [f"{_interval(row, f'Δ {name}', '+.1f')} in the {name}" for name in SHIFTS]
+        pair = f"{title(row['model'])}, beside {title(row['without'])}"
+        text += f"; what its label graph adds to that of {pair}, is {listed(gaps)} (below 0 it loses more)"
     return f"{text}."
 
 

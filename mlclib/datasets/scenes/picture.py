@@ -117,21 +117,36 @@ def draw_versions(
 
 
 def misplaced(seed: int, split: int, count: int, together: bool) -> list[tuple[Image.Image, dict]]:
-    """`count` scenes whose things stand in the wrong place: each thing as often as in images 0 to count - 1.
+    """`count` scenes whose things stand in the wrong place: each thing as often as in images 0 to count - 1, and each
+    kind in as many images.
 
-    together: all things of one scene stand in another place, so that company keeps; else things are dealt out anew,
-    as many to each scene as it had, so that neither place nor company does.
+    together: all things of one scene stand in another place, so that company keeps; else kinds are dealt out anew, as
+    many to each scene as it had, so that neither place nor company does.
     """
     places, own = zip(*(_arrangement(seed, split, index) for index in range(count)), strict=True)
     if together:
         order = np.argsort(places, kind="stable")  # by place: half of all scenes further stands another place
         dealt = dict(zip(order, (own[at] for at in np.roll(order, count // 2)), strict=True))
     else:
-        every = [thing for things in own for thing in things]
-        every = [every[at] for at in np.random.default_rng([seed, split, count]).permutation(len(every))]
-        ends = np.cumsum([len(things) for things in own])
-        dealt = {at: sorted(every[end - len(own[at]) : end], key=_near_last) for at, end in enumerate(ends)}
+        dealt = _dealt_anew(own, np.random.default_rng([seed, split, count]))
     return [draw_versions(seed, split, index, placed=dealt[index])[0] for index in range(count)]
+
+
+def _dealt_anew(own: Sequence[Sequence[Placed]], g: np.random.Generator) -> list[list[Placed]]:
+    """The things of scenes, by kind dealt to other scenes at random; each scene keeps how many kinds it has, each kind
+    in how many scenes it is (the curveball algorithm of Strona et al., Nature Communications 5, 2014).
+    """
+    scenes = [{thing.name: [] for thing in things} for things in own]
+    for scene, things in zip(scenes, own, strict=True):
+        for thing in things:
+            scene[thing.name].append(thing)
+    for _ in range(10 * len(scenes)):
+        one, other = (scenes[at] for at in g.choice(len(scenes), 2, replace=False))
+        mine, yours = sorted(one.keys() - other.keys()), sorted(other.keys() - one.keys())
+        pool = [(name, one.pop(name)) for name in mine] + [(name, other.pop(name)) for name in yours]
+        for at, place in enumerate(g.permutation(len(pool))):
+            (one if at < len(mine) else other).update([pool[place]])
+    return [sorted((thing for things in scene.values() for thing in things), key=_near_last) for scene in scenes]
 
 
 def _arrangement(seed: int, split: int, index: int) -> tuple[str, list[Placed]]:
