@@ -37,7 +37,7 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) 
         "leaves a blur; things over half of the picture stay"
     )
     caption = (
-        f"{how}. Fall: of the label's own logit. "
+        f"{how}. Fall: of the label's own logit, on its model's scale. "
         "Lost: of the recognised labels, those no longer predicted. Others: how far other labels' logits move, up or "
         "down, as a share of the fall. With ...: rank correlation of what labels lend each other (how far one's logit "
         "falls without the other) with their odds ratio in the training images, with the edges of the model's label "
