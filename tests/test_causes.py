@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mlclib.attention import causal_maps, causes, redrawn
+from mlclib.attention.imputation import filled
 from mlclib.attention.maps import BASELINES, GRID, boxed_labels
 from mlclib.common.errors import UserError
 from mlclib.config.schema import Causes
@@ -157,6 +158,18 @@ def test_a_photograph_without_a_thing_is_filled_from_around_it_and_equal_elsewhe
     assert left == {}  # the dog's box was filled in part
 
 
+@pytest.mark.parametrize("place", [(20, 30), (0, 0), (0, 25), (55, 55)])
+def test_what_is_missing_is_the_mean_of_its_neighbours_direct_ones_twice_as_heavy(place):
+    picture, hole = 100 * torch.rand(3, 56, 56, generator=torch.Generator().manual_seed(0)), torch.zeros(56, 56) > 0
+    hole[place] = True
+    far = (
+        torch.stack(torch.meshgrid(*2 * [torch.arange(56)], indexing="ij")) - torch.tensor(place)[:, None, None]
+    ).abs()
+    weights = (far.amax(0) == 1) / far.sum(0).clamp(min=1)
+    expected = (picture * weights).sum((1, 2)) / weights.sum()
+    torch.testing.assert_close(filled(picture, hole)[:, *place], expected, atol=0.05, rtol=0)  # noise of 0.01
+
+
 def test_what_is_over_half_of_a_photograph_or_has_no_box_stays_in_it(tmp_path):
     picture = Image.new("RGB", (100, 100), "green")
     for boxes, removable in (([[0, 0, 0, 100, 60], [1, 0, 0, 9, 9]], ["dog"]), ([[1, 0, 0, 9, 9]], ["dog"])):
@@ -208,6 +221,19 @@ def test_each_value_is_resampled_with_its_own_image(monkeypatch):
     monkeypatch.setattr(causal_maps, "_likeness", lambda _: blank[["model", "method"]])
     causal_maps.judged(SimpleNamespace(first=lambda: None), None, 3)
     assert seen[0] == [0, 0, 1, 2, 2]
+
+
+def test_weights_are_drawn_anew_from_the_last_module_down(panel):
+    one, changed = panel.first(), {}
+    before = one.subjects["msrn"][0].model.state_dict()
+    for stage in causal_maps.STAGES:
+        anew = causal_maps._drawn_anew(one, stage)
+        after = anew.subjects["msrn"][0].model.state_dict()
+        changed[stage] = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+        images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(anew.backbone(images)[4], one.backbone(images)[4]) == (stage != "backbone")
+    assert changed["last module"] == {"head"} and changed["head"] == changed["backbone"]
+    assert {"head", "embed", "group_features"} < changed["head"] and "backbone" not in changed["head"]
 
 
 def test_noise_is_as_strong_as_it_says_and_the_same_each_time():
