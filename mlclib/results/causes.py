@@ -188,9 +188,9 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
         lost.append(f"in the {name} {' to '.join(ends)}")
     text = f"With the same things models lose {listed(lost)} points of mAP"
     for _, row in graphs.iterrows():
-        gaps = [f"{_interval(row, f'Δ {name}', '+.1f')} in the {name}" for name in SHIFTS]
-        pair = f"{title(row['model'])}, beside {title(row['without'])}"
-        text += f"; what its label graph adds to that of {pair}, is {listed(gaps)} (below 0 it loses more)"
+        gaps = [f"{_interval(row, f'Δ {name}', '+.1f')} points in the {name}" for name in SHIFTS]
+        pair = f"{title(row['model'])} differs from {title(row['without'])}"
+        text += f"; with its label graph {pair} in this by {listed(gaps)} (below 0 it loses more)"
     return f"{text}."
 
 
