@@ -136,10 +136,7 @@ def _dealt_anew(own: Sequence[Sequence[Placed]], g: np.random.Generator) -> list
     """The things of scenes, by kind dealt to other scenes at random; each scene keeps how many kinds it has, each kind
     in how many scenes it is (the curveball algorithm of Strona et al., Nature Communications 5, 2014).
     """
-    scenes = [{thing.name: [] for thing in things} for things in own]
-    for scene, things in zip(scenes, own, strict=True):
-        for thing in things:
-            scene[thing.name].append(thing)
+    scenes = [{thing.name: [one for one in things if one.name == thing.name] for thing in things} for things in own]
     for _ in range(10 * len(scenes)):
         one, other = (scenes[at] for at in g.choice(len(scenes), 2, replace=False))
         mine, yours = sorted(one.keys() - other.keys()), sorted(other.keys() - one.keys())
