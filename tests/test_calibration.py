@@ -112,7 +112,7 @@ def test_the_temperature_comes_from_the_validation_part_and_is_scored_on_the_tes
     assert after["temperature"] == pytest.approx(np.mean(fitted))
     assert table.spread["ECE"][1] == pytest.approx(100 * np.std(heated, ddof=1))
     sentence = tables.calibration_sentence(table)
-    assert f"{before['ECE']:.2f} points off on average (ECE), {after['ECE']:.2f} after a temperature of" in sentence
+    assert f"{before['ECE']:.2f} points off on average (ECE), and {after['ECE']:.2f} after a temperature of" in sentence
     assert "fitted on the validation part" in table.caption
     floors = [calibration.error_floor(run.logits["last"], run.targets, heat).high
               for run, heat in zip(runs, fitted, strict=True)]  # fmt: skip
@@ -130,4 +130,4 @@ def test_without_a_validation_part_there_is_no_temperature_and_it_says_so(tmp_pa
     table = tables.calibration_table("gmp", [run])
     assert np.isnan(table.frame["temperature"][1]) and np.isfinite(table.frame["ECE"][0])
     assert "not fitted: there is no validation part" in table.caption
-    assert "no temperature can be fitted" in tables.calibration_sentence(table)
+    assert "No temperature can be fitted" in tables.calibration_sentence(table)

@@ -22,7 +22,7 @@ from mlclib.datasets.scenes import picture
 from mlclib.datasets.scenes.picture import Placed
 from mlclib.inference import predict
 from mlclib.results import causes as shown
-from mlclib.results import report
+from mlclib.results import findings, report
 from mlclib.runs import plan
 
 
@@ -260,7 +260,7 @@ def test_the_notebook_is_run_where_an_experiment_asks_for_it_and_its_findings_st
     runs = [{stage.name for stage in plan.stages(study)} for study in (tiny_study, asking)]
     assert runs[1] - runs[0] == {"09_causes"}
     assert report.findings(tmp_path) == ""
-    shown.write_findings(tmp_path / "tables", ["A cat_a falls."])
+    findings.write(tmp_path / "tables", "causes-findings", "What pictures say.", ["A cat_a falls."])
     assert report.findings(tmp_path).endswith("- A cat\\_a falls.")
 
 
@@ -272,17 +272,16 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     frame = pd.DataFrame({"model": ["a", "b"], "lost, %": [60.0, 70.0], "others, %": [20.0, 30.0]})
     frame = frame.assign(**intervals("with co-occurrence", (0.1, -0.1, 0.2), (0.3, 0.2, 0.4)))
     sentence = shown.effects_sentence(frame.assign(**intervals("with own graph", (np.nan,) * 3, (0.2, 0.1, 0.3))))
-    assert "60 to 70 % of the recognised" in sentence and "above 0 for 1 of 2" in sentence
-    assert "by 20 to 30 %" in sentence and sentence.endswith("graph with b +0.20 [+0.10, +0.30].")
+    assert "60 to 70 % of the recognised labels" in sentence and "above 0 for 1 of 2" in sentence
+    assert "by 20 to 30 %" in sentence and sentence.endswith("graph it is b +0.20 [+0.10, +0.30].")
     maps = pd.DataFrame({"model": ["a"] * 3, "method": ["grad-cam", "mean", "centre"]})
     agreement = pd.DataFrame({"score": ["energy", "curve"], **intervals("agreement", (0.1, 0, 1), (0.5, 0.4, 0.6))})
     for low, count in ((0.1, 2), (-0.1, 1)):
         beyond = intervals("beyond size", (0.4, 0.2, 0.6), (0.2, low, 0.5), (0.0, -1, 1))
         sentence = shown.maps_sentence(maps.assign(**beyond), agreement)
-        assert sentence.startswith(f"Of 2 maps (a model's by one method) {count} foretell")
-        assert "own maps +0.20" in sentence and "of 1 that saw no image none" in sentence
-        assert "curve ranks maps most alike (+0.50 [+0.40, +0.60])" in sentence
-    assert "none is shown to rank maps alike" in shown.maps_sentence(maps.assign(**beyond), agreement[:1])
+        assert f"shown for {count} of 2 maps" in sentence and "for none of 1 that saw no image" in sentence
+        assert "own maps +0.20" in sentence and "curve agrees best with this (+0.50 [+0.40, +0.60])" in sentence
+    assert "none is shown to agree with this" in shown.maps_sentence(maps.assign(**beyond), agreement[:1])
     lost = pd.DataFrame({"model": ["a", "b"], "Δ wrong place": [-1.0, -2.0], "Δ wrong company": [-9.0, -3.0]})
     graphs = pd.DataFrame({"model": ["a", "b"], "without": ["b", "a"]})
     graphs = graphs.assign(**intervals("Δ wrong place", (-1, -2, 1), (0, -1, 1)))
@@ -290,4 +289,4 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     sentence = shown.context_sentence(lost, graphs)
     assert "wrong place 1.0 (a) to 2.0 (b)" in sentence and "wrong company 3.0 (b) to 9.0 (a)" in sentence
     gaps = "−1.0 [−2.0, +1.0] points in the wrong place and −6.0 [−9.0, −1.0] points in the wrong company"
-    assert f"with its label graph a differs from b in this by {gaps}" in sentence
+    assert f"With its label graph a differs from b in this by {gaps}" in sentence

@@ -28,12 +28,12 @@ def test_where_nobody_watches_it_is_a_figure(tiny_study, monkeypatch):
 
 def test_its_sentence_is_of_the_chosen_label(live):
     live.image.value, live.label.value = 3, "boat"
-    presence = "is there" if live.split.targets[3, live.labels.index("boat")] == 1 else "is not there"
+    presence = "is present" if live.split.targets[3, live.labels.index("boat")] == 1 else "is absent"
     share = f"{100 * live.probabilities[live.labels.index('boat')]:.0f} %, rank "
-    assert live.finding().startswith(f"In test image 3 boat {presence}; msrn gives it {share}")
+    assert live.finding().startswith(f"The label boat {presence} in test image 3. msrn gives it {share}")
     shown = live.labels[int(np.argmax(live.split.targets[3]))]
     live.label.value = shown
-    assert f"{shown} is there" in live.finding()
+    assert f"{shown} is present" in live.finding()
     assert f"of the map ({live.map.value}) lies in its boxes" in live.finding()
 
 

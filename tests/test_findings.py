@@ -52,15 +52,15 @@ def test_a_finding_is_markdown_in_which_labels_mean_themselves():
 def test_the_parts_differ_where_the_sentence_says():
     train, test = [[1, -1], [1, -1], [1, 1], [-1, 1]], [[1, 1], [1, -1], [1, -1], [1, 1]]
     sentence = data.parts_sentence(Dataset("made", ("a", "b"), {"train": split(train), "test": split(test)}))
-    assert "shows 1.25 labels and a test image 1.50" in sentence and "most in a, which 75.0 % and 100.0 %" in sentence
+    assert "1.25 in training, 1.50 in test" in sentence and "most in a, on 75.0 % and 100.0 % of" in sentence
 
 
 def test_the_rarest_label_is_named_with_its_test_images_and_a_label_without_any_has_no_ap():
     marks = -np.ones((40, 3))
     marks[:35, 0], marks[:4, 1] = 1, 1
     sentence = data.frequency_sentence(Dataset("made", ("a", "b", "c"), {"test": split(marks)}))
-    assert "AP of b rests on 4 test images" in sentence and "that of a on 35" in sentence
-    assert "1 of 2 labels have fewer than 30" in sentence and "so without an AP: c." in sentence
+    assert sentence.startswith("4 test images show b and 35 show a;")
+    assert "fewer than 30 test images: 1 of 2." in sentence and "so without an AP: c." in sentence
 
 
 def test_labels_come_together_by_their_correlation():
@@ -71,14 +71,14 @@ def test_labels_come_together_by_their_correlation():
     pairs = {(i, j): wanted[i, j] for i in range(6) for j in range(i + 1, 6)}
     (i, j), (k, m) = max(pairs, key=pairs.get), min(pairs, key=pairs.get)
     sentence = data.cooccurrence_sentence(counts, shown.sum(0), 50, list("abcdef"))
-    assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) come together most" in sentence
+    assert f"{'abcdef'[i]} and {'abcdef'[j]} ({wanted[i, j]:+.2f}) occur together most" in sentence
     assert f"{'abcdef'[k]} and {'abcdef'[m]} ({wanted[k, m]:+.2f}) least".replace("-", "−") in sentence
 
 
 def test_the_label_that_most_labels_learn_from_is_named():
     graph = np.array([[1, 0.1, 0], [0, 1, 0], [0.1, 0.1, 1]])  # rows learn from columns
     sentence = data.graphs_sentence({"msrn": graph}, ["a", "b", "c"])
-    assert "2 of 3 labels learn from b" in sentence and "1 from none" in sentence
+    assert "start at b (to 2 of 3 labels)" in sentence and sentence.endswith("from another: 1.")
 
 
 # One model
@@ -95,7 +95,7 @@ def test_curves_are_of_the_validation_part_where_there_is_one():
     assert right.get_ylabel() == "validation mAP (%)" and right.get_title() == "Validation mAP: MSRN ends at 50.0%"
     np.testing.assert_allclose(right.lines[0].get_ydata(), [20, 60, 50, 50])
     sentence = one_model.curves_sentence(runs)
-    assert "after 3 the training loss changed by −50 % and the validation mAP by 0.0 points" in sentence
+    assert "After epoch 3 the training loss changed by −50 % and the validation mAP by 0.0 points" in sentence
     assert "highest after epoch 2 of 4, 10.0 points above the last" in sentence and "test" not in sentence
     alone = [history([0.2, 0.3], [2, 1])]
     assert "no epoch may be chosen by this curve" in one_model.curves_sentence(alone)
@@ -113,7 +113,7 @@ def test_the_table_of_the_configuration_and_its_sentence_are_those_of_the_runs(t
     assert rows["training of one run"] == "9 s, 100 images per second"
     assert rows["head learns"] == "3.14 M parameters" and "learning rate 0.002" in rows["optimizer"]
     sentence = one_model.configuration_sentence([run])
-    assert sentence.startswith("1 run took 5 min on Made Processor; for an image the head computes 1.2 % of what its")
+    assert sentence.startswith("1 run took 5 min on Made Processor. For one image the head computes 1.2 % of")
     run.about["checkpoint"] = "authors.pth"
     assert one_model.configuration_sentence([run]).startswith("Scoring the checkpoint took 5 min")
 
@@ -131,7 +131,7 @@ def test_the_hardest_labels_stand_first_with_what_is_missed_and_claimed(models):
         assert frame["missed, %"][label] == pytest.approx(100 * np.mean(missed) / (runs[0].targets[:, c] == 1).sum())
         assert frame["false alarms"][label] == pytest.approx(np.mean(wrong))
     sentence = one_model.hardest_sentence(table)
-    assert sentence.startswith(f"Hardest are {frame.index[0]} ({frame['AP'].iloc[0]:.1f}), {frame.index[1]}")
+    assert sentence.startswith(f"The AP is lowest for {frame.index[0]} ({frame['AP'].iloc[0]:.1f}), {frame.index[1]}")
     rank = spearmanr(frame["training images"], frame["AP"]).statistic
     assert f"{rank:+.2f}".replace("-", "−") in sentence
 
@@ -160,7 +160,8 @@ def test_the_worst_mistakes_are_the_highest_false_alarms_and_the_lowest_misses(m
     for wrong, cells in zip(one_model.worst_mistakes(runs, 7), (alarms, misses), strict=True):
         assert wrong.tolist() == [list(cell[1:]) for cell in cells[:7]]
     sentence = one_model.mistakes_sentence(runs)
-    assert f"{len(misses)} of {(marks == 1).sum()} labels are missed and {len(alarms)} claimed wrongly" in sentence
+    assert sentence.startswith(f"The test images show {(marks == 1).sum()} labels. {len(misses)} labels are missed, ")
+    assert f" {len(alarms)} labels are predicted wrongly, " in sentence
 
 
 def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
@@ -187,9 +188,9 @@ def test_the_ablation_sentence_names_the_largest_loss_and_what_may_be_chance(mod
     variants = {"2": models["gmp"], "2, 4": models["dsdl"], "2, 3, 4": models["msrn"]}
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     sentence = ablation.axis_sentence(table)
-    assert sentence.startswith("Against the full model 2 (−") and "loses most" in sentence
+    assert sentence.startswith("The largest loss is that of layers 2: −")
     assert table.frame["q"][0] < 0.05 <= table.frame["q"][1]
-    assert "; 2, 4 may be chance (q of 0.05 or more)." in sentence
+    assert sentence.endswith("May be chance (q at least 0.05): layers 2, 4.")
 
 
 def test_the_labels_that_change_beyond_noise_are_counted(models):
@@ -197,8 +198,8 @@ def test_the_labels_that_change_beyond_noise_are_counted(models):
     real = [row for row in range(5) if (row, "2") not in table.marks]
     least = table.frame.loc[table.frame["2"][real].idxmin()]
     sentence = ablation.per_class_sentence(table)
-    assert f"2 changes the AP of {len(real)} of 5 labels beyond noise" in sentence
-    assert f"{least['label']} by {least['2']:+.1f}".replace("-", "−") in sentence
+    assert sentence.startswith(f"The variant 2 changes most labels: the AP of {len(real)} of 5 by more than chance.")
+    assert f"{least['label']} ({least['2']:+.1f} points)".replace("-", "−") in sentence
 
 
 def test_a_ranking_turns_where_means_over_seeds_change_their_order():
@@ -212,15 +213,15 @@ def test_a_ranking_turns_where_means_over_seeds_change_their_order():
     (row,) = protocols.reversals(frame).to_dict("records")
     assert (row["above score"], row["below score"], row["margin"]) == (75, 74, 1)
     sentence = protocols.reversals_sentence(frame)
-    assert "AP, envelope: by mAP a (75.0) comes to stand above b (74.0)" in sentence
-    assert "No choice turns the ranking by CF1 or OF1." in sentence
+    assert "under AP, envelope, mAP of a (75.0) is above that of b (74.0)" in sentence
+    assert "No choice changes the ranking by CF1 or OF1." in sentence
 
 
 def test_choices_without_anything_to_make_them_from_are_named_and_others_counted(models):
     sentence = protocols.changes_sentence(protocols.audit(models))
     worth = protocols.changes(protocols.audit(models))["mean"].abs().groupby(["kind", "choice"]).max().dropna()
-    assert len(worth) == 12 and sentence.startswith(f"{(worth >= 1).sum()} of 12 choices move")
-    assert "epoch: moving average of the weights" in sentence.partition("nothing to make these from")[2]
+    assert len(worth) == 12 and sentence.startswith(f"{(worth >= 1).sum()} of 12 choices of protocol change")
+    assert "epoch: moving average of the weights" in sentence.partition("kept nothing for")[2]
 
 
 # Scores, cost, published figures and tuning
@@ -230,9 +231,9 @@ def test_the_model_with_the_highest_ap_of_most_labels_is_named(models):
     table = performance.per_class_table(models)
     highest = table.frame.iloc[:-1][list(models)].to_numpy().argmax(axis=1)
     sentence = performance.per_class_sentence(table)
-    assert sentence.startswith("Of 5 labels the highest AP has, by mean over seeds: ")
+    assert sentence.startswith("Number of labels, of 5, on which a model has the highest AP")
     for at, model in enumerate(models):
-        assert (f"{title(model)} of {(highest == at).sum()}" in sentence) == (at in highest)
+        assert (f"{title(model)} {(highest == at).sum()}" in sentence) == (at in highest)
 
 
 def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare():
@@ -241,11 +242,11 @@ def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare(
          "made": [literature.STATED, literature.STATED, "trained here"]}
     )  # fmt: skip
     sentence = literature.published_sentence([Table("x", "x", frame, "")])
-    assert sentence.startswith("2 published rows state a mAP, the highest B with 94.0 %")
-    assert sentence.endswith("the highest scored here is −1.0 points from it.")
+    assert sentence.startswith("Of 2 published mAPs the highest is that of B: 94.0 %.")
+    assert sentence.endswith("The highest here differs from it by −1.0 points.")
     apart = Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")
     assert "no difference is stated" in literature.published_sentence([apart])
-    assert literature.published_sentence([]) == "No published mAP at hand is of this data set."
+    assert literature.published_sentence([]) == "This project has no published mAP of this data set."
 
 
 def test_maps_that_beat_both_blind_ones_are_named_by_the_size_of_things():
@@ -264,11 +265,11 @@ def test_maps_that_beat_both_blind_ones_are_named_by_the_size_of_things():
     frame = pd.DataFrame(rows, columns=["method", "layer", "size", "curve"])
     frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
     sentence = localisation.figure_finding(frame)
-    assert "Mean finds small things best in layer 4 (0.10, blind 0.50)" in sentence
-    assert "large things best in layer 4 (0.70, blind 0.50)" in sentence
-    sizes = re.findall(r"both blind maps on things of (\w+) size", sentence)
+    assert "Mean localises small things best in layer 4 (0.10 against 0.50)" in sentence
+    assert "large things best in layer 4 (0.70 against 0.50)" in sentence
+    sizes = re.findall(r"saw no image on things of (\w+) size", sentence)
     assert sizes == ["large", "every", "no"]
-    assert "No boxes" in localisation.figure_finding(frame[:0])
+    assert "no boxes" in localisation.figure_finding(frame[:0])
 
 
 def test_by_label_the_best_map_names_its_ends():
@@ -278,7 +279,7 @@ def test_by_label_the_best_map_names_its_ends():
     )  # fmt: skip
     sentence = localisation.tables_finding([None, Table("x", "x", frame, "")])
     assert sentence == (
-        "By label, grad-cam maps lie best on c (90) and worst on a (20), by curve area; labels of larger things are "
-        "found better (rank correlation +1.00)."
+        "By area under the localisation curve grad-cam maps are best for c (90) and worst for a (20). Labels of larger "
+        "things are localised better (rank correlation +1.00)."
     )
-    assert "No boxes" in localisation.tables_finding([])
+    assert "no boxes" in localisation.tables_finding([])

@@ -336,7 +336,7 @@ def test_one_model_or_hidden_labels_make_no_leaderboard(models, tmp_path):
     assert tables.tables(none) == []
     assert "labels of the test images are not public" in findings.sentences(none, {})[0]
     (alone,) = findings.sentences(tables.compare_all({"msrn": models["msrn"]}), {})
-    assert "no other model is scored here" in alone
+    assert "No other model is scored here" in alone
     theirs = [make(tmp_path, "theirs", marks=targets(), selections=("last",))]
     kept = tables.compare_all({**models, "theirs": theirs}, selection="best_test")
     assert "theirs" not in kept.names and len(kept.pairs) == 6
@@ -357,17 +357,17 @@ def test_findings_say_what_the_tables_say(models, contest):
     first, second = map(title, contest.names[:2])
     frame = tables.leaderboard_table(contest).frame
     assert sentences[0] == (
-        f"{first} has the highest mAP on scenes, {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
-        f"{frame['mAP high'][0]:.1f}); it is shown to be better than the linear baseline and GMP and cannot be "
-        f"told from {second}."
+        f"{first} has the highest mAP on scenes: {frame['mAP'][0]:.1f} % (95 % interval {frame['mAP low'][0]:.1f} to "
+        f"{frame['mAP high'][0]:.1f}). It is shown to be better than the linear baseline and GMP. No test tells it "
+        f"apart from {second}."
     )
     row = tables.pairs_table(contest).frame.set_index("pair").loc[f"{best} vs linear"]
     gain = f"{first} ({row['Δ mAP']:+.1f} points, 95 % interval {row['Δ low']:+.1f} to {row['Δ high']:+.1f})"
-    assert sentences[1].startswith(f"Shown to be above the linear baseline: {gain} and {second} (")
-    assert sentences[1].endswith("; below it: GMP.")
+    assert sentences[1].startswith(f"Shown to be better than the linear baseline: {gain} and {second} (")
+    assert sentences[1].endswith("). Shown to be worse: GMP.")
     gaps = tables.pairs_table(contest).frame["smallest gap"]
     assert "tells 5 of 6 pairs of models apart" in sentences[2]
-    assert f"one of 2 points in {(gaps <= 2).sum() or 'none'} of the pairs" in sentences[2]
+    assert f"of 2 points is enough in {(gaps <= 2).sum() or 'none'} of them" in sentences[2]
     assert sentences[3].startswith("No choice of protocol (AP") and len(sentences) == 4
 
 
@@ -376,22 +376,24 @@ def test_findings_change_with_the_runs(models):
     assert sentences[0].startswith("The linear baseline has the highest mAP ") and sentences[0].endswith(
         "better than GMP."
     )
-    assert sentences[1] == "Shown to be above the linear baseline: no model; below it: GMP."
+    assert sentences[1] == "Shown to be better than the linear baseline: no model. Shown to be worse: GMP."
 
 
 def test_a_protocol_that_turns_a_pair_is_named(tmp_path):
     gmp, gap = (make(tmp_path, model, gain=gain, marks=targets()) for model, gain in (("gmp", 0.4), ("gap", 1.5)))
     gmp.logits["best_test"][:] = gap.logits["last"] + targets()
     *_, sentence = findings.sentences(tables.compare_all({"gmp": [gmp], "gap": [gap]}), {})
-    assert sentence.startswith("Some choices of protocol reverse pairs that are told apart by mAP: GAP vs GMP (epoch")
-    assert "Another model comes first under some: GMP (epoch: the best on the test set)" in sentence
+    assert sentence.startswith(
+        "Some choices of protocol reverse the mAP of models that are told apart: GAP vs GMP (epoch"
+    )
+    assert "Some choices put another model first: GMP (epoch: the best on the test set)" in sentence
 
 
 def test_findings_name_the_variant_that_matters_most(models):
     variants = {"2": models["gmp"], "3": models["linear"], "2, 3, 4": models["msrn"]}
     table = ablation.axis_table("msrn", "layers", variants, models["msrn"])
     sentence = ablation.variants_sentence({"msrn": table})
-    most = "from the full model (q < 0.05), most of all MSRN, layers 2: "
+    most = "from the full model (q < 0.05). The largest difference is MSRN, layers 2: "
     assert sentence.startswith(f"Of 2 variants of MSRN, 2 differ {most}")
     alike = ablation.axis_table("msrn", "layers", {"2": models["dsdl"]}, models["msrn"])
     none = ablation.variants_sentence({"msrn": alike})
@@ -421,7 +423,7 @@ def experiments(tmp_path, monkeypatch):
 
 def test_models_are_ranked_over_independent_data_sets_of_one_protocol(tmp_path, experiments):
     experiments("one", "scenes", (0.3, 1.0, 2.0))
-    experiments("two", "voc2007", (0.4, 0.9, 2.0))
+    experiments("two", "voc2007", (0.4, 0.9, 2.0), "input_size: 128\n")  # an input size of its own
     experiments(
         "both", "voc2007+2012", (2.0, 0.9, 0.3), "ablation: {msrn: {layers: [[4]]}}\n"
     )  # shares images with two

@@ -66,7 +66,7 @@ def test_the_localisation_figure_states_how_far_a_label_s_own_map_is_ahead():
     figure = localisation.figure(frame)
     assert figure.get_suptitle().endswith("weighted +0.10 [+0.10, +0.10]")
     assert [axes.get_ylabel() for axes in figure.axes] == list(localisation.SCORES.values())
-    assert "No boxes" in localisation.figure(frame[:0]).axes[0].texts[0].get_text()
+    assert "no boxes" in localisation.figure(frame[:0]).axes[0].texts[0].get_text()
 
 
 def test_intervals_hold_the_mean_and_come_from_images_not_labels():
@@ -86,8 +86,8 @@ def test_faithfulness_says_how_far_the_best_map_is_from_the_random_one_and_what_
         assert line.startswith(f"{curve.capitalize()}: {Key(*key)} is {gain:+.2f} [")
     steps = frame[frame["curve"] == "deletion"].groupby(["method", "share"])["probability"].mean()
     sentence = faithfulness.finding(frame)
-    assert "With 50 % of the picture hidden" in sentence and f"falls from {steps['mean', 0]:.2f} to" in sentence
-    assert f"in random order to {steps['random', 0.5]:.2f}" in sentence
+    assert sentence.startswith("When the 50 % of the picture") and f"falls from {steps['mean', 0]:.2f} to" in sentence
+    assert f"Hidden at random, it falls to {steps['random', 0.5]:.2f}" in sentence
 
 
 def test_groups_have_a_map_each_and_models_without_groups_no_figure(tiny_study, subject):
@@ -146,19 +146,19 @@ def test_the_finding_states_the_share_of_a_map_in_the_boxes_and_their_share_of_t
         areas.append(mask.mean())
         inside.append(float(one.maps[Key("grad-cam", "all")].numpy()[mask].sum()))
     words = pictures.examples_finding(shown, subject).split()
-    assert float(words[words.index("take") + 1]) == pytest.approx(100 * np.mean(areas), abs=1.5)
+    assert float(words[words.index("cover") + 1]) == pytest.approx(100 * np.mean(areas), abs=1.5)
     assert float(words[words.index("grad-cam") + 1]) == pytest.approx(100 * np.mean(inside), abs=2)
     bare = subject.split.__class__(subject.split.names, subject.split.paths, subject.split.targets)
-    assert "No boxes" in pictures.examples_finding(shown, subject._replace(split=bare))
+    assert "no boxes" in pictures.examples_finding(shown, subject._replace(split=bare))
 
 
 def test_the_surest_wrong_and_the_least_sure_right_label_are_named(tiny_study, subject):
     (run,) = tiny_study.finished("msrn")
     logits, marks = run.logits["last"][:2], run.targets[:2]
     sentence = pictures.bars_finding(subject, [0, 1])
-    for mark, lost, pick, words in ((-1, -np.inf, "argmax", "likeliest is"), (1, np.inf, "argmin", "least likely is")):
+    for mark, lost, pick, words in ((-1, -np.inf, "argmax", "absent"), (1, np.inf, "argmin", "present")):
         row, label = np.unravel_index(getattr(np.where(marks == mark, logits, lost), pick)(), logits.shape)
-        name, number = re.search(rf"{words} (.+?) \(logit (\S+),", sentence).groups()
+        name, number = re.search(rf"{words} labels (.+?) has the \w+ logit \((\S+),", sentence).groups()
         assert name == run.labels[label]
         assert float(number.replace("−", "-")) == pytest.approx(logits[row, label], abs=0.05)
 
@@ -171,10 +171,10 @@ def test_the_findings_on_learnt_vectors_and_groups_follow_from_them(subject):
         nearest.append(cosine.argmax(1))
     i, j = sorted(np.unravel_index(cosine.argmax(), cosine.shape))
     sentence = learnt.vectors_finding(learned)
-    assert f"{subject.labels[i]} and {subject.labels[j]} (cosine {cosine[i, j]:.2f})" in sentence
-    assert f"{(nearest[0] == nearest[1]).sum()} of 22 labels keep" in sentence
+    assert f"{subject.labels[i]} and {subject.labels[j]} are most similar (cosine {cosine[i, j]:.2f})" in sentence
+    assert f"{(nearest[0] == nearest[1]).sum()} of 22 labels have the same nearest label" in sentence
     firm = sum(max(row) > 0.5 for row in learned.shares)
-    assert learnt.groups_finding(learned).startswith(f"{firm} of 22 labels belong to one group")
+    assert learnt.groups_finding(learned).startswith(f"{firm} of 22 labels have more than half")
 
 
 @pytest.mark.parametrize("model", ["gmp", "msrn", "dsdl"])

@@ -89,7 +89,7 @@ def test_the_summary_says_what_each_experiment_with_a_leaderboard_found(tmp_path
         for table in leaderboard.tables(contest):
             table.write(tmp_path / name / "tables")
         (tmp_path / name / "README.md").write_text(f"# Of {name}\n")
-        findings.write(tmp_path / name / "tables", findings.sentences(contest, {}))
+        findings.write(tmp_path / name / "tables", "findings", "What the runs say.", findings.sentences(contest, {}))
     (tmp_path / "unfinished" / "tables").mkdir(parents=True)
     (tmp_path / "unfinished" / "tables" / "leaderboard.csv").write_text("model,mAP\n")
     text = reports.summary(tmp_path).read_text(encoding="utf-8")

@@ -118,7 +118,7 @@ def finding(curves: pd.DataFrame) -> str:
     best = _best(curve_areas(curves), "deletion")
     whole, first = sorted(deletion["share"].unique())[:2]
     return (
-        f"With {100 * first:.0f} % of the picture hidden in the order of {best}, the probability of the label "
-        f"falls from {means[(*best, whole)]:.2f} to {means[(*best, first)]:.2f}, in random order to "
-        f"{means['random', '', first]:.2f} (means over {deletion['example'].nunique()} examples)."
+        f"When the {100 * first:.0f} % of the picture with the highest weights of {best} are hidden, the probability "
+        f"of the label falls from {means[(*best, whole)]:.2f} to {means[(*best, first)]:.2f}. Hidden at random, it "
+        f"falls to {means['random', '', first]:.2f} (means over {deletion['example'].nunique()} examples)."
     )

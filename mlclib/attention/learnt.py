@@ -96,11 +96,11 @@ def vectors_finding(learnt: Learnt) -> str:
     order, values = nearest(learnt.after, 1)
     first = values[:, 0].argmax()
     pair = f"{learnt.labels[first]} and {learnt.labels[order[first, 0]]}"
-    text = f"Most alike as learnt are {pair} (cosine {values[first, 0]:.2f})"
+    text = f"After training the vectors of {pair} are most similar (cosine {values[first, 0]:.2f})."
     if learnt.before is None:
-        return f"{text}; this model starts from no label vectors."
+        return f"{text} This model starts from no label vectors."
     kept = (nearest(learnt.before, 1)[0] == order).sum()
-    return f"{text}; {kept} of {len(order)} labels keep the nearest label that their vectors began with."
+    return f"{text} {kept} of {len(order)} labels have the same nearest label as before training."
 
 
 def groups_finding(learnt: Learnt) -> str:
@@ -109,8 +109,8 @@ def groups_finding(learnt: Learnt) -> str:
         return "This model makes no groups of labels."
     firm, sizes = (learnt.shares.max(1) > 0.5).sum(), np.bincount(learnt.group, minlength=learnt.shares.shape[1])
     return (
-        f"{firm} of {len(learnt.labels)} labels belong to one group by more than half; the largest of {len(sizes)} "
-        f"groups is the first of {sizes.max()} labels, and {(sizes == 0).sum()} are the first of none."
+        f"{firm} of {len(learnt.labels)} labels have more than half of their weight in one of the {len(sizes)} groups. "
+        f"The largest group is the main one of {sizes.max()} labels; {(sizes == 0).sum()} groups are that of no label."
     )
 
 

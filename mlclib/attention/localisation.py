@@ -155,17 +155,17 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
 def tables_finding(both: Sequence[Table]) -> str:
     """In a sentence: on which labels the maps of the best method lie best, and whether the things' size matters."""
     if not both:
-        return "No boxes are known here, so no label's map is scored."
+        return "There are no boxes here, so no label's map is scored."
     frame = both[1].frame
     method = frame.drop(columns=["label", "things", "share", *BASELINES], errors="ignore").mean().idxmax()
     areas = frame[method]
     best, worst = (f"{frame['label'][at]} ({areas[at]:.0f})" for at in (areas.idxmax(), areas.idxmin()))
-    text = f"By label, {method} maps lie best on {best} and worst on {worst}, by curve area"
+    text = f"By area under the localisation curve {method} maps are best for {best} and worst for {worst}."
     if len(frame) < 3:
-        return f"{text}."
+        return text
     rank = spearmanr(frame["share"], areas).statistic
-    larger = "are found better" if rank > 0.3 else "are found worse" if rank < -0.3 else "are found no better"
-    return f"{text}; labels of larger things {larger} (rank correlation {written(rank, '+.2f')})."
+    larger = "better" if rank > 0.3 else "worse" if rank < -0.3 else "no better"
+    return f"{text} Labels of larger things are localised {larger} (rank correlation {written(rank, '+.2f')})."
 
 
 def figure(scores: pd.DataFrame) -> Figure:
@@ -175,7 +175,7 @@ def figure(scores: pd.DataFrame) -> Figure:
     much a label's own map lies better in its boxes than that of another label shown: the interval of `specific`.
     """
     if scores.empty:
-        return text_figure("No boxes are known here, so the maps are shown and not scored")
+        return text_figure("There are no boxes here, so the maps are shown and not scored")
     methods = [method for method in dict.fromkeys(scores["method"]) if method not in BASELINES]
     # the baselines stand beside each method
     beside = [scores[scores["method"].isin([method, *BASELINES])].assign(column=method) for method in methods]
@@ -206,7 +206,7 @@ def figure_finding(scores: pd.DataFrame) -> str:
     better of both maps that saw no image, and on things of which size the map over all layers is above these.
     """
     if scores.empty:
-        return "No boxes are known here, so nothing is said of where the maps lie."
+        return "There are no boxes here, so the maps are not scored."
     means = scores.groupby(["method", "layer", "size"], observed=True)["curve"].mean().unstack("size")
     blind, sentences = means.loc[list(BASELINES)].max(), []
     for method, layer in overall(map(Key, scores["method"], scores["layer"])):
@@ -214,13 +214,13 @@ def figure_finding(scores: pd.DataFrame) -> str:
             continue
         layers = means.loc[method].drop("all", errors="ignore")
         best = [
-            f"{size} things best in layer {layers[size].idxmax()} ({layers[size].max():.2f}, blind {blind[size]:.2f})"
+            f"{size} things best in layer {layers[size].idxmax()} ({layers[size].max():.2f} against {blind[size]:.2f})"
             for size in dict.fromkeys((blind.index[0], blind.index[-1]))
         ]
         better = blind.index[means.loc[(method, layer)] > blind]
         where = "every size" if len(better) == len(blind) else f"{' and '.join(better) or 'no'} size"
-        finds = f"{method.capitalize()} finds {' and '.join(best)}"
-        sentences.append(f"{finds}, and beats both blind maps on things of {where}.")
+        finds = f"{method.capitalize()} localises {' and '.join(best)}"
+        sentences.append(f"{finds}. Over all layers it is above the maps that saw no image on things of {where}.")
     return " ".join(sentences)
 
 

@@ -73,13 +73,13 @@ def examples_finding(shown: Sequence[Example], subject: ModelOnSplit) -> str:
     masks = {(one.row, boxed.label): boxed.mask for one in shown for boxed in boxed_labels(subject.split, one.row)}
     pairs = [(one.maps, masks[one.row, one.label]) for one in shown if (one.row, one.label) in masks]
     if not pairs:
-        return "No boxes are known of these labels: their maps can be looked at, and not scored."
+        return "There are no boxes of these labels, so their maps are not scored."
     area = np.mean([float(mask.float().mean()) for _, mask in pairs])
     inside = {key: np.mean([float((maps[key] * mask).sum()) for maps, mask in pairs]) for key in overall(pairs[0][0])}
     methods = ", ".join(f"{key.method} {100 * share:.0f} %" for key, share in inside.items())
     return (
-        f"In these {len(pairs)} examples the boxes take {100 * area:.0f} % of the picture; of the maps over all layers "
-        f"there lie in them: {methods}."
+        f"In these {len(pairs)} examples the boxes of the label cover {100 * area:.0f} % of the picture. Share of each "
+        f"map's weight (over all layers) that lies in them: {methods}."
     )
 
 
@@ -129,13 +129,14 @@ def bars_finding(subject: ModelOnSplit, rows: Sequence[int]) -> str:
     """In a sentence: the surest wrong label of these images, and the label that they show and that is least sure."""
     scores, targets = logits(subject.model, subject.layer_maps(rows)), subject.split.targets[list(rows)]
     parts = []
-    for mark, what, pick in ((-1, "absent and likeliest", np.argmax), (1, "present and least likely", np.argmin)):
+    for mark, what, end, pick in ((-1, "absent", "highest", np.argmax), (1, "present", "lowest", np.argmin)):
         places = np.argwhere(targets == mark)
         if len(places):
             row, label = places[pick(scores[targets == mark])]
-            claim = "claimed" if scores[row, label] >= 0 else "not claimed"
-            parts.append(f"{what} is {subject.labels[label]} (logit {written(scores[row, label], '+.1f')}, {claim})")
-    return f"In these images {'; '.join(parts)}." if parts else "What these images show is not public."
+            claim = "predicted" if scores[row, label] >= 0 else "not predicted"
+            score = f"{written(scores[row, label], '+.1f')}, {claim}"
+            parts.append(f"Of the {what} labels {subject.labels[label]} has the {end} logit ({score}).")
+    return " ".join(parts) or "What these images show is not public."
 
 
 def groups(subject: ModelOnSplit, rows: Sequence[int], learnt: Learnt) -> Figure | None:

@@ -59,20 +59,20 @@ class Explorer:
     def finding(self) -> str:
         """In a sentence: what the model says of the test image's chosen label, and how much of the map lies on it."""
         label, row = self.labels.index(self.label.value), self.image.value
-        marks = {1: "is there", 0: "is marked neither present nor absent", -1: "is not there"}
+        marks = {1: "is present", 0: "is marked neither present nor absent", -1: "is absent"}
         mark, probability = marks[int(self.split.targets[row, label])], self.probabilities[label]
         rank = 1 + int((self.probabilities > probability).sum())
         text = (
-            f"In test image {row} {self.label.value} {mark}; {self.model.value} gives it {100 * probability:.0f} %, "
-            f"rank {rank} of {len(self.labels)} labels"
+            f"The label {self.label.value} {mark} in test image {row}. {self.model.value} gives it "
+            f"{100 * probability:.0f} %, rank {rank} of {len(self.labels)} labels."
         )
         for boxed in maps.boxed_labels(self.split, row):
             if boxed.label == label:
                 text += (
-                    f"; {100 * float((self.weights * boxed.mask).sum()):.0f} % of the map ({self.map.value}) lies in "
-                    f"its boxes, which take {100 * float(boxed.mask.float().mean()):.0f} % of the picture"
+                    f" {100 * float((self.weights * boxed.mask).sum()):.0f} % of the map ({self.map.value}) lies in "
+                    f"its boxes, which cover {100 * float(boxed.mask.float().mean()):.0f} % of the picture."
                 )
-        return f"{text}."
+        return text
 
     def figure(self) -> Figure:
         """The picture of what is chosen."""

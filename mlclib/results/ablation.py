@@ -102,14 +102,15 @@ def axis_sentence(table: Table) -> str:
         return NOT_TRAINED
     name = table.frame.columns[0]
     others = table.frame.drop(index=table.reference).dropna(subset=DELTA)
+    others[name] = others[name].map(str if name == ALL_AXES else f"{name} {{}}".format)
     if others.empty:
         return "There is no difference to state."
     least, most = others.loc[others[DELTA].idxmin()], others.loc[others[DELTA].idxmax()]
-    parts = [f"{least[name]} ({with_interval(least)}) loses most"] if least[DELTA] < 0 else []
-    parts += [f"{most[name]} ({with_interval(most)}) gains most"] if most[DELTA] > 0 else []
+    parts = [f"The largest loss is that of {least[name]}: {with_interval(least)}."] if least[DELTA] < 0 else []
+    parts += [f"The largest gain is that of {most[name]}: {with_interval(most)}."] if most[DELTA] > 0 else []
     chance = others.loc[~(others["q"] < ALPHA), name]
-    noise = f"{'; '.join(chance)} may be chance (q of 0.05 or more)" if len(chance) else "none is likely to be chance"
-    return f"Against the full model {' and '.join(parts) or 'nothing changes'}; {noise}."
+    noise = f"May be chance (q at least {ALPHA:g}): {'; '.join(chance) or 'none of the differences'}."
+    return " ".join([*(parts or ["No variant differs from the full model."]), noise])
 
 
 def per_class_table(
@@ -141,14 +142,14 @@ def per_class_sentence(table: Table) -> str:
     noise = [[(row, variant) in table.marks for variant in variants] for row in range(len(frame))]
     changed = frame[variants].mask(np.array(noise))
     if changed.isna().all(axis=None):
-        return "No variant changes the AP of any label beyond noise."
+        return "No variant changes the AP of any label by more than chance."
     variant = changed.count().idxmax()
     changes = changed[variant].dropna()
     ends = dict.fromkeys((changes.idxmin(), changes.idxmax()))
-    text = " and ".join(f"{label} by {written(changes[label], '+.1f')} points" for label in ends)
+    text = " and ".join(f"{label} ({written(changes[label], '+.1f')} points)" for label in ends)
     return (
-        f"{variant} changes the AP of {len(changes)} of {len(frame)} labels beyond noise, more than any other variant: "
-        f"{text}{' at the ends' if len(ends) > 1 else ''}."
+        f"The variant {variant} changes most labels: the AP of {len(changes)} of {len(frame)} by more than chance. "
+        f"{'Extremes' if len(ends) > 1 else 'It'}: {text}."
     )
 
 
@@ -188,11 +189,11 @@ def variants_sentence(tables: Mapping[str, Table]) -> str:
     shown = stated[stated["q"] < ALPHA]
     variants = f"{len(stated)} variant{'s' if len(stated) > 1 else ''} of {listed(map(title, frames))}"
     differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
-    first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})"
+    first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})."
     if shown.empty:
-        return f"{first}."
+        return first
     model, variant = shown[DELTA].abs().idxmax()
-    return f"{first}, most of all {title(model)}, {variant}: {with_interval(shown.loc[(model, variant)])}."
+    return f"{first} The largest difference is {title(model)}, {variant}: {with_interval(shown.loc[(model, variant)])}."
 
 
 def _together(axes: dict[str, Models], full: list[FinishedRun]) -> Models:

@@ -21,8 +21,9 @@ _SOURCES = {"voc2007+2012": {"voc2007", "voc2012"}, "coco18": {"coco2014"}}
 def rank_tables(results: Path) -> list[Table]:
     """A table for each protocol that has a leaderboard on two independent data sets or more: average rank and mAPs.
 
-    A protocol is a set of models on one backbone, frozen or trained along, at one input size. Of experiments whose data
-    sets share test images one counts, the one with the fewest ablations; results without a YAML file do not count.
+    A protocol is a set of models on one backbone, frozen or trained along; the input size may fit the data set. Of
+    experiments whose data sets share test images one counts, the one with the fewest ablations; results without a YAML
+    file do not count.
     """
     protocols: dict[tuple, dict[str, tuple[set[str], pd.Series]]] = {}
     for models, boards in _leaderboards(results).items():
@@ -30,8 +31,7 @@ def rank_tables(results: Path) -> list[Table]:
         for experiment in sorted(experiments, key=lambda experiment: len(experiment.ablation)):
             data, backbone, frame = experiment.dataset["name"], experiment.backbone, boards[experiment.name]
             sources = _SOURCES.get(data, {data})
-            key = models, backbone.name, backbone.frozen, experiment.input_size
-            chosen = protocols.setdefault(key, {})
+            chosen = protocols.setdefault((models, backbone.name, backbone.frozen), {})
             if not any(sources & others for others, _ in chosen.values()):
                 chosen[experiment.name] = sources, frame[headline(frame)].loc[list(models)]
     every = [pd.DataFrame({name: mAP for name, (_, mAP) in chosen.items()}) for chosen in protocols.values()]

@@ -62,8 +62,8 @@ def calibration_sentence(table: Table) -> str:
         return f"{captions.HIDDEN}."
     text = f"The probabilities of {title(before['model'])} are {before['ECE']:.2f} points off on average (ECE)"
     if np.isnan(after["ECE"]):
-        return f"{text}; no temperature can be fitted: there is no validation part, or nothing in it is wrong."
-    sure = "too sure of itself" if after["temperature"] > 1 else "less sure than it may be"
+        return f"{text}. No temperature can be fitted: there is no validation part, or nothing in it is wrong."
+    sure = "overconfident" if after["temperature"] > 1 else "underconfident"
     above = after["ECE by label"] > after["floor, 95 %"]
     rest = (
         ": one temperature cannot mend what differs between labels"
@@ -71,8 +71,8 @@ def calibration_sentence(table: Table) -> str:
         else f", no more than the {after['floor, 95 %']:.2f} that chance may make of a calibrated model"
     )
     return (
-        f"{text}, {after['ECE']:.2f} after a temperature of {after['temperature']:.2f}: as trained it is {sure}. Label "
-        f"by label they are {before['ECE by label']:.2f} points off, {after['ECE by label']:.2f} after it{rest}."
+        f"{text}, and {after['ECE']:.2f} after a temperature of {after['temperature']:.2f}: as trained it is {sure}. "
+        f"By label they are {before['ECE by label']:.2f} points off, and {after['ECE by label']:.2f} after it{rest}."
     )
 
 

@@ -3,24 +3,21 @@
 Frames are those of `attention.causes` and `attention.causal_maps`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from IPython.display import Markdown
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 
-from mlclib.common.files import write_text
 from mlclib.models import NAMES, title
 from mlclib.results.captions import Models
 from mlclib.results.style import COLOURS, draw_boxes, label_heatmap, safe_text
-from mlclib.results.table import Table, listed, plain, written
+from mlclib.results.table import Table, listed, written
 
 BLIND = ("centre", "random")
 INTERVALS = "95 %: over images and seeds."
@@ -150,15 +147,16 @@ def effects_sentence(effects: pd.DataFrame) -> str:
     together, graph = effects["with co-occurrence"], effects[effects["with own graph"].notna()]
     least = (effects["with co-occurrence low"] > 0).sum()
     text = (
-        f"Without its things {_range(effects['lost, %'], '.0f')} % of the recognised labels are no longer predicted, "
-        f"by the model; other labels' logits move by {_range(effects['others, %'], '.0f')} % of that fall, and what "
-        f"labels lend each other follows their co-occurrence with a rank correlation of {_range(together)} (shown to "
-        f"be above 0 for {least} of {len(effects)} models)"
+        f"When their things are taken away, {_range(effects['lost, %'], '.0f')} % of the recognised labels are no "
+        "longer predicted, depending on the model. The logits of other labels then move by "
+        f"{_range(effects['others, %'], '.0f')} % of the fall. A label supports another one whose logit falls without "
+        f"it: the rank correlation of support and co-occurrence is {_range(together)}, and shown to be above 0 for "
+        f"{least} of {len(effects)} models."
     )
     if graph.empty:
-        return f"{text}."
+        return text
     follows = [f"{title(row['model'])} {_interval(row, 'with own graph')}" for _, row in graph.iterrows()]
-    return f"{text}, and the model's own label graph with {listed(follows)}."
+    return f"{text} With the edges of the model's own label graph it is {listed(follows)}."
 
 
 def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
@@ -167,15 +165,15 @@ def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     above = judged["beyond size low"] > 0
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
     text = (
-        f"Of {(~blind).sum()} maps (a model's by one method) {above[~blind].sum()} foretell by their weight where a "
-        "label's things are taken away how far its logit falls, beyond the size of what goes; of "
-        f"{blind.sum()} that saw no image {above[blind].sum() or 'none'} (rank correlation "
-        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)})"
+        "A map is useful if its weight on the things that are taken away tells how far the logit falls, beyond size. "
+        f"This is shown for {above[~blind].sum()} of {(~blind).sum()} maps (one model, one method), and for "
+        f"{above[blind].sum() or 'none'} of {blind.sum()} that saw no image. Rank correlations by kind of map: "
+        f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)}."
     )
     best = agreement[agreement["agreement low"] > 0].nlargest(1, "agreement")
-    alike = [f"{row['score']} ranks maps most alike ({_interval(row, 'agreement')})" for _, row in best.iterrows()]
-    which = alike[0] if alike else "none is shown to rank maps alike"
-    return f"{text}; of the scores that need no second picture {which}."
+    alike = [f"{row['score']} agrees best with this ({_interval(row, 'agreement')})" for _, row in best.iterrows()]
+    which = alike[0] if alike else "none is shown to agree with this"
+    return f"{text} Of the scores of maps that need no second picture {which}."
 
 
 def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
@@ -186,20 +184,12 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
         least, most = ordered.iloc[0], ordered.iloc[-1]
         ends = [f"{written(-one[f'Δ {name}'], '.1f')} ({title(one['model'])})" for one in (least, most)]
         lost.append(f"in the {name} {' to '.join(ends)}")
-    text = f"With the same things models lose {listed(lost)} points of mAP"
+    text = f"When the same things stand elsewhere, models lose points of mAP: {listed(lost)}."
     for _, row in graphs.iterrows():
         gaps = [f"{_interval(row, f'Δ {name}', '+.1f')} points in the {name}" for name in SHIFTS]
         pair = f"{title(row['model'])} differs from {title(row['without'])}"
-        text += f"; with its label graph {pair} in this by {listed(gaps)} (below 0 it loses more)"
-    return f"{text}."
-
-
-def write_findings(folder: Path, sentences: Iterable[str]) -> Markdown:
-    """Write causes-findings.md into `folder` for the experiment's page; its text."""
-    listing = "\n".join(f"- {plain(sentence)}" for sentence in sentences)
-    text = f"**What pictures without one of their labels say.**\n\n{listing}\n"
-    write_text(Path(folder) / "causes-findings.md", text)
-    return Markdown(text)
+        text += f" With its label graph {pair} in this by {listed(gaps)} (below 0 it loses more)."
+    return text
 
 
 def _kind(methods: pd.Series) -> pd.Series:

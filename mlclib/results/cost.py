@@ -74,8 +74,8 @@ def cost_sentence(table: Table) -> str:
     front = unbeaten(counted, PARAMETERS)
     rows = front[["model", PARAMETERS, "mAP"]].itertuples(index=False)
     return (
-        f"{len(front)} of {len(counted)} models have a higher mAP than every model whose head learns no more "
-        f"parameters: {', '.join(f'{title(model)} ({size:,.2f} M, {mAP:.1f} %)' for model, size, mAP in rows)}."
+        f"For {len(front)} of {len(counted)} models no head of the same size or less has a higher mAP: "
+        f"{', '.join(f'{title(model)} ({size:,.2f} M parameters, {mAP:.1f} %)' for model, size, mAP in rows)}."
     )
 
 

@@ -111,8 +111,8 @@ def curves_sentence(table: Table, sizes: dict[int, Models], *, selection: str = 
         if (b, a) in better and a < b
     ]
     leaders = "; ".join(f"{title(model)} with {listed(numbers)}" for model, numbers in best.items())
-    turn = f"Rankings cross: {'; '.join(crossed)}" if crossed else "No two models are shown to change places"
-    return f"Best by training images: {leaders}. {turn} ({len(shown)} of {len(tests)} differences are shown)."
+    turn = f"Rankings cross: {'; '.join(crossed)}." if crossed else "No two models are shown to change places."
+    return f"Best by training images: {leaders}. {turn} Of {len(tests)} differences {len(shown)} are shown."
 
 
 def _paired_tests(images: int, models: Models, selection: str) -> list[tuple[int, str, str, float]]:

@@ -39,12 +39,12 @@ def parts_sentence(dataset: Dataset) -> str:
     """How alike the training and the test part are, by the labels that their images show."""
     train, test = ((dataset.splits[part].targets == 1) for part in ("train", "test"))
     if not test.any():
-        return f"{captions.HIDDEN}; a training image shows {train.sum(1).mean():.2f} labels."
+        return f"{captions.HIDDEN}. Labels per training image: {train.sum(1).mean():.2f}."
     share, other = 100 * train.mean(0), 100 * test.mean(0)
     most = int(np.abs(share - other).argmax())
     return (
-        f"A training image shows {train.sum(1).mean():.2f} labels and a test image {test.sum(1).mean():.2f}; the two "
-        f"parts differ most in {dataset.labels[most]}, which {share[most]:.1f} % and {other[most]:.1f} % of them show."
+        f"Labels per image: {train.sum(1).mean():.2f} in training, {test.sum(1).mean():.2f} in test. The two parts "
+        f"differ most in {dataset.labels[most]}, on {share[most]:.1f} % and {other[most]:.1f} % of their images."
     )
 
 
@@ -71,8 +71,8 @@ def frequency_sentence(dataset: Dataset) -> str:
         return f"{captions.HIDDEN}."
     without = ", ".join(counts.index[counts == 0])
     return (
-        f"The AP of {shown.idxmin()} rests on {shown.min()} test images that show it, that of {shown.idxmax()} on "
-        f"{shown.max()}, and in mAP both count alike; {(shown < 30).sum()} of {len(shown)} labels have fewer than 30."
+        f"{shown.min()} test images show {shown.idxmin()} and {shown.max()} show {shown.idxmax()}; the APs of both "
+        f"count the same in mAP. Labels with fewer than 30 test images: {(shown < 30).sum()} of {len(shown)}."
         + (f" Without a test image, and so without an AP: {without}." if without else "")
     )
 
@@ -101,8 +101,8 @@ def cooccurrence_sentence(counts: np.ndarray, totals: np.ndarray, images: int, l
     pairs = [f"{labels[a]} and {labels[b]} ({written(r, '+.2f')})" for a, b, r in zip(first, second, phi, strict=True)]
     most, least = pairs[phi.argmax()], pairs[phi.argmin()]
     return (
-        f"Beyond chance, {most} come together most and {least} least, by the correlation of being in an image; "
-        f"{never} of {len(phi)} pairs never come together."
+        f"The labels {most} occur together most, {least} least (by the phi coefficient, which is 0 by chance). "
+        f"{never} of {len(phi)} pairs never occur together."
     )
 
 
@@ -129,8 +129,8 @@ def samples_sentence(split: Split) -> str:
     """How many labels an image of the split shows."""
     counts = (split.targets == 1).sum(1)
     return (
-        f"An image of this part shows {counts.min()} to {counts.max()} labels, {np.median(counts):.0f} in the middle; "
-        f"{100 * (counts == 1).mean():.0f} % show one label alone."
+        f"An image of this part shows {counts.min()} to {counts.max()} labels (median {np.median(counts):.0f}). "
+        f"{100 * (counts == 1).mean():.0f} % of the images show a single label."
     )
 
 
@@ -177,9 +177,9 @@ def graphs_sentence(graphs: Mapping[str, np.ndarray], labels: Sequence[str]) -> 
         links = (adjacency > 0) & ~np.eye(len(labels), dtype=bool)  # [learner, taught by]
         most, alone = int(links.sum(0).argmax()), int((~links.any(1)).sum())
         sentences.append(
-            f"In the graph of {title} {links[:, most].sum()} of {len(links)} labels learn from {labels[most]}, from no "
-            f"other more, and {alone} from none."
+            f"In the graph of {title} most edges start at {labels[most]} (to {links[:, most].sum()} of {len(links)} "
+            f"labels). Labels without an edge from another: {alone}."
             if links.any()
-            else f"In the graph of {title} no label learns from another."
+            else f"The graph of {title} has no edge between two labels."
         )
     return " ".join(sentences) or "No model of this experiment works on a label graph."

@@ -6,10 +6,12 @@ A sentence that has nothing to rest on (no baseline, no ablation, a single model
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from IPython.display import Markdown
+
 from mlclib.common.files import write_text
-from mlclib.results import ablation, captions, leaderboard, protocols
+from mlclib.results import ablation, leaderboard, protocols
 from mlclib.results.leaderboard import PairwiseComparison
-from mlclib.results.table import Table
+from mlclib.results.table import Table, plain
 
 
 def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curves: str = "") -> list[str]:
@@ -30,12 +32,9 @@ def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curv
     return [sentence for sentence in every if sentence]
 
 
-def write(folder: str | Path, every: Iterable[str], selection: str = "last") -> str:
-    """Write findings.md into `folder`, whole or not at all; its text, in Markdown."""
-    listed = "\n".join(f"- {sentence}" for sentence in every)
-    sources = (
-        "Each sentence is computed from the tables of the leaderboard, its pairs, the ablations and the protocols."
-    )
-    text = f"**What the runs say.**\n\n{listed}\n\n{sources}\n"
-    write_text(Path(folder) / f"{captions.file_stem('findings', selection)}.md", text)
-    return text
+def write(folder: Path, name: str, heading: str, every: Iterable[str]) -> Markdown:
+    """Write sentences into <name>.md in `folder`, whole or not at all; its text."""
+    listed = "\n".join(f"- {plain(sentence)}" for sentence in every)
+    text = f"**{heading}**\n\n{listed}\n"
+    write_text(folder / f"{name}.md", text)
+    return Markdown(text)

@@ -210,20 +210,20 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     leader = {best: compared.models[best]}
     mAP, low, high = comparison.headline_frames(leader, compared.selection, ())[0].iloc[0, 1:4]
     data, labels = captions.data_name(compared.models), captions.frequent(compared.reference)
-    over = f" over the {len(labels)} labels with at least {FREQUENT} test positives" if labels else ""
+    over = f", over the {len(labels)} labels with at least {FREQUENT} test positives" if labels else ""
     name = spoken(best, begins=True)
-    first = f"{name} has the highest mAP on {data}{over}, {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})"
+    first = f"{name} has the highest mAP on {data}{over}: {mAP:.1f} % (95 % interval {low:.1f} to {high:.1f})."
     if not others:
-        return f"{first}; no other model is scored here."
+        return f"{first} No other model is scored here."
     better, equal, unknown = (compared.with_verdict(0, verdict) for verdict in (BETTER, EQUIVALENT, UNKNOWN))
     if len(better) == len(others):
-        return f"{first}, and is shown to be better than {better[0] if len(others) == 1 else 'every other model'}."
+        return f"{first} It is shown to be better than {better[0] if len(others) == 1 else 'every other model'}."
     parts = [
-        f"is shown to be better than {listed(better)}" if better else "",
-        f"is equivalent to {listed(equal)} within {MARGIN:g} point" if equal else "",
-        f"cannot be told from {listed(unknown)}" if unknown else "",
+        f"It is shown to be better than {listed(better)}." if better else "",
+        f"It is equivalent to {listed(equal)} within {MARGIN:g} point." if equal else "",
+        f"No test tells it apart from {listed(unknown, 'or')}." if unknown else "",
     ]
-    return f"{first}; it {listed(filter(None, parts))}."
+    return " ".join(filter(None, [first, *parts]))
 
 
 def caution_sentence(compared: PairwiseComparison) -> str:
@@ -249,12 +249,12 @@ def baseline_sentence(compared: PairwiseComparison) -> str:
         for pair in compared.pairs
         if pair.b == at and pair.verdict == BETTER
     ]
-    others = {"below it": BETTER, f"equivalent within {MARGIN:g} point": EQUIVALENT, "not to be told from it": UNKNOWN}
-    parts = [f"Shown to be above the {title(BASELINE)}: {listed(above) or 'no model'}"]
+    others = {"Shown to be worse": BETTER, f"Equivalent within {MARGIN:g} point": EQUIVALENT, "Not told apart": UNKNOWN}
+    parts = [f"Shown to be better than the {title(BASELINE)}: {listed(above) or 'no model'}."]
     for words, verdict in others.items():
         if models := compared.with_verdict(at, verdict):
-            parts.append(f"{words}: {listed(models)}")
-    return f"{'; '.join(parts)}."
+            parts.append(f"{words}: {listed(models)}.")
+    return " ".join(parts)
 
 
 def power_sentence(compared: PairwiseComparison) -> str:
@@ -269,11 +269,11 @@ def power_sentence(compared: PairwiseComparison) -> str:
     gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
     text = (
         f"This test set tells {apart} of {len(verdicts)} pair{'s' * (len(verdicts) > 1)} of models apart{shown}. The "
-        f"closest pair, {alike}, is equivalent within {within:.1f} points. A true gap is shown with "
-        f"{100 * POWER:.0f} % power from {gaps[0]:.1f}"
+        f"closest pair is {alike}, equivalent within {within:.1f} points. A true difference is shown with "
+        f"{100 * POWER:.0f} % probability if it is at least {gaps[0]:.1f}"
     )
     if len(gaps) == 1:
-        return f"{text} points on."
+        return f"{text} points."
     enough = {name: sum(size <= 100 * share for size in gaps) or "none" for name, share in GAPS.items()}
-    named = listed(f"one of {name} in {count}" for name, count in enough.items())
-    return f"{text} to {gaps[-1]:.1f} points on, by the pair: {named} of the pairs."
+    named = listed(f"of {name} is enough in {count}" for name, count in enough.items())
+    return f"{text} to {gaps[-1]:.1f} points, depending on the pair. A difference {named} of them."

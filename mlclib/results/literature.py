@@ -35,12 +35,12 @@ def published_sentence(tables: list[Table]) -> str:
     rows = pd.concat([table.frame for table in tables], ignore_index=True) if tables else pd.DataFrame()
     stated = rows[rows["made"] == STATED].dropna(subset="mAP") if tables else rows
     if stated.empty:
-        return "No published mAP at hand is of this data set."
+        return "This project has no published mAP of this data set."
     top = stated.loc[stated["mAP"].idxmax()]
-    first = f"{len(stated)} published rows state a mAP, the highest {top['method']} with {top['mAP']:.1f} %"
+    first = f"Of {len(stated)} published mAPs the highest is that of {top['method']}: {top['mAP']:.1f} %."
     if np.isnan(top[DELTA]):
-        return f"{first}; ours rest on other images, and no difference is stated."
-    return f"{first}; the highest scored here is {written(top[DELTA], '+.1f')} points from it."
+        return f"{first} The scores here are of other images, so no difference is stated."
+    return f"{first} The highest here differs from it by {written(top[DELTA], '+.1f')} points."
 
 
 def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: str, theirs: pd.DataFrame) -> Table:

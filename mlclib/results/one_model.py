@@ -60,7 +60,7 @@ def configuration_sentence(runs: list[FinishedRun]) -> str:
     text = f"{what} took {words(sum(time.total_seconds() for time in spent))} on {store.device(about)}"
     if cost := about.get("cost"):
         share = 100 * cost["head"] / cost["backbone"]
-        return f"{text}; for an image the head computes {share:.2g} % of what its backbone does."
+        return f"{text}. For one image the head computes {share:.2g} % of the multiply-adds of its backbone."
     return f"{text}."
 
 
@@ -86,17 +86,17 @@ def curves_figure(model: str, runs: list[FinishedRun]) -> Figure:
 def curves_sentence(runs: list[FinishedRun]) -> str:
     """Whether training had come to rest, and how far the best epoch stands above the last."""
     if "checkpoint" in runs[0].about:
-        return "The authors trained this checkpoint: how it learnt is not known here."
+        return "The authors trained this checkpoint, so there is no history of its training here."
     mean, loss, part = 100 * _over_epochs(runs, "mAP").mean(), _over_epochs(runs, "loss").mean(), _scored_part(runs)
     late = max(1, round(0.75 * len(loss)))  # the epoch from which the last quarter counts
     change = written(100 * (loss.iloc[-1] / loss[late] - 1), "+.0f")
-    text = f"Over the epochs after {late} the training loss changed by {change} %"
+    text = f"After epoch {late} the training loss changed by {change} %"
     if mean.isna().any():
-        return f"{text}; the test labels are not public."
+        return f"{text}. The test labels are not public."
     best, change = int(mean.idxmax()), written(mean.iloc[-1] - mean[late], "+.1f")
     above = mean[best] - mean.iloc[-1]
-    text += f" and the {part} mAP by {change} points; its mean over the seeds is highest after epoch {best} of "
-    text += f"{len(mean)}" + (f", {above:.1f} points above the last." if above > 0 else ".")
+    text += f" and the {part} mAP by {change} points. Its mean over the seeds is highest after epoch {best} of "
+    text += f"{len(mean)}" + (f", {above:.1f} points above the last epoch." if above > 0 else ".")
     return text + (" These are test images: no epoch may be chosen by this curve." if part == "test" else "")
 
 
@@ -106,13 +106,13 @@ def scores_sentence(table: Table) -> str:
     spread = table.spread[mAP].iloc[0]
     if np.isnan(row[mAP]):
         return f"{captions.HIDDEN}."
-    seeds = f", and seeds differ by {spread:.1f} (standard deviation)" if np.isfinite(spread) else ""
+    seeds = f" Its standard deviation over seeds is {spread:.1f}." if np.isfinite(spread) else ""
     more, less = ("recall", "precision") if row["OR"] > row["OP"] else ("precision", "recall")
-    leaning = "names more than is there" if more == "recall" else "leaves out more than it adds"
+    leaning = "predicts too many labels" if more == "recall" else "predicts too few labels"
     threshold = "the threshold chosen on validation images" if "CF1 at 0" in row else "probability 0.5"
     return (
-        f"For other test images like these the {mAP} would lie between {row[f'{mAP} low']:.1f} and "
-        f"{row[f'{mAP} high']:.1f} (95 % interval){seeds}. At {threshold} {title(row['model'])} {leaning}: "
+        f"The {mAP} is {row[mAP]:.1f} (95 % interval over test images and seeds {row[f'{mAP} low']:.1f} to "
+        f"{row[f'{mAP} high']:.1f}).{seeds} At {threshold} {title(row['model'])} {leaning}: "
         f"over all decisions its {more} is {abs(row['OR'] - row['OP']):.1f} points above its {less}."
     )
 
@@ -157,12 +157,12 @@ def hardest_sentence(table: Table) -> str:
     if scored.empty:
         return f"{captions.HIDDEN}."
     names = [f"{row['label']} ({row['AP']:.1f})" for _, row in scored.iterrows()]
-    text = f"Hardest are {', '.join(names[:-1][:3]) or names[0]}, easiest is {names[-1]}"
+    text = f"The AP is lowest for {', '.join(names[:-1][:3]) or names[0]} and highest for {names[-1]}"
     if len(scored) < 3 or scored["training images"].nunique() == 1 or scored["AP"].nunique() == 1:
         return f"{text}."
     rank = spearmanr(scored["training images"], scored["AP"]).statistic
     often = "score higher" if rank > 0.3 else "score lower" if rank < -0.3 else "score neither higher nor lower"
-    return f"{text}; labels with more training images {often} (rank correlation {written(rank, '+.2f')})."
+    return f"{text}. Labels with more training images {often} (rank correlation {written(rank, '+.2f')})."
 
 
 def worst_mistakes(runs: list[FinishedRun], count: int) -> tuple[np.ndarray, ...]:
@@ -209,16 +209,16 @@ def mistakes_sentence(runs: list[FinishedRun]) -> str:
     present = runs[0].targets == 1
     if not present.any():
         return f"{captions.HIDDEN}."
-    text = f"{misses.sum():,} of {present.sum():,} labels are missed and {alarms.sum():,} claimed wrongly"
-    for wrong, what in ((misses, "missed"), (alarms, "claimed wrongly")):
-        if wrong.any():
-            most = int(wrong.sum(0).argmax())
-            text += f"; most often {what} is {runs[0].labels[most]} ({wrong[:, most].sum()})"
+    parts = []
+    for wrong, what in ((misses, "missed"), (alarms, "predicted wrongly")):
+        most = int(wrong.sum(0).argmax())
+        often = f", most often {runs[0].labels[most]} ({wrong[:, most].sum()})" if wrong.any() else ""
+        parts.append(f"{wrong.sum():,} labels are {what}{often}.")
     hits = logits[present & (logits >= 0)]
     if alarms.any() and len(hits):
         sure = 100 * (logits[alarms] > np.median(hits)).mean()
-        text += f"; {sure:.0f} % of the false alarms are surer than half of the right claims"
-    return f"{text}."
+        parts.append(f"{sure:.0f} % of the false positives have a higher logit than half of the true positives.")
+    return " ".join([f"The test images show {present.sum():,} labels.", *parts])
 
 
 def _over_epochs(runs: list[FinishedRun], column: str) -> pd.DataFrame:

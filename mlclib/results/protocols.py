@@ -133,9 +133,9 @@ def changes_sentence(frame: pd.DataFrame) -> str:
         ", ".join(f"{kind}: {choice}" for kind, choice in furthest.index[rows])
         for rows in (furthest < 0.05, furthest.isna())
     )
-    text = f"{(furthest >= 1).sum()} of {furthest.count()} choices move a score of some model by a point or more; "
-    text += f"these move none by 0.05: {small}." if small else "each moves one by 0.05 or more."
-    return f"{text} There is nothing to make these from: {lacking}." if lacking else text
+    text = f"{(furthest >= 1).sum()} of {furthest.count()} choices of protocol change a score by 1 point or more. "
+    text += f"Choices that change no score by 0.05 points: {small or 'none'}."
+    return f"{text} Choices that these runs kept nothing for: {lacking}." if lacking else text
 
 
 def changes_figure(frame: pd.DataFrame) -> Figure:
@@ -187,22 +187,22 @@ def reversals(frame: pd.DataFrame) -> pd.DataFrame:
 def reversals_sentence(frame: pd.DataFrame) -> str:
     """Whether any ranking of the models, by means over seeds, turns under any choice."""
     if frame["model"].nunique() < 2:
-        return "One model alone has no ranking that could turn."
+        return "There is one model alone, and so no ranking."
     if frame["value"].isna().all():
         return f"{captions.HIDDEN}."
     rows = reversals(frame)
     if rows.empty:
-        return "No choice turns any ranking: by each score the models stand in the same order (means over seeds)."
+        return "No choice of protocol changes a ranking of the models (by means over seeds)."
     text = "; ".join(
-        f"{row['kind']}, {row['choice']}: by {row['score']} {title(row['above'])} ({row['above score']:.1f}) comes to "
-        f"stand above {title(row['below'])} ({row['below score']:.1f})"
+        f"under {row['kind']}, {row['choice']}, {row['score']} of {title(row['above'])} ({row['above score']:.1f}) "
+        f"is above that of {title(row['below'])} ({row['below score']:.1f})"
         for _, row in rows.head(3).iterrows()
     )
     count = len(rows[["kind", "choice", "score"]].drop_duplicates())
     more = f"; and {len(rows) - 3} more pairs" if len(rows) > 3 else ""
     unmoved = listed((score for score in SCORES if score not in set(rows["score"])), "or")
-    still = f" No choice turns the ranking by {unmoved}." if unmoved else ""
-    turn = "rankings of the models turn" if count > 1 else "ranking of the models turns"
+    still = f" No choice changes the ranking by {unmoved}." if unmoved else ""
+    turn = "rankings of the models change" if count > 1 else "ranking of the models changes"
     return f"{count} {turn} (means over seeds): {text}{more}.{still}"
 
 
@@ -228,20 +228,20 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")
-    text = f"No choice of protocol ({kinds}) reverses a pair that is told apart by mAP."
+    text = f"No choice of protocol ({kinds}) reverses the mAP of two models that are told apart."
     if turned:
-        text = f"Some choices of protocol reverse pairs that are told apart by mAP: {listed(turned)}."
+        text = f"Some choices of protocol reverse the mAP of models that are told apart: {listed(turned)}."
     if first:
         others = listed(f"{title(model)} ({'; '.join(choices)})" for model, choices in first.items())
-        text += f" Another model comes first under some: {others}."
+        text += f" Some choices put another model first: {others}."
     wide = reversals(frame).query("score in @F1S and margin > 1")
     if wide.empty:
-        return f"{text} None reverses two models by more than one point of CF1 or OF1."
+        return f"{text} None reverses CF1 or OF1 of two models by more than one point."
     most = wide.groupby(["kind", "choice", "score"], sort=False).size()
     kind, choice, score = most.idxmax()
     return (
-        f"{text} By CF1 or OF1 choices reverse two models by more than one point in {len(wide)} "
-        f"case{'s' * (len(wide) > 1)}, {most.max()} of them by {score} under one choice ({kind}: {choice})."
+        f"{text} CF1 or OF1 of two models is reversed by more than one point in {len(wide)} case"
+        f"{'s' * (len(wide) > 1)}. The choice with most of them is {kind}, {choice}: {most.max()} of {score}."
     )
 
 

@@ -84,8 +84,8 @@ def per_class_sentence(table: Table) -> str:
     if scored.empty:
         return f"{captions.HIDDEN}."
     counts = scored.idxmax(axis=1).value_counts()
-    text = ", ".join(f"{title(model)} of {count}" for model, count in counts.items())
-    return f"Of {len(scored)} labels the highest AP has, by mean over seeds: {text}."
+    text = ", ".join(f"{title(model)} {count}" for model, count in counts.items())
+    return f"Number of labels, of {len(scored)}, on which a model has the highest AP (mean over seeds): {text}."
 
 
 def further_table(models: Models, *, selection: str = "last") -> Table:

@@ -72,8 +72,8 @@ def gain_sentence(table: Table) -> str:
     gain = table.frame.set_index("model")[GAIN]
     most, least = gain.idxmax(), gain.idxmin()
     return (
-        f"On the images that chose it the best trial is {gain.mean():.1f} points above the file's settings on average, "
-        f"{gain[most]:.1f} at most ({title(most)}), {gain[least]:.1f} at least ({title(least)})."
+        f"On the validation images the best trial is on average {gain.mean():.1f} points above the file's settings, "
+        f"by model {gain[least]:.1f} ({title(least)}) to {gain[most]:.1f} points ({title(most)})."
     )
 
 
