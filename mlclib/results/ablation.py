@@ -49,7 +49,7 @@ def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun],
         f"alone {least * rows:.1g}.",
         "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
     ]
-    delta = f"{DELTA}: difference to {full_name}; p: of no difference, q: corrected for the number of rows."
+    delta = f"{DELTA}: difference to {full_name}; p: test of no difference; q: p corrected for the number of rows."
     return scored_table(
         f"ablation_{model}_{axis.replace(' ', '_')}", f"Ablation of {title(model)}: {axis},", variants, frame,
         selection=selection,
@@ -130,7 +130,7 @@ def per_class_table(
         formats=dict.fromkeys(others, "+.1f"),
         marks=comparison.noise_per_class(variants, [full_name] * mean.shape[1], selection),
         noise=full_name,
-        caption=f"AP of {full_name} in percent, then what each value of {axis} adds to it in points; means over seeds.",
+        caption=f"AP of {full_name} in percent, and the points that each value of {axis} adds; means over seeds.",
         protocol=[captions.ap(reference)],
     )  # fmt: skip
 

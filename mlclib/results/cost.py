@@ -31,11 +31,11 @@ def cost_table(models: Models, *, selection: str = "last") -> Table:
         spread=spread[["mAP"]].reset_index(drop=True),
         formats={PARAMETERS: ",.2f", HEAD: ",.2f", BACKBONE: ".2f", SHARE: ".2g"},
         best=("mAP",),
-        caption=f"{captions.average(models, 'mAP in percent')} Head: all that is not the backbone; its parameters that "
-        "are learnt, and what it computes for an image.",
+        caption=f"{captions.average(models, 'mAP in percent')} Head: everything but the backbone, by its learnt "
+        "parameters and its multiply-adds for one image.",
         protocol=[
-            "Multiply-adds: of matrix products, convolutions and attention, for one image more in a batch of the input "
-            "size; what is made once per batch (a label graph), work element by element and DSDL's solve count nothing."
+            "Multiply-adds: of matrix products, convolutions and attention, for one image of the input size. Not "
+            "counted: what is computed once per batch (a label graph), elementwise operations, and DSDL's linear solve."
         ],
     )  # fmt: skip
 

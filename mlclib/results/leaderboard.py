@@ -98,14 +98,14 @@ def leaderboard_table(compared: PairwiseComparison) -> Table:
         spread=spread,
         formats={PARAMETERS: ",.2f", HEAD: ",.2f"},
         best=tuple(spread),
-        caption=f"{captions.average(models, 'mAP and F1 in percent')} Rank: all that the model may have. Ties: two "
-        f"models share a letter unless one of them is shown to be better. {captions.rare(reference)}".strip(),
+        caption=f"{captions.average(models, 'mAP and F1 in percent')} Rank: the ranks that the model may have. Ties: "
+        f"two models share a letter unless one of them is shown to be better. {captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
             captions.interval(reference),
             "CF1, OF1: F1 over labels and over all decisions.",
             captions.threshold(f"{comparison.F1S[0]} at 0" in frame),
-            "Head: all that is not the backbone, its learnt parameters and its multiply-adds for an image.",
+            "Head: everything but the backbone, by its learnt parameters and its multiply-adds for one image.",
             "Rank: one more than the models that are shown better, to the number of models less those shown worse, by "
             f"the corrected p of the table of pairs (below {ALPHA:g}), so that all ranks hold together at 95 % "
             "(Mogstad et al., 2024).",
@@ -180,9 +180,9 @@ def pairs_table(compared: PairwiseComparison) -> Table:
         runs={name: models[compared.names[pair.a]] + models[compared.names[pair.b]]
               for name, pair in zip(names, pairs, strict=True)},
         shown=dict(zip(names, titles, strict=True)),
-        caption=f"By how many points of {captions.headline(reference)} the first of two models scores above the second "
-        f"and whether this test set tells them apart: better, worse, equivalent within {MARGIN:g} point, or not to be "
-        f"told. {captions.rare(reference)}".strip(),
+        caption=f"{DELTA}: by how many points of {captions.headline(reference)} the first model is above the second. "
+        f"Verdict: whether the first is shown to be better, worse, or equivalent within {MARGIN:g} point, or this test "
+        f"set cannot tell. {captions.rare(reference)}".strip(),
         protocol=[
             f"{DELTA}: with its 95 % interval, by {compared.draws:,} paired bootstrap draws of test images and seeds; "
             "p: of no difference, the larger of the bootstrap's and of a t test on the means over seeds "

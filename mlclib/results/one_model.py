@@ -118,7 +118,7 @@ def scores_sentence(table: Table) -> str:
 
 
 def hardest_table(model: str, runs: list[FinishedRun], training: np.ndarray) -> Table:
-    """The labels by their AP, lowest first, with what is missed and what is claimed wrongly at logit 0.
+    """The labels by their AP, lowest first, with what is missed and what is predicted wrongly at logit 0.
 
     training: how many training images show each label, [C].
     """
@@ -189,7 +189,7 @@ def mistakes_figure(runs: list[FinishedRun], split: Split, count: int = 6) -> Fi
     for axes in grid.flat:
         axes.axis("off")
     for pairs, line, verb, beside in zip(
-        worst_mistakes(runs, count), grid, ("claimed", "missed"), ("shows", "beside"), strict=True
+        worst_mistakes(runs, count), grid, ("predicted", "missed"), ("shows", "beside"), strict=True
     ):
         for axes, (row, label) in zip(line, pairs, strict=False):
             axes.imshow(open_rgb(split.paths[row]))
@@ -199,7 +199,7 @@ def mistakes_figure(runs: list[FinishedRun], split: Split, count: int = 6) -> Fi
             under = ", ".join(others[:3]) + ", ..." * (len(others) > 3) or "no other label"
             title = f"{verb}: {labels[label]}, logit {written(logits[row, label], '+.1f')}\n{beside} {under}"
             axes.set_title(title, fontsize=9, wrap=True)
-    figure.suptitle("Above what is claimed most surely and is not there, below what is there and denied most surely")
+    figure.suptitle("Above: absent labels with the highest logits. Below: present labels with the lowest logits")
     return figure
 
 

@@ -111,8 +111,8 @@ def changes_table(frame: pd.DataFrame, models: Models) -> Table:
         formats=dict.fromkeys(columns, "+.2f"),
         shown={column: f"{score} {title(model)}" for column, (score, model) in columns.items()},
         runs={column: models[model] for column, (_, model) in columns.items()},
-        caption="What each choice, made alone, adds to a score in points, mean ± standard deviation over the seeds; an "
-        "em dash where the score does not depend on it, or there is nothing to make it from.",
+        caption="Points that each choice adds to a score by itself, mean ± standard deviation over the seeds. An "
+        "em dash: the score does not depend on the choice, or the runs kept nothing for it.",
         protocol=[
             f"The default gives {stated}: {captions.precision(models)} logits of the last epoch, non-interpolated AP, "
             "difficult labels left out, a label predicted where its logit is at least 0."

@@ -47,7 +47,7 @@ def scores_table(models: Models, *, selection: str = "last") -> Table:
         noise="the highest of its column",
         footnotes={"†": f"Predictions from outside, only scored here: {files}."} if outside else {},
         caption=f"{captions.average(models)} CP, CR, CF1: precision, recall and F1 averaged over labels, OP, OR, OF1: "
-        "over all decisions; -3: only among its image's three highest. p: of no difference in mAP to the highest, "
+        "over all decisions; -3: only among its image's three highest. p: test of no difference in mAP to the highest, "
         f"uncorrected. {captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
