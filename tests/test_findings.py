@@ -173,7 +173,8 @@ def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
     for row in range(6):
         Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row:06d}.png")
     figure = one_model.mistakes_figure([run], split(marks, tmp_path), 3)
-    predicted, missed = "predicted: bus, logit +6.5\nshows no other label", "missed: car, logit −7.5\nbeside no other label"
+    predicted = "predicted: bus, logit +6.5\nshows no other label"
+    missed = "missed: car, logit −7.5\nbeside no other label"
     for place, words, row in ((0, predicted, 3), (3, missed, 5)):
         assert figure.axes[place].get_title() == words
         assert np.asarray(figure.axes[place].images[0].get_array())[0, 0, 0] == row

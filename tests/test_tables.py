@@ -165,7 +165,7 @@ def test_learning_curves_name_the_best_model_at_each_number_of_images_and_who_ch
             assert table.frame[f"{images} low"][row] < table.frame[images][row] < table.frame[f"{images} high"][row]
     sentence = curves.curves_sentence(table, sizes)
     assert "GMP with 100 (" in sentence and "MSRN with 2,000 (" in sentence
-    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000 (2 of 2" in sentence
+    assert "Rankings cross: GMP is above MSRN at 100 and below it at 2,000. Of 2 differences 2 are" in sentence
     (line, _) = curves.curves_figure(table).axes[0].lines
     np.testing.assert_allclose(line.get_xydata().T, [[100, 2000], table.frame.loc[0, ["100", "2000"]]])
     unkept = curves.curves_table(sizes, selection="ema")
