@@ -289,4 +289,4 @@ def test_sentences_say_the_numbers_and_their_verdicts_follow_the_intervals():
     sentence = shown.context_sentence(lost, graphs)
     assert "wrong place 1.0 (a) to 2.0 (b)" in sentence and "wrong company 3.0 (b) to 9.0 (a)" in sentence
     gaps = "−1.0 [−2.0, +1.0] points in the wrong place and −6.0 [−9.0, −1.0] points in the wrong company"
-    assert f"With its label graph a differs from b in this by {gaps}" in sentence
+    assert f"Change of mAP, a less b: {gaps}" in sentence

@@ -174,7 +174,7 @@ def test_the_pictures_of_the_mistakes_are_those_of_their_images(tmp_path):
         Image.new("RGB", (8, 8), (row, 0, 0)).save(tmp_path / f"{row:06d}.png")
     figure = one_model.mistakes_figure([run], split(marks, tmp_path), 3)
     predicted = "predicted: bus, logit +6.5\nshows no other label"
-    missed = "missed: car, logit −7.5\nbeside no other label"
+    missed = "missed: car, logit −7.5\nwith no other label"
     for place, words, row in ((0, predicted, 3), (3, missed, 5)):
         assert figure.axes[place].get_title() == words
         assert np.asarray(figure.axes[place].images[0].get_array())[0, 0, 0] == row
@@ -246,7 +246,7 @@ def test_the_distance_to_the_highest_published_map_is_stated_where_rows_compare(
     assert sentence.startswith("Of 2 published mAPs the highest is that of B: 94.0 %.")
     assert sentence.endswith("The highest here differs from it by −1.0 points.")
     apart = Table("x", "x", frame.assign(**{"Δ mAP": np.nan}), "")
-    assert "no difference is stated" in literature.published_sentence([apart])
+    assert "No difference to the scores here is stated" in literature.published_sentence([apart])
     assert literature.published_sentence([]) == "This project has no published mAP of this data set."
 
 
@@ -266,8 +266,8 @@ def test_maps_that_beat_both_blind_ones_are_named_by_the_size_of_things():
     frame = pd.DataFrame(rows, columns=["method", "layer", "size", "curve"])
     frame["size"] = pd.Categorical(frame["size"], ["small", "medium", "large"])
     sentence = localisation.figure_finding(frame)
-    assert "Mean localises small things best in layer 4 (0.10 against 0.50)" in sentence
-    assert "large things best in layer 4 (0.70 against 0.50)" in sentence
+    assert "Mean localises small things best in layer 4 (0.10, blind 0.50)" in sentence
+    assert "large things best in layer 4 (0.70, blind 0.50)" in sentence
     sizes = re.findall(r"saw no image on things of (\w+) size", sentence)
     assert sizes == ["large", "every", "no"]
     assert "no boxes" in localisation.figure_finding(frame[:0])

@@ -289,7 +289,7 @@ def test_the_protocol_states_what_the_runs_recorded_and_tells_other_settings_apa
         "the float32 (GMP), bfloat16 (resnet) logits",
         "15 epochs in float32, scored in float32 (GMP), 30 epochs in bfloat16, scored in bfloat16 (resnet)",
         "computed in float32 and kept in float16 (GMP)",
-        "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained along (resnet)",
+        "resnet101 from timm 1.0.20 default weights, then those of run coco2014/x/seed-0, trained (resnet)",
         "The pooling drops the last row.",
         "Made by other code than stands here now: mlclib/models/gmp.py changed.",
     ):

@@ -85,7 +85,7 @@ def tables(learnt: Learnt, model: str, run: FinishedRun) -> list[Table]:
         groups = range(learnt.shares.shape[1])
         members = [[f"{labels[i]} ({learnt.shares[i, group]:.2f})" for i in learnt.members(group)] for group in groups]
         frame = pd.DataFrame({"group": map(str, groups), "members": [", ".join(each) or "none" for each in members]})
-        caption = "A label stands with the group it belongs to most, in brackets its share in it."
+        caption = "A label is listed in its main group, in brackets its weight there."
         title = f"The groups that {name} has made of the labels"
         both.append(Table(f"labels-{model}-groups", title, frame, caption, runs=runs))
     return both
@@ -110,7 +110,7 @@ def groups_finding(learnt: Learnt) -> str:
     firm, sizes = (learnt.shares.max(1) > 0.5).sum(), np.bincount(learnt.group, minlength=learnt.shares.shape[1])
     return (
         f"{firm} of {len(learnt.labels)} labels have more than half of their weight in one of the {len(sizes)} groups. "
-        f"The largest group is the main one of {sizes.max()} labels; {(sizes == 0).sum()} groups are that of no label."
+        f"The largest group is the main one of {sizes.max()} labels, and {(sizes == 0).sum()} groups of none."
     )
 
 
@@ -190,8 +190,7 @@ def similarities(learnt: Learnt, counts: np.ndarray, totals: np.ndarray) -> Figu
     label_heatmap(left, shares, order, learnt.labels, "together in images", "P(column | row)")
     title = f"as learnt (mean {alike[off].mean():.2f})"
     label_heatmap(right, alike, order, learnt.labels, title, "cosine similarity")
-    strength = "are" if rank > 0.5 else "are somewhat" if rank > 0.2 else "are hardly" if rank > -0.2 else "are less"
-    figure.suptitle(f"Labels that come together {strength} alike as learnt (rank correlation {rank:+.2f})")
+    figure.suptitle(f"Co-occurrence and similarity of learnt vectors: rank correlation {rank:+.2f}")
     return figure
 
 

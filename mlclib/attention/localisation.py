@@ -138,7 +138,7 @@ def tables(scores: pd.DataFrame, model: str, experiment: str, runs: list[Finishe
     areas = over_layers(scores).pivot_table("curve", "label", "method")
     by_label = things.groupby("label", sort=False).agg(things=("row", "size"), share=("share", "mean"))
     by_label = by_label.assign(share=100 * by_label["share"]).join(areas[methods].mul(100))
-    title_by_size = f"Where the maps of {name} lie: {len(things)} labels in {things['row'].nunique()} images ({sizes})"
+    title_by_size = f"Maps of {name} against boxes: {len(things)} labels of {things['row'].nunique()} images ({sizes})"
     title_by_label = f"Area under the localisation curve of {name} by label, smallest things first"
     of_label = f"{caption} share: mean share of the side. Maps of several layers are the mean over them."
     by_label = by_label.sort_values("share", kind="stable").reset_index()
@@ -214,7 +214,7 @@ def figure_finding(scores: pd.DataFrame) -> str:
             continue
         layers = means.loc[method].drop("all", errors="ignore")
         best = [
-            f"{size} things best in layer {layers[size].idxmax()} ({layers[size].max():.2f} against {blind[size]:.2f})"
+            f"{size} things best in layer {layers[size].idxmax()} ({layers[size].max():.2f}, blind {blind[size]:.2f})"
             for size in dict.fromkeys((blind.index[0], blind.index[-1]))
         ]
         better = blind.index[means.loc[(method, layer)] > blind]

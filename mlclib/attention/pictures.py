@@ -118,9 +118,9 @@ def bars(subject: ModelOnSplit, rows: Sequence[int]) -> Figure:
         above.axis("off")
         _top_labels(below, score, subject.labels, shown, fontsize=11)
         below.axvline(0, color="0.3", lw=1)
-        below.set_xlabel("logit (present from 0)")
+        below.set_xlabel("logit (0: probability 0.5)")
         right += shown[np.argsort(-score, kind="stable")[: shown.sum()]].sum()
-    text = f"{right} of the {present.sum()} labels shown (blue) are among their image's highest scores"
+    text = f"{right} of the {present.sum()} labels shown (blue) are in the top k of an image with k"
     figure.suptitle(text if present.any() else "The highest scores of images whose labels are not public")
     return figure
 

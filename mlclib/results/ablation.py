@@ -45,9 +45,9 @@ def axis_table(model: str, axis: str, variants: Models, full: list[FinishedRun],
     protocol = [
         captions.ap(reference),
         f"Intervals and p: by {draws:,} paired bootstrap draws of test images and seeds; q: p corrected for the number "
-        f"of rows (Benjamini-Hochberg). With {draws:,} draws p is {least:.1g} at least, and q of one row of {rows} "
-        f"alone {least * rows:.1g}.",
-        "CF1, OF1: F1 over labels and over all decisions, predicted where the logit is at least 0.",
+        f"of rows (Benjamini-Hochberg). With {draws:,} draws p is at least {least:.1g}; if one row of {rows} has it, "
+        f"q {least * rows:.1g}.",
+        "CF1, OF1: F1 of the mean precision and recall of labels, and of all decisions; predicted from logit 0 on.",
     ]
     delta = f"{DELTA}: difference to {full_name}; p: test of no difference; q: p corrected for the number of rows."
     return scored_table(
@@ -188,7 +188,7 @@ def variants_sentence(tables: Mapping[str, Table]) -> str:
     stated = pd.concat(frames).query("q.notna()")
     shown = stated[stated["q"] < ALPHA]
     variants = f"{len(stated)} variant{'s' if len(stated) > 1 else ''} of {listed(map(title, frames))}"
-    differ = f"{len(shown) or 'none'} {'differ' if len(shown) > 1 else 'differs'}"
+    differ = f"{len(shown) or 'none'} {'are' if len(shown) > 1 else 'is'} shown to differ"
     first = f"Of {variants}, {differ} from the full model (q < {ALPHA:g})."
     if shown.empty:
         return first

@@ -1,5 +1,5 @@
 """Models over several experiments, from the leaderboards in results/: average ranks over data sets, and whether what
-one experiment shows is reversed by another (a backbone, frozen or trained along, other images).
+one experiment shows is reversed by another (another backbone, frozen or trained, other images).
 """
 
 from itertools import combinations, permutations
@@ -21,7 +21,7 @@ _SOURCES = {"voc2007+2012": {"voc2007", "voc2012"}, "coco18": {"coco2014"}}
 def rank_tables(results: Path) -> list[Table]:
     """A table for each protocol that has a leaderboard on two independent data sets or more: average rank and mAPs.
 
-    A protocol is a set of models on one backbone, frozen or trained along; the input size may fit the data set. Of
+    A protocol is a set of models on one backbone, frozen or trained; the input size may fit the data set. Of
     experiments whose data sets share test images one counts, the one with the fewest ablations; results without a YAML
     file do not count.
     """
@@ -61,17 +61,17 @@ def reversal_tables(results: Path) -> list[Table]:
                 alike.append((title(model), listed(below), ", ".join(boards)))
     if not rows:
         return []
-    columns = ["experiment", "and", "told apart in both", "turned", "pairs turned"]
+    columns = ["experiment", "and", "shown in both", "reversed", "pairs reversed"]
     caption = (
-        "Every two experiments of the same models. Told apart in both: pairs of models of which each experiment shows "
-        f"one to be better ({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); turned: those "
-        "where it is not the same one, named with the better of the first experiment before the other."
+        "Every two experiments of the same models. Shown in both: pairs of models of which each experiment shows one "
+        f"to be better ({100 * ALPHA:.0f} % level, corrected over the pairs of each experiment); reversed: those "
+        "where the better one is not the same. The better one of the first experiment is named first."
     )
-    heading = "Whether a conclusion turns from one experiment to another"
-    formats = {"told apart in both": ".0f", "turned": ".0f"}
+    heading = "Pairs of models whose order two experiments reverse"
+    formats = {"shown in both": ".0f", "reversed": ".0f"}
     turns = Table("turned", heading, pd.DataFrame(rows, columns=columns), caption, formats=formats)
     frame = pd.DataFrame(alike, columns=["model", "is shown to be above", "in every one of"])
-    return [Table("alike", "What holds in every experiment", frame, "By the verdicts on pairs of models."), turns]
+    return [Table("alike", "What the experiments agree on", frame, "By the verdicts on pairs of models."), turns]
 
 
 def _leaderboards(results: Path) -> dict[tuple[str, ...], dict[str, pd.DataFrame]]:

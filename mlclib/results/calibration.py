@@ -66,7 +66,7 @@ def calibration_sentence(table: Table) -> str:
     sure = "overconfident" if after["temperature"] > 1 else "underconfident"
     above = after["ECE by label"] > after["floor, 95 %"]
     rest = (
-        ": one temperature cannot mend what differs between labels"
+        f", above the {after['floor, 95 %']:.2f} of chance"
         if above
         else f", no more than the {after['floor, 95 %']:.2f} that chance may make of a calibrated model"
     )

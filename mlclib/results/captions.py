@@ -112,7 +112,7 @@ def threshold(chosen: bool) -> str:
         return "A label is predicted where its logit is at least 0 (probability 0.5)."
     return (
         "A label is predicted where its logit is at least the threshold with the best CF1 + OF1 on the run's "
-        "validation images, in columns with at 0 or -3 where it is at least 0 (probability 0.5)."
+        'validation images. In columns with "at 0" or "-3" the threshold is 0 (probability 0.5).'
     )
 
 
@@ -187,7 +187,7 @@ def by_model(texts: dict[str, str]) -> str:
 
 def _backbone(about: dict[str, Any]) -> str:
     backbone = about["configuration"]["backbone"]
-    state = "frozen, its layer maps computed in float32 and kept in float16" if backbone["frozen"] else "trained along"
+    state = "frozen, its layer maps computed in float32 and kept in float16" if backbone["frozen"] else "trained"
     return f"{backbone['name']} from {weights(about)}, {state}"
 
 

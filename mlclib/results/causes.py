@@ -36,9 +36,9 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) 
     caption = (
         f"{how}. Fall: of the label's own logit, on its model's scale. "
         "Lost: of the recognised labels, those no longer predicted. Others: how far other labels' logits move, up or "
-        "down, as a share of the fall. With ...: rank correlation of what labels lend each other (how far one's logit "
-        "falls without the other) with their odds ratio in the training images, with the edges of the model's label "
-        f"graph, and with the similarity of its learnt vectors. {INTERVALS}"
+        "down, as a share of the fall. With ...: rank correlation of the support of labels (how far one's logit falls "
+        "without the other) with their odds ratio in the training images, with the edges of the model's label graph, "
+        f"and with the similarity of its learnt vectors. {INTERVALS}"
     )
     formats = {column: "+.2f" for column in effects if column.startswith("with ")}
     return Table("causes", "What a label's logit rests on", effects, caption, formats=formats, runs=runs, shown=TITLES)
@@ -47,12 +47,12 @@ def effects_table(effects: pd.DataFrame, pairs: int, runs: Models, drawn: bool) 
 def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, few: int, runs: Models) -> list[Table]:
     """`causal_maps.judged` as tables; images: of how many; few: of how many what takes long."""
     caption = (
-        "Foretells: rank correlation of a map's weight where pixels change when the label's things go with the fall of "
-        f"its logit, over the labels of {images} test images; beyond size: given the share of pixels that change. "
+        "Foretells: rank correlation of the logit's fall with the map's weight on the pixels that change, over the "
+        f"labels of {images} test images; beyond size: the partial one, given the share of pixels that change. "
         "Pointing, energy, curve: scores against boxes. Deletion (what is hidden is filled from around it, as in ROAD; "
         f"less is better), insertion: areas, over {few // 2} images and the first seed. The others are rank "
-        f"correlations over {few} images and the first seed. Last module, head, backbone: with the map of the model "
-        "with weights drawn anew so far (near 1 the map rests on what comes before). Other label: with the map of "
+        f"correlations over {few} images and the first seed. Last module, head, backbone: with the map when weights "
+        "down to there are random (near 1: it does not depend on them). Other label: with the map of "
         "another label that the image shows (near 1 the map is not the label's own). Noise: with the map of the same "
         "picture under noise of 5 % of the range of pixels (near 1 the map is stable). Centre and random saw no image "
         f"and are the same for every model. {INTERVALS} Input gradient: of the first seed."
@@ -63,8 +63,8 @@ def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, few:
         "and random; 95 %: over models."
     )
     how, every = dict.fromkeys(agreement.columns[1:], "+.2f"), {"": sum(runs.values(), [])}
-    title_of_maps = "Which maps foretell by how much a logit falls"
-    name = "Which score tells this without a second picture"
+    title_of_maps = "Which maps predict by how much a logit falls"
+    name = "Which score agrees without a second picture"
     return [
         Table("causes-maps", title_of_maps, judged, caption, formats=formats, runs=runs, shown=TITLES),
         Table("causes-scores", name, agreement, which, formats=how, runs=every),
@@ -74,8 +74,8 @@ def maps_tables(judged: pd.DataFrame, agreement: pd.DataFrame, images: int, few:
 def context_tables(context: pd.DataFrame, graphs: pd.DataFrame, scenes: int, runs: Models) -> list[Table]:
     """`causes.context` as tables; scenes: how many there are of each kind."""
     caption = (
-        f"mAP on {scenes} scenes in percent, and its loss (Δ, in points) on as many whose things stand in another "
-        "scene's place together (wrong place), or are dealt out kind by kind (wrong place and company). Each kind is "
+        f"mAP on {scenes} scenes in percent, and its change (Δ, in points) where their things stand together in "
+        "another scene's place (wrong place), or each kind is dealt to random scenes (wrong company). Each kind is "
         "in as many scenes. "
     )
     name = "What mAP loses where things stand in the wrong place"
@@ -147,11 +147,11 @@ def effects_sentence(effects: pd.DataFrame) -> str:
     together, graph = effects["with co-occurrence"], effects[effects["with own graph"].notna()]
     least = (effects["with co-occurrence low"] > 0).sum()
     text = (
-        f"When their things are taken away, {_range(effects['lost, %'], '.0f')} % of the recognised labels are no "
-        "longer predicted, depending on the model. The logits of other labels then move by "
-        f"{_range(effects['others, %'], '.0f')} % of the fall. A label supports another one whose logit falls without "
-        f"it: the rank correlation of support and co-occurrence is {_range(together)}, and shown to be above 0 for "
-        f"{least} of {len(effects)} models."
+        f"Without their things, {_range(effects['lost, %'], '.0f')} % of the recognised labels are no longer "
+        "predicted, depending on the model. Other logits then move by "
+        f"{_range(effects['others, %'], '.0f')} % of the label's own fall. The support of a label for another is how "
+        f"far the other's logit falls without it. Its rank correlation with co-occurrence is {_range(together)}, "
+        f"shown to be above 0 for {least} of {len(effects)} models."
     )
     if graph.empty:
         return text
@@ -165,7 +165,7 @@ def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     above = judged["beyond size low"] > 0
     kinds = judged.groupby(_kind(judged["method"]), sort=False)["beyond size"]
     text = (
-        "A map is useful if its weight on the things that are taken away tells how far the logit falls, beyond size. "
+        "We call a map useful if its weight on the removed things predicts the fall of the logit, given their size. "
         f"This is shown for {above[~blind].sum()} of {(~blind).sum()} maps (one model, one method), and for "
         f"{above[blind].sum() or 'none'} of {blind.sum()} that saw no image. Rank correlations by kind of map: "
         f"{listed(f'{kind} {_range(values)}' for kind, values in kinds)}."
@@ -173,7 +173,7 @@ def maps_sentence(judged: pd.DataFrame, agreement: pd.DataFrame) -> str:
     best = agreement[agreement["agreement low"] > 0].nlargest(1, "agreement")
     alike = [f"{row['score']} agrees best with this ({_interval(row, 'agreement')})" for _, row in best.iterrows()]
     which = alike[0] if alike else "none is shown to agree with this"
-    return f"{text} Of the scores of maps that need no second picture {which}."
+    return f"{text} Among map scores that need no second picture, {which}."
 
 
 def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
@@ -187,8 +187,8 @@ def context_sentence(context: pd.DataFrame, graphs: pd.DataFrame) -> str:
     text = f"When the same things stand elsewhere, models lose points of mAP: {listed(lost)}."
     for _, row in graphs.iterrows():
         gaps = [f"{_interval(row, f'Δ {name}', '+.1f')} points in the {name}" for name in SHIFTS]
-        pair = f"{title(row['model'])} differs from {title(row['without'])}"
-        text += f" With its label graph {pair} in this by {listed(gaps)} (below 0 it loses more)."
+        pair = f"{title(row['model'])} less {title(row['without'])}"
+        text += f" Change of mAP, {pair}: {listed(gaps)} (below 0: the graph loses more)."
     return text
 
 

@@ -190,8 +190,8 @@ def scored_table(
     """
     if NOISE in layout.get("marks", {}).values():
         draws = captions.draws(next(iter(models.values()))[0])
-        note = f"the 95 % interval of the difference, over {draws:,} paired bootstrap draws of test images and seeds"
-        layout["footnotes"] = {NOISE: f"Within noise of {noise}: {note}, holds 0.", **layout.get("footnotes", {})}
+        note = f"the 95 % interval of the difference ({draws:,} paired bootstrap draws of test images and seeds)"
+        layout["footnotes"] = {NOISE: f"Within noise of {noise}: 0 is in {note}.", **layout.get("footnotes", {})}
     return Table(
         name=captions.file_stem(name, selection),
         title=f"{title} on {captions.data_name(models)}",

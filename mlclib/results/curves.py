@@ -59,7 +59,7 @@ def curves_table(sizes: dict[int, Models], *, selection: str = "last") -> Table:
         f"{captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
-            "Every run takes as many steps, whatever its images: fewer are seen more often.",
+            "All runs take the same number of steps: fewer images are seen more often.",
             f"95 %: the mean less the bias of {DRAWS} bootstrap draws, ± Student's t times the standard error over "
             "images and seeds.",
         ],

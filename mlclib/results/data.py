@@ -85,7 +85,7 @@ def cooccurrence_figure(counts: np.ndarray, totals: np.ndarray, labels: Sequence
     bar = {"label": "P(column | row)", "shrink": 0.7}
     sns.heatmap(shares, cmap="cividis", vmin=0, vmax=1, square=True, ax=axes, cbar_kws=bar)
     (row, column), share = shares.stack().idxmax(), 100 * shares.to_numpy().max()
-    axes.set_title(f"Together most often: {share:.0f}% of images with {row} show {column}")
+    axes.set_title(f"Highest share: {share:.0f}% of images with {row} show {column}")
     return figure
 
 

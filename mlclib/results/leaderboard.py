@@ -98,16 +98,16 @@ def leaderboard_table(compared: PairwiseComparison) -> Table:
         spread=spread,
         formats={PARAMETERS: ",.2f", HEAD: ",.2f"},
         best=tuple(spread),
-        caption=f"{captions.average(models, 'mAP and F1 in percent')} Rank: the ranks that the model may have. Ties: "
+        caption=f"{captions.average(models, 'mAP and F1 in percent')} Rank: its 95 % confidence interval. Ties: "
         f"two models share a letter unless one of them is shown to be better. {captions.rare(reference)}".strip(),
         protocol=[
             captions.ap(reference),
             captions.interval(reference),
-            "CF1, OF1: F1 over labels and over all decisions.",
+            "CF1, OF1: F1 of the mean precision and recall of labels, and of all decisions.",
             captions.threshold(f"{comparison.F1S[0]} at 0" in frame),
             "Head: everything but the backbone, by its learnt parameters and its multiply-adds for one image.",
-            "Rank: one more than the models that are shown better, to the number of models less those shown worse, by "
-            f"the corrected p of the table of pairs (below {ALPHA:g}), so that all ranks hold together at 95 % "
+            "Rank: from 1 + the number of models shown better, to the number of models less those shown worse "
+            f"(corrected p of the table of pairs below {ALPHA:g}). The intervals hold simultaneously at 95 % "
             "(Mogstad et al., 2024).",
         ],
     )  # fmt: skip
@@ -138,7 +138,7 @@ def leaderboard_figure(table: Table, compared: PairwiseComparison) -> Figure:
     figure.legend(loc="outside lower left", ncols=3, fontsize=10, frameon=False)
     scores.set_yticks(range(len(frame)), map(title, frame["model"]))
     scores.set(xlabel=f"test {mAP} (%)", ylim=(len(frame) - 0.4, -1.2))
-    ranks.set(xlim=(-0.2, 3.2 + len(ties)), xlabel="a line joins models that\nno paired test tells apart", xticks=[])
+    ranks.set(xlim=(-0.2, 3.2 + len(ties)), xlabel="a line joins models with\nno difference shown", xticks=[])
     ranks.grid(False)
     ranks.tick_params(axis="y", length=0, labelleft=False)
     scores.spines[["top", "right", "left"]].set_visible(False)
@@ -171,7 +171,7 @@ def pairs_table(compared: PairwiseComparison) -> Table:
         for name, pair in zip(names, pairs, strict=True)
     ]
     flagged = {(row, SHARE): FEW_SEEDS for row, pair in enumerate(pairs) if pair.hangs_on_seeds}
-    note = f"Seeds carry more than {100 * SEEDS_SHARE:.0f} % of the variance: train more of them before you believe it."
+    note = f"Seeds carry more than {100 * SEEDS_SHARE:.0f} % of the variance: train more of them to trust the verdict."
     return scored_table(
         "pairs", "Pairs of models", models, pd.DataFrame(rows), selection=compared.selection,
         formats=dict.fromkeys((SHARE, *(column for column in rows[0] if " for " in column)), ",.0f"),
@@ -187,12 +187,12 @@ def pairs_table(compared: PairwiseComparison) -> Table:
             f"{DELTA}: with its 95 % interval, by {compared.draws:,} paired bootstrap draws of test images and seeds; "
             "p: of no difference, the larger of the bootstrap's and of a t test on the means over seeds "
             f"(Satterthwaite), corrected over all {len(pairs)} pairs (Holm; of one pair alone at least "
-            f"{least_p(compared.draws):.1g}). Equivalent: both one-sided tests reject a difference of the margin or "
-            "more, corrected alike; better goes before it. Equivalent within: the smallest such margin, in points.",
+            f"{least_p(compared.draws):.1g}). Equivalent: one-sided tests (TOST) reject a difference of the margin "
+            "or more, corrected alike; better comes first. Equivalent within: the smallest such margin, in points.",
             f"{GAP.capitalize()}: the difference that would be shown as better with {100 * POWER:.0f} % power, after "
-            f"the correction; {SHARE}: of the variance, what more seeds lessen and more images do not. Images, seeds: "
-            f"how many would show a gap of 1 or 2 points with that power, the other as it is (here {images:,} images), "
-            f"rounded up to one digit; an em dash beyond {BEYOND} times what is there, or with one seed.",
+            f"the correction; {SHARE}: the part of the variance that only more seeds reduce. Images, seeds: "
+            f"how many show a gap of 1 or 2 points with that power, the other unchanged (here {images:,} images), "
+            f"rounded up to one digit; an em dash above {BEYOND} times the present number, or with one seed.",
         ],
     )  # fmt: skip
 
@@ -221,7 +221,7 @@ def leader_sentence(compared: PairwiseComparison) -> str:
     parts = [
         f"It is shown to be better than {listed(better)}." if better else "",
         f"It is equivalent to {listed(equal)} within {MARGIN:g} point." if equal else "",
-        f"No test tells it apart from {listed(unknown, 'or')}." if unknown else "",
+        f"No difference from {listed(unknown, 'or')} is shown." if unknown else "",
     ]
     return " ".join(filter(None, [first, *parts]))
 
@@ -249,7 +249,7 @@ def baseline_sentence(compared: PairwiseComparison) -> str:
         for pair in compared.pairs
         if pair.b == at and pair.verdict == BETTER
     ]
-    others = {"Shown to be worse": BETTER, f"Equivalent within {MARGIN:g} point": EQUIVALENT, "Not told apart": UNKNOWN}
+    others = {"Shown to be worse": BETTER, f"Equivalent within {MARGIN:g} point": EQUIVALENT, "Undecided": UNKNOWN}
     parts = [f"Shown to be better than the {title(BASELINE)}: {listed(above) or 'no model'}."]
     for words, verdict in others.items():
         if models := compared.with_verdict(at, verdict):
@@ -263,17 +263,17 @@ def power_sentence(compared: PairwiseComparison) -> str:
         return ""
     verdicts = [pair.verdict for pair in compared.pairs]
     apart, equal = len(verdicts) - verdicts.count(UNKNOWN) - verdicts.count(EQUIVALENT), verdicts.count(EQUIVALENT)
-    shown = f" and shows {equal} to be equivalent within {MARGIN:g} point" if equal else ""
+    shown = f" and equivalence within {MARGIN:g} point for {equal}" if equal else ""
     closest = min(compared.pairs, key=lambda pair: pair.equivalent_within)
     alike, within = listed(spoken(compared.names[at]) for at in closest[:2]), 100 * closest.equivalent_within
     gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
     text = (
-        f"This test set tells {apart} of {len(verdicts)} pair{'s' * (len(verdicts) > 1)} of models apart{shown}. The "
-        f"closest pair is {alike}, equivalent within {within:.1f} points. A true difference is shown with "
-        f"{100 * POWER:.0f} % probability if it is at least {gaps[0]:.1f}"
+        f"A difference is shown for {apart} of {len(verdicts)} pair{'s' * (len(verdicts) > 1)} of models{shown}. The "
+        f"closest pair is {alike}, equivalent within {within:.1f} points. The smallest difference shown with "
+        f"{100 * POWER:.0f} % power is {gaps[0]:.1f}"
     )
     if len(gaps) == 1:
         return f"{text} points."
-    enough = {name: sum(size <= 100 * share for size in gaps) or "none" for name, share in GAPS.items()}
-    named = listed(f"of {name} is enough in {count}" for name, count in enough.items())
-    return f"{text} to {gaps[-1]:.1f} points, depending on the pair. A difference {named} of them."
+    enough = {name: sum(size <= 100 * share for size in gaps) for name, share in GAPS.items()}
+    named = "; than ".join(f"{name}: {count}" for name, count in enough.items())
+    return f"{text} to {gaps[-1]:.1f} points, depending on the pair. Pairs that need no more than {named}."

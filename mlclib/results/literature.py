@@ -39,7 +39,7 @@ def published_sentence(tables: list[Table]) -> str:
     top = stated.loc[stated["mAP"].idxmax()]
     first = f"Of {len(stated)} published mAPs the highest is that of {top['method']}: {top['mAP']:.1f} %."
     if np.isnan(top[DELTA]):
-        return f"{first} The scores here are of other images, so no difference is stated."
+        return f"{first} No difference to the scores here is stated (see the table)."
     return f"{first} The highest here differs from it by {written(top[DELTA], '+.1f')} points."
 
 
@@ -73,8 +73,8 @@ def _table(models: Models, entered: dict[str, pd.Series], selection: str, key: s
         f"scored here: {captions.average(models, 'in percent')}"
         + (f" {DELTA}: mAP of {top}, the highest scored here, minus that of the row." if top else ""),
         protocol=[
-            "How the published rows define AP and choose epoch and threshold is their own affair; protocol: what is "
-            "known of it from their code. Made: who says so, or who trained and scored it.",
+            "Published rows define AP and choose epoch and threshold in their own ways; protocol: what their code says "
+            "of this. Made: who states the row, or who trained and scored it.",
             captions.ap(next(iter(models.values()))[0]),
         ],
     )  # fmt: skip

@@ -27,7 +27,7 @@ def configuration_table(model: str, runs: list[FinishedRun]) -> Table:
         "data": f"{about['data']['name']}: {', '.join(f'{count:,} {part}' for part, count in images.items())} images",
         "input": f"{setting['input_size']} px",
         "backbone": f"{backbone['name']}, {captions.weights(about)}, "
-        + ("frozen" if backbone["frozen"] else "trained along"),
+        + ("frozen" if backbone["frozen"] else "trained"),
         "options": ", ".join(f"{key} {value}" for key, value in setting["options"].items()) or "none",
     }
     if "checkpoint" not in about:
@@ -145,8 +145,8 @@ def hardest_table(model: str, runs: list[FinishedRun], training: np.ndarray) -> 
         spread=pd.DataFrame({"AP": spread[labels].iloc[0].to_numpy()[order]}),
         formats={"training images": ",.0f", "test images": ",.0f"},
         runs={"": runs},
-        caption=f"{captions.average(models)} Missed: of the test images that show the label; false alarms: test images "
-        "without it that are given it.",
+        caption=f"{captions.average(models)} Missed: share of the label's test images. False alarms: number of "
+        "its false positives.",
         protocol=[captions.ap(reference), "A label is given where its logit is at least 0; means over the seeds."],
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ def worst_mistakes(runs: list[FinishedRun], count: int) -> tuple[np.ndarray, ...
 
 
 def mistakes_figure(runs: list[FinishedRun], split: Split, count: int = 6) -> Figure:
-    """The pictures of `worst_mistakes`: false alarms above; misses below, with the boxes of the label where known.
+    """The pictures of `worst_mistakes`: false positives above; misses below, with the boxes of the label where known.
 
     split: the test part that the runs are scored on.
     """
@@ -189,7 +189,7 @@ def mistakes_figure(runs: list[FinishedRun], split: Split, count: int = 6) -> Fi
     for axes in grid.flat:
         axes.axis("off")
     for pairs, line, verb, beside in zip(
-        worst_mistakes(runs, count), grid, ("predicted", "missed"), ("shows", "beside"), strict=True
+        worst_mistakes(runs, count), grid, ("predicted", "missed"), ("shows", "with"), strict=True
     ):
         for axes, (row, label) in zip(line, pairs, strict=False):
             axes.imshow(open_rgb(split.paths[row]))

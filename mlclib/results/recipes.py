@@ -40,7 +40,7 @@ def differences(experiment: Experiment) -> str:
 def _recipe(run: RunConfig) -> dict[str, Any]:
     """The parts of a run's configuration that make its recipe, by their names in words."""
     training = dataclasses.asdict(run.training)
-    learns = "frozen" if run.backbone.frozen else "trained along"
+    learns = "frozen" if run.backbone.frozen else "trained"
     own = models.find(run.model).published_loss
     training["loss"] = "own" if losses.read(run.training.loss, own) == own else run.training.loss
     recipe = {"backbone": f"{run.backbone.name} {learns}", "input": f"{run.input_size} px"}

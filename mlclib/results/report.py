@@ -37,8 +37,8 @@ def write(study: Study, shown: Iterable[str]) -> Path:
         findings(folder) if folder / "tables" / "findings.md" in paths else "",
         "\n".join(f"- {note}" for note in experiment.notes),
         f"Made by `make reproduce EXPERIMENT={target}`{source}; where the data set is elsewhere, add "
-        "`DATA=/its/folder`. Every table stands in [tables](tables) as csv and md too, with the runs that each row or "
-        "column is made of in json. The command writes html, tex and svg beside them, and pages for a browser.",
+        "`DATA=/its/folder`. Every table is in [tables](tables) as csv and md; a json file names the runs of "
+        "each row or column. The command writes html, tex and svg beside them, and pages for a browser.",
         recipes.differences(experiment) if folder / "tables" / "leaderboard.md" in paths else "",
         *(["## Tables", *inline] if inline else []),
         "\n".join(["Further tables that it writes:", "", *further]) if further else "",
@@ -126,8 +126,8 @@ def summary(results: Path) -> Path:
     folders = contests(results)
     parts = [
         "# How well do multi-label image classifiers really work?",
-        "What the runs say whose tables stand here. Every sentence is computed from the tables of its experiment; the "
-        "heading leads to them, and to how each number was made.",
+        "Findings of the experiments. Each sentence is computed from the tables of its experiment. The heading links "
+        "to them, and to how each number was made.",
     ]
     parts += [f"![Leaderboard of {f.name}]({f.name}/figures/leaderboard.png)" for f in folders[:1]]
     parts += [part for folder in folders for part in (f"## {_link(folder)}", sentences(folder))]

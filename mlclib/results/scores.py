@@ -46,7 +46,7 @@ def scores_table(models: Models, *, selection: str = "last") -> Table:
         marks=marks,
         noise="the highest of its column",
         footnotes={"†": f"Predictions from outside, only scored here: {files}."} if outside else {},
-        caption=f"{captions.average(models)} CP, CR, CF1: precision, recall and F1 averaged over labels, OP, OR, OF1: "
+        caption=f"{captions.average(models)} CP, CR: mean precision and recall of labels; CF1: their F1; OP, OR, OF1: "
         "over all decisions; -3: only among its image's three highest. p: test of no difference in mAP to the highest, "
         f"uncorrected. {captions.rare(reference)}".strip(),
         protocol=[
@@ -101,7 +101,7 @@ def further_table(models: Models, *, selection: str = "last") -> Table:
         f"{', '.join(lower)}.",
         protocol=[
             f"{len(reference.names):,} images.",
-            "Coverage error: how far down an image's ranking its last label stands. Ranking loss: pairs of a present "
+            "Coverage error: the rank of an image's lowest-ranked label. Ranking loss: pairs of a present "
             "and an absent label in the wrong order. Exact match: images with every label right, predicted where the "
             "logit is at least 0.",
         ],

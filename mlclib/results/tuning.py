@@ -46,14 +46,14 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
         shown={text: title(text).replace("_", " ") for row in rows for text in (row[0], *row[6:])},
         caption=f"mAP in percent on the {len(reference.names):,} validation images; nothing here was computed on the "
         "test images. The best of several trials scores too high on the images that chose it. At the edge: settings at "
-        "the lowest or highest of what was tried. Rank by 5: by the best that is expected of 5 trials.",
+        "the lowest or highest of what was tried. Rank by 5: by the expected best of 5 trials.",
         protocol=[
             f"Seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}.",
             captions.ap(reference),
             "At the edge: the lowest or highest of several numbers, or in the outer tenth of a range.",
             "Trial 0 is the configuration as it stands in the file; the others' settings are points of a scrambled "
-            f"Sobol sequence (seed {experiment.tuning.seed}) over the model's ranges. What the best trial is worth, "
-            "runs with fresh seeds on the test images say.",
+            f"Sobol sequence (seed {experiment.tuning.seed}) over the model's ranges. Runs with fresh seeds on the "
+            "test images say what the best trial is worth.",
         ],
     )  # fmt: skip
 
