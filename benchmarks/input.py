@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as F
 
 from benchmarks import report
 from mlclib import datasets, transforms
+from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb
 from mlclib.models import backbones
 from mlclib.training.inputs import Images, as_is, batches
@@ -80,7 +81,7 @@ def decoders(paths: list[Path], what: str) -> list[dict[str, object]]:
     return rows
 
 
-def loader(split: datasets.Split, workers: int) -> DataLoader:
+def loader(split: Split, workers: int) -> DataLoader:
     transform = transforms.Transform(SIZE, MEAN, STD, recipe="msrn", trains=True)
     return DataLoader(
         Images(split, transform),
@@ -91,7 +92,7 @@ def loader(split: datasets.Split, workers: int) -> DataLoader:
     )
 
 
-def pipeline(split: datasets.Split, workers: int, model: torch.nn.Module) -> dict[str, object]:
+def pipeline(split: Split, workers: int, model: torch.nn.Module) -> dict[str, object]:
     """Batches alone, and the share of its time that a model's forward pass on this machine waits for them."""
     source = loader(split, workers)
     seconds = timed(lambda: [None for _ in source])
@@ -118,7 +119,7 @@ def pipeline(split: datasets.Split, workers: int, model: torch.nn.Module) -> dic
 def rows(name: str, root: str | Path, count: int = 192) -> list[dict[str, object]]:
     """All measurements on the first `count` training images of data set `name`."""
     whole = datasets.load(name, root).splits["train"]
-    split = datasets.Split(whole.names[:count], whole.paths[:count], whole.targets[:count])
+    split = Split(whole.names[:count], whole.paths[:count], whole.targets[:count])
     rows = decoders([p for p in split.paths if p.suffix == ".jpg"], "as stored")
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.jpg"

@@ -133,6 +133,6 @@ def contest(world: World, shifts: Sequence[float], seeds: int, number: int) -> C
         np.mean([evaluate(run, targets)["mAP"] for run in models[0]]),
         *resampling.bootstrap(models[0], targets, **options),
     )
-    resampling.clear_cache()
+    resampling._drawn.cache_clear()
     truths = np.array([world.population(shift)[labels].mean() for shift in shifts])
     return Contest(pairs, truths, np.array(estimates), *intervals.T, whole)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlclib.common.errors import UserError, check_name  # all else is imported by the command that uses it
 
-# What reads notebooks (jsonschema) would parse the grammar of internet addresses first, for more than a second.
+# jsonschema, which nbformat uses, would import rfc3987_syntax, which takes more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
 
 
@@ -255,7 +255,7 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _jobs(study, arguments: argparse.Namespace, force: bool = False) -> list:
-    """The plan of a study's jobs, as this command runs it; where no job is to run, with a note for `_unchanged`."""
+    """The study's jobs; if none is stale, also stores what lets `_unchanged` see that without planning."""
     from mlclib.runs import batch, plan, unchanged
 
     started, together = time.time_ns(), batch.together(study, getattr(arguments, "profile", ""))

@@ -11,20 +11,24 @@ import nbformat
 import pytest
 import yaml
 
-from mlclib import ROOMS, models
+from mlclib import models
 from mlclib.results import report as reports
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LAYERS = (
+    *("common", "metrics", "published", "datasets", "transforms", "models", "config", "training", "runs"),
+    *("results", "attention", "inference", "doctor", "verify", "site", "__main__"),
+)
 
 
-def test_the_documented_rooms_are_those_of_the_library():
+def test_the_documented_layers_are_those_of_the_library():
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     drawn = re.search(r"^ {4}common -> .*(?:\n {4,}-> .*)*", text, re.MULTILINE)[0]
-    assert tuple(re.split(r"\s*->\s*", drawn.strip())) == ROOMS
+    assert tuple(re.split(r"\s*->\s*", drawn.strip())) == LAYERS
     own = {path.stem for path in (ROOT / "mlclib").iterdir() if path.suffix == ".py" or list(path.glob("*.py"))}
-    assert own - {"__init__"} == set(ROOMS)
+    assert own - {"__init__"} == set(LAYERS)
 
 
 def test_the_library_stays_thin():
@@ -33,7 +37,7 @@ def test_the_library_stays_thin():
     files = [path for path in (ROOT / "mlclib").rglob("*.py") if scenes not in path.parents]
     lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {file: count for file, count in lines.items() if count > 400} == {}
-    assert sum(lines.values()) <= 16_520  # what stands; the aim of issue 21 is 10,000, and 1,200 for what came after it
+    assert sum(lines.values()) <= 16_483  # what stands; the aim of issue 21 is 10,000, and 1,200 for what came after it
 
 
 def test_imports_run_one_way_only():
@@ -41,7 +45,7 @@ def test_imports_run_one_way_only():
         own = path.relative_to(ROOT / "mlclib").parts[0].removesuffix(".py")
         if own == "__init__":
             continue
-        assert own in ROOMS, f"{own} has no place in the order of imports"
+        assert own in LAYERS, f"{own} has no place in the order of imports"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = []
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mlclib"):
@@ -50,7 +54,7 @@ def test_imports_run_one_way_only():
             elif isinstance(node, ast.Import):
                 names = [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mlclib.")]
             for name in names:
-                assert ROOMS.index(name) <= ROOMS.index(own), f"{path.name} imports {name}, which stands to its right"
+                assert LAYERS.index(name) <= LAYERS.index(own), f"{path.name} imports {name}, which stands to its right"
 
 
 def test_no_module_but_its_own_file_and_the_registry_knows_a_model():

@@ -81,8 +81,6 @@ def test_every_form_prints_the_same_probabilities_and_the_exit_code_tells_of_unr
     printed = capsys.readouterr()
     assert f"{wanted.idxmax()} {wanted.max():.2f}" in printed.out
     assert "cannot read the image gone.jpg" in printed.err
-    with pytest.raises(UserError, match="unknown form 'yaml'"):
-        predict.show(folder, [path], "yaml")
 
 
 def test_maps_are_written_for_each_label_present_and_names_do_not_clash(tiny_study, tmp_path):

@@ -17,7 +17,7 @@ from mlclib.metrics.scores import APS, RATES, evaluate
 def counts(monkeypatch) -> list[np.ndarray]:
     """The resamples drawn during the test, as how often each image stands in them."""
     seen, counts = [], significance._counts
-    significance.clear_cache()
+    significance._drawn.cache_clear()
 
     def watched(*args):
         for piece in counts(*args):

@@ -1,4 +1,4 @@
-"""Whether a map's weight in what goes from a picture foretells the fall of the logit; which cheap score tells it."""
+"""Does a map's weight on a thing predict how far the logit falls without it? Which cheaper scores of maps agree?"""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ from mlclib.models.base import Classifier
 GRADIENT = Key("input gradient", "")
 CHEAP = (*localisation.SCORES, "deletion", "insertion")  # scores of maps that need no picture drawn again
 STAGES = ("last module", "head", "backbone")  # what cascading randomisation draws anew, each with those before it
-COARSE = 14  # cells a side of the maps that are compared with each other
+COARSE = 14  # cells per side of the maps that are compared with each other
 NOISE = 0.05  # standard deviation of the noise that a stable map does not mind, as a share of the range of pixels
 SHOWN = 8  # images whose maps are compared; half of them for deletion and insertion
 

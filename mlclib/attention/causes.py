@@ -1,8 +1,8 @@
 """What a label's score rests on: pictures without a label (redrawn.py), or with their things in the wrong place.
 
-Only of `scenes` is the truth known that label graphs and maps (causal_maps.py) are to tell: photographs whose boxes are
-filled in are a weak counterpart. Frames hold a column for each number, and "<number> low" and "<number> high" for its
-95 % interval.
+Only for `scenes` is the ground truth known that label graphs and attention maps (causal_maps.py) should recover.
+Photographs with boxes filled in are a weak substitute. Frames hold a column for each number, and "<number> low" and
+"<number> high" for its 95 % interval.
 """
 
 import copy
@@ -92,7 +92,7 @@ def transparent(name: str, weights: str | None, layers: tuple[int, ...]) -> Back
 
 
 class Pairs(NamedTuple):
-    """P pairs: one of N test images as it is, and without one of its labels.
+    """P pairs of pictures: one of N test images, and the same image without the things of one label.
 
     rows, labels: int [P], the image and the label that goes. regions: float32 [P, GRID, GRID], the share of each cell
     whose pixels change. untouched: bool [P, C], the other labels whose visible boxes do not. targets: int8 [N, C].
@@ -133,8 +133,9 @@ def pairs(panel: Panel, count: int) -> Pairs:
 
 
 def effects(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """What each model's logits rest on, a row per model; and by model what label a lends to b, in % of the mean fall,
-    [C, C]: how far the logit of b falls when a goes, mean over the images where the visible boxes of b stay.
+    """One row per model: how its logits depend on the things in the picture. And by model the support of label a for b,
+    [C, C], in % of the mean fall: how far the logit of b falls when the things of a are removed, mean over the images
+    where the visible boxes of b are unchanged.
 
     Columns: model; "fall" of the logit of the label that goes; "lost, %" of the recognised labels that go, those no
     longer predicted; "others, %", how far the logits of other labels move, up or down, as a share of the fall; the rank
@@ -228,8 +229,8 @@ def examples(panel: Panel, removed: Pairs, count: int = 4) -> list[tuple[Image.I
 
 
 def resampled(scores: Callable[..., dict[str, float]], rows: np.ndarray, seeds: int) -> dict[str, float]:
-    """Each score, of how often each value counts [P] and of which seeds, with its interval over resampled images and
-    seeds, which is NaN of a single image. rows: the image of each value [P].
+    """Each score with its bootstrap interval over images and seeds (NaN for a single image). scores: functions of the
+    weights of the values [P] and the chosen seeds. rows: the image of each value [P].
     """
     rng, (images, of_image) = np.random.default_rng(0), np.unique(rows, return_inverse=True)
     drawn = [scores(np.ones(len(rows)), np.arange(seeds))]

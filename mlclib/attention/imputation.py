@@ -32,7 +32,7 @@ def filled(picture: Tensor, hole: Tensor) -> Tensor:
 
 @cache
 def _less_neighbours(height: int, width: int) -> sparse.csr_array:
-    """The matrix that takes from each cell of a grid its neighbours, direct ones by 1/6 and diagonal ones by 1/12."""
+    """Graph Laplacian of the pixel grid, with edge weight 1/6 to direct and 1/12 to diagonal neighbours."""
     down, across = (sparse.eye_array(side, k=1) + sparse.eye_array(side, k=-1) for side in (height, width))
     row, column = sparse.eye_array(height), sparse.eye_array(width)
     weights = (sparse.kron(down, column) + sparse.kron(row, across)) / 6 + sparse.kron(down, across) / 12

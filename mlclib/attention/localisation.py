@@ -202,8 +202,8 @@ def figure(scores: pd.DataFrame) -> Figure:
 
 
 def figure_finding(scores: pd.DataFrame) -> str:
-    """In a sentence per method, by the curve area: in which layer small and large things are found best, beside the
-    better of both maps that saw no image, and on things of which size the map over all layers is above these.
+    """A sentence per method, by curve area: which layer localises the smallest and the largest things best, beside the
+    better of the two baselines, and for which sizes the map over all layers beats them.
     """
     if scores.empty:
         return "There are no boxes here, so the maps are not scored."

@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 from mlclib.datasets.base import Split
 from mlclib.datasets.images import open_rgb, size_of
 from mlclib.models.base import Classifier
 from mlclib.training.inputs import Images, Maps
 from mlclib.transforms import Transform
 
-GRID = 112  # cells a side of every map: twice the 56 of the finest layer (stride 8) at 448 px
+GRID = 112  # cells per side of every map: twice the 56 of the finest layer (stride 8) at 448 px
 BASELINES = ("centre", "random")
 
 
@@ -156,7 +156,7 @@ def examples(subject: ModelOnSplit, rows: Sequence[int], wanted: Sequence[int] =
 
 
 def overall(keys: Iterable[Key]) -> list[Key]:
-    """Of maps in their order, each method's last: that over all its layers, where it has several."""
+    """One key per method: its map over all layers if there are several, else its only map."""
     return list({key.method: key for key in keys}.values())
 
 
@@ -164,8 +164,7 @@ def label_columns(names: str, labels: Sequence[str]) -> list[int]:
     """The columns of the labels named in `names`, with commas between. Raises UserError for an unknown label."""
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     for name in wanted:
-        if name not in labels:
-            raise unknown("label", name, labels)
+        check_name("label", name, labels)
     return [list(labels).index(name) for name in wanted]
 
 

@@ -75,7 +75,7 @@ def parts(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
 
 
 def notebook(path: Path) -> dict[str, str]:
-    """The same for a notebook: its code cells, and what the modules that they import rest on."""
+    """Digests of a notebook's code cells and of all that the modules they import rest on."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     modules, _ = _imported(ast.parse(code))

@@ -36,7 +36,6 @@ WANTED = {
 # Keys that experiment files had under another name.
 RENAMED = {
     "watch_test": "eval_test_each_epoch",
-    "checkpoint_epochs": "checkpoint_minutes",
     "scored": "n_localisation",
     "tried": "n_faithfulness",
 }

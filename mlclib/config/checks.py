@@ -55,7 +55,7 @@ def _check_names(experiment: Experiment, path: Path) -> None:
 
 
 def _check_tuning(experiment: Experiment, recipe: list[str], path: Path) -> None:
-    """The same for what is tuned. recipe: the settings of a training."""
+    """Raise UserError for a wrong name or too many trials under `tuning`. recipe: the settings of a training."""
     if experiment.ablation:
         raise UserError(f"{path} holds both tuning and ablation: ablate in an experiment of its own, with its settings")
     for owner in experiment.tuning.ranges:

@@ -134,7 +134,8 @@ class Attention(Strict):
 class Causes(Strict):
     """What 09_causes shows without a label: scenes drawn again, or photographs whose boxes are filled in.
 
-    images: how many test images, each again without each of its labels. maps: of how many of them maps are judged.
+    images: how many test images; each is repeated once per label, without that label's things. maps: on how many of
+    them attention maps are evaluated.
     """
 
     images: Count = 400

@@ -14,11 +14,10 @@ import typing
 from collections.abc import Mapping
 from pathlib import Path
 
-from mlclib.common.errors import unknown
+from mlclib.common.errors import check_name
 from mlclib.common.validation import Strict, validated
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Archive, Dataset, Seed, Share, read_rows
-from mlclib.datasets.base import Split as Split
 
 # The reader's module, the function that reads, and arguments that the name fixes.
 _READERS: dict[str, tuple[str, str, dict[str, object]]] = {
@@ -92,8 +91,7 @@ def published_images(name: str) -> dict[str, int] | None:
 
 
 def _module(name: str) -> object:
-    if name not in _READERS:
-        raise unknown("data set", name, NAMES)
+    check_name("data set", name, NAMES)
     return importlib.import_module(f"{__name__}.{_READERS[name][0]}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 from mlclib.datasets import stratify
 from mlclib.datasets.base import Dataset, Split, read_rows, targets_of
 
@@ -71,6 +71,5 @@ def read_targets(table: Path) -> np.ndarray:
         raise UserError(f"{table} holds {len(records):,} records, not {RECORDS:,}; {get}")
     lists = [record[1].split() for record in records[:IMAGES]]
     for place, number in ((place, number) for place, own in enumerate(lists) for number in own):
-        if number not in numbers:
-            raise unknown("category id", number, numbers, f"{table}, image {place}.jpg")
+        check_name("category id", number, numbers, f"{table}, image {place}.jpg")
     return targets_of(lists, numbers)

@@ -1,12 +1,12 @@
 """Corel-5k: 4,999 photographs of 192 x 128 pixels with 260 words, read from a clone of a public repository.
 
     DataSet/<folder>/<n>.jpeg                     photographs
-    DataSet/corel5k_{train,test}_list.txt         <folder>/<n>, one a line: the official split, 4,500 and 499 images
+    DataSet/corel5k_{train,test}_list.txt         <folder>/<n>, one per line: the official split, 4,500 and 499 images
     DataSet/corel5k_{train,test}_annot.mat        the matrices annot1 and annot2: images x words, 1 present, 0 absent
-    DataSet/corel5k_words.txt                     the 260 words, one a line
+    DataSet/corel5k_words.txt                     the 260 words, one per line
 
 Source: Duygulu, Barnard, de Freitas, Forsyth, Object Recognition as Machine Translation, ECCV 2002. Its literature
-scores five words an image (`mlclib.metrics.scores.annotation`). For scientific use only.
+scores five words per image (`mlclib.metrics.scores.annotation`). For scientific use only.
 """
 
 from pathlib import Path

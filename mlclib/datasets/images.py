@@ -32,7 +32,7 @@ def open_rgb(path: str | Path | BinaryIO) -> Image.Image:
 
 
 def open_and_list_changes(path: str | Path | BinaryIO) -> tuple[Image.Image, dict[str, str]]:
-    """The same, and what was changed in the picture beyond a conversion of its mode: phrase -> the mode it had."""
+    """The picture of `open_rgb`, and its changes other than the mode: what was changed -> the mode before."""
     changes = {}
     try:
         with Image.open(path) as stored:

@@ -85,7 +85,8 @@ def suspects(seen: Pictures, probabilities: np.ndarray) -> pd.DataFrame:
 
     # What is unknown cannot be wrong: it is taken as predicted, which is never suspect.
     present = np.where(seen.targets == 0, probabilities >= 0.5, seen.targets == 1)
-    both = present.any(0) & ~present.all(0)  # all that cleanlab takes; and two labels at least, so two right ones more
+    # cleanlab needs two labels at least, each present and absent somewhere: two correct dummy labels are added
+    both = present.any(0) & ~present.all(0)
     more = np.eye(2, dtype=bool)[np.arange(len(present)) % 2]
     lists = [np.flatnonzero(row).tolist() for row in np.c_[present[:, both], more]]
     predicted, wrong, quality = np.c_[probabilities[:, both], more], np.zeros_like(present), probabilities * np.nan

@@ -12,7 +12,7 @@ from PIL import Image
 from mlclib.attention import maps, pictures
 from mlclib.attention.maps import Key
 from mlclib.common import progress
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 from mlclib.datasets.images import open_rgb
 from mlclib.inference import predict
 from mlclib.runs import store
@@ -22,16 +22,15 @@ from mlclib.runs.study import Study
 class Explorer:
     """Widgets for the test split (`image`) or an uploaded file (`upload`), and for `model`, `label` and `map`.
 
-    `model` is the first of the experiment's finished ones. `picture` holds the PNG that they ask for. Raises UserError
-    for a model that the experiment does not have, or that is not trained yet.
+    `model` offers every model with a finished first seed. `picture` holds the current PNG. Raises UserError for a model
+    that the experiment does not have, or that is not trained yet.
     """
 
     def __init__(self, study: Study, model: str):
         setting = study.experiment
         folders = {name: study.runs_of(setting.run(name))[0].folder for name in setting.models}
         finished = [name for name, folder in folders.items() if store.finished(folder)]
-        if model not in finished:
-            raise unknown("model", model, finished, where=f"the finished runs of experiment {setting.name!r}")
+        check_name("model", model, finished, where=f"the finished runs of experiment {setting.name!r}")
         self.subject = cache(lambda name: predict.model_on_split(study, name))
         self.split, self.labels = study.dataset.splits["test"], list(study.dataset.labels)
         self.own: Image.Image | None = None  # the uploaded image, while it is looked at

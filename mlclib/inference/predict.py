@@ -22,7 +22,7 @@ from mlclib.attention import maps as attention
 from mlclib.attention import pictures
 from mlclib.attention.maps import ModelOnSplit
 from mlclib.common import progress
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.datasets.images import open_rgb
 from mlclib.models.base import Classifier
@@ -32,7 +32,6 @@ from mlclib.runs.study import Study
 from mlclib.training.checkpoints import load_trained_state
 from mlclib.training.inputs import transform_of
 
-FORMS = ("table", "json", "csv")
 PRESENT = 0.5  # probability from which a label counts as present: logit 0, the default threshold of the scores
 HEIC = (".heic", ".heif")
 with suppress(ImportError):  # with this package Pillow opens them
@@ -84,7 +83,7 @@ def models_on_split(study: Study, model: str) -> dict[int, ModelOnSplit]:
 
 
 def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOnSplit:
-    """The same of one seed, the experiment's first where none is named. Raises UserError where it is not trained."""
+    """A model on the test split, as trained with one seed (default: the first). Raises UserError where untrained."""
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
     transform = transform_of(run.identity())
@@ -125,8 +124,6 @@ def predict(run: str | Path, paths: Iterable[str | Path], maps: str | Path | Non
 
 def show(run: str | Path, paths: Iterable[str | Path], form: str = "table", maps: str | Path | None = None) -> int:
     """Predict and print as a "table", "json" or "csv"; unreadable images go to stderr. 1 if there were any, else 0."""
-    if form not in FORMS:
-        raise unknown("form", form, FORMS)
     predictions = predict(run, paths, maps)
     try:
         print(_text(predictions.probabilities, form), end="", flush=True)

@@ -97,8 +97,8 @@ def error_floor(
 ) -> Floor:
     """What `expected_error_by_label` would be, in the mean over the labels, if the probabilities were right.
 
-    Labels are drawn `draws` times from the model's own probabilities. Few cells in a bin are never just as often
-    present as said: an observed error is a fault of the model only as far as it lies above `high`.
+    Labels are drawn `draws` times from the model's own probabilities. With few cells in a bin even a calibrated model
+    has an error above 0. Only what lies above `high` is evidence of miscalibration.
 
     Example:
         >>> error_floor(np.zeros((400, 2)), np.ones((400, 2), int)).high < 0.05

@@ -7,7 +7,7 @@ seed is taken as it is: nothing is known of what another seed would have scored.
 
 import itertools
 import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import networkx as nx
@@ -30,7 +30,8 @@ class Pair(NamedTuple):
     difference: a's score minus b's. p: of no difference, by the bootstrap and by a t test on the means over seeds,
     the larger of the two, so that it is small where both agree; p_equivalence alike, of a difference of the margin
     or more. The corrected p are Holm's over all pairs of the comparison, each kind for itself. equivalent_within: the
-    smallest margin within which the pair is shown to be equivalent, if all pairs are asked the same.
+    smallest margin within which the pair is shown to be equivalent at level ALPHA over the number of pairs
+    (Bonferroni).
     """
 
     a: int
@@ -96,7 +97,7 @@ def compare(
 
 
 def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int, pairs: int) -> Pair:
-    # Seeds are drawn under the numbers that `paired` gives to a model and the highest: both tables state the same p.
+    # The same seed numbers as in `paired(model, best)`, so that the tables of scores and of pairs state the same p.
     values = resampling.over_seeds(scores[a], 1, seed) - resampling.over_seeds(scores[b], 0, seed)
     difference, variance = resampling.of_draws(values), parts(scores[a], scores[b])
     if not values[1:].size or np.isnan(variance.error):
@@ -192,13 +193,12 @@ class Across(NamedTuple):
     critical: float
 
 
-def ranks_across(scores: np.ndarray, images: Mapping[str, Collection[str]] | None = None) -> Across:
+def ranks_across(scores: np.ndarray) -> Across:
     """Average ranks of models from their scores [data sets, M], 1 the highest, ties sharing theirs; Friedman's test of
     no difference (NaN for two models, where there is none), and Nemenyi's critical difference at the 5 % level.
 
-    After Demsar, JMLR 7, 2006. images: each data set's name and its test images, in the order of `scores`; then below
-    LEAST_SETS data sets there are ranks alone. Raises UserError where a score is missing, where there are not two data
-    sets and models, and where two data sets share a test image: they are not independent.
+    After Demsar, JMLR 7, 2006. The data sets must share no test image. Below LEAST_SETS of them there are ranks alone.
+    Raises UserError where a score is missing, and where there are not two data sets and models.
 
     Example:
         >>> ranks_across(np.array([[0.9, 0.8, 0.7], [0.6, 0.7, 0.5]])).average.tolist()
@@ -207,14 +207,9 @@ def ranks_across(scores: np.ndarray, images: Mapping[str, Collection[str]] | Non
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or min(scores.shape) < 2 or np.isnan(scores).any():
         raise UserError("ranks over data sets need a score of two models or more on each of two data sets or more")
-    for (one, of_one), (two, of_two) in itertools.combinations((images or {}).items(), 2):
-        if shared := len(set(of_one) & set(of_two)):
-            raise UserError(
-                f"{one} and {two} share {shared:,} test images, so their ranks are no two findings; drop one"
-            )
     sets, models = scores.shape
     average = rankdata(-scores, axis=1).mean(axis=0)
-    if images is not None and sets < LEAST_SETS:
+    if sets < LEAST_SETS:
         return Across(average, np.nan, np.nan, np.nan)
     statistic, p = friedmanchisquare(*scores.T) if models > 2 else (np.nan, np.nan)
     reach = studentized_range.ppf(1 - ALPHA, models, np.inf) / np.sqrt(2)

@@ -196,6 +196,8 @@ def of_seeds(
         raise UserError(f"draws must be 1 or more, not {draws}")
     check_name("score", score, ("mAP", "AP", *RATES))
     label, labels = protocol.pop("label", None), protocol.pop("labels", None)
+    for name in protocol:
+        check_name("keyword", name, ("ap", "difficult", "threshold", "top"))
     logits = np.asarray(logits)
     runs = logits if logits.ndim == 3 else logits[None]
     if not len(runs):
@@ -260,11 +262,6 @@ def _drawn(
     return np.concatenate([scorer(counts) for counts in _counts(len(targets), draws, np.random.default_rng(seed))])
 
 
-def clear_cache() -> None:
-    """Forget what was drawn for runs."""
-    _drawn.cache_clear()
-
-
 def _counts(images: int, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """How often each image stands in a resample, int32 [N, draws] piece by piece; first every image once."""
     yield np.ones((images, 1), dtype=np.int32)
@@ -317,7 +314,7 @@ def _split(values: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _standing(drawn: np.ndarray, value: float) -> float:
-    """Where `value` stands among the draws, in standard deviations of a normal; finite beyond the last draw too."""
+    """Standard normal quantile of the mid-rank of `value` among the draws: Efron's z0, finite at the ends too."""
     below = (drawn < value).sum() + (drawn == value).sum() / 2
     return _NORMAL.inv_cdf((below + 0.5) / (drawn.size + 1))
 

@@ -108,29 +108,20 @@ def labels_with(targets: np.ndarray, least: int = FREQUENT) -> list[int]:
     return np.flatnonzero((np.asarray(targets) == 1).sum(axis=0) >= least).tolist()
 
 
-def best_threshold(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    *,
-    difficult: str = "ignore",
-    top: int | None = None,
-    thresholds: np.ndarray | None = None,
-) -> float:
-    """The logit threshold with the highest CF1 + OF1 on this set, of `thresholds` (rising), the lowest of equals.
+def best_threshold(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The logit threshold with the highest CF1 + OF1 on this set, the lowest of equals.
 
-    Where none are given: every tenth from the lowest logit to the highest, so that the best lies at no edge (steps are
-    larger where there would be more than 1,000). On a validation split its result is a fair `threshold` for `evaluate`
-    on the test split. Raises UserError as `evaluate` does, and where no label is present.
+    It is one of every tenth from the lowest logit to the highest, so that the best lies at no edge (steps are larger
+    where there would be more than 1,000). On a validation split its result is a fair `threshold` for `evaluate` on the
+    test split. Raises UserError as `evaluate` does, and where no label is present.
 
     Example:
         >>> best_threshold(np.array([[0.5], [0.2], [-0.5]]), np.array([[1], [-1], [-1]]))
         0.3
     """
-    logits, targets = checked(logits, targets, difficult)
-    if thresholds is None:
-        low, high = int(np.floor(10 * logits.min())), int(np.ceil(10 * logits.max()))
-        thresholds = np.arange(low, high + 1, max(1, (high - low) // 1000)) / 10
-    return _best_threshold(logits, targets, top, thresholds)
+    logits, targets = checked(logits, targets, "ignore")
+    low, high = int(np.floor(10 * logits.min())), int(np.ceil(10 * logits.max()))
+    return _best_threshold(logits, targets, None, np.arange(low, high + 1, max(1, (high - low) // 1000)) / 10)
 
 
 def ranking(logits: np.ndarray, targets: np.ndarray, *, difficult: str = "ignore") -> dict:

@@ -17,12 +17,12 @@ BEYOND = 100  # no number of images or seeds is named above so many times what i
 
 
 class Parts(NamedTuple):
-    """The variance of a score, or of a difference between two models, as mean over seeds; of scores as fractions.
+    """Variance components of a score, or of the difference of two models, as means over seeds; scores are fractions.
 
-    images: what more images lessen, whatever the seeds. both: what more images lessen and more seeds too (seeds differ
-    most on some images). seeds: what only more seeds lessen, NaN where every model has one. by_seeds: the variance of
-    each model's mean over its seeds on these images, which holds `both` and `seeds`; NaN of one seed. counts: the seeds
-    of each model. level: of the two-sided test of the difference, after the correction for all pairs.
+    images: component of the test images. both: interaction of images and seeds. seeds: component of the seeds, NaN
+    where every model has one seed. by_seeds: for each model the variance of its mean over seeds on these images
+    (interaction and seeds), NaN for one seed. counts: number of seeds of each model. level: significance level of the
+    two-sided test, after the correction for all pairs.
     """
 
     images: float
@@ -127,8 +127,9 @@ class Parts(NamedTuple):
 def parts(a: np.ndarray, b: np.ndarray | None = None) -> Parts:
     """The variance of the mean over seeds of scores `a` [S, 1 + draws], or of its difference to that of `b`.
 
-    Images and seeds are crossed random effects. How far a seed leaves its model's mean changes from resample to
-    resample by the variance of both together, and on the images as they are it holds that of the seeds too.
+    Images and seeds are crossed random effects. A seed's residual is its score minus the model's mean over seeds. Its
+    variance over the resamples estimates the interaction. Its square on the original images estimates interaction and
+    seeds.
 
     Example:
         >>> seeds = np.array([[0.70, 0.69, 0.70, 0.71], [0.72, 0.71, 0.72, 0.73]])  # plain, then in three resamples

@@ -1,7 +1,7 @@
 """What every classifier is: a backbone, a head, a loss, and what tables and figures may ask of it.
 
-A model is one file with a dataclass of options and a subclass of `Classifier`; nothing outside that file knows it but
-the registry in `mlclib/models/__init__.py`.
+A model is one file with a dataclass of options and a subclass of `Classifier`; the registry in
+`mlclib/models/__init__.py` names it. No module outside models/ imports a model's file.
 """
 
 from collections.abc import Iterable, Mapping
@@ -105,7 +105,8 @@ class Classifier(nn.Module):
     among its buffers or parameters, its label vectors under the name `label_vectors`, so that a run's weights hold it.
 
     published_loss: the loss that its authors train with, which configurations call "own".
-    sums_over_batch: whether the loss holds more than `share` can put together from the parts of a batch.
+    sums_over_batch: True where the loss of a batch is not the sum of its parts' losses weighted by `share`, so that
+    several processes change it.
     """
 
     Options: ClassVar[type] = Options

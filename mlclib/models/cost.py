@@ -1,4 +1,4 @@
-"""What a model costs, counted: the parameters that its head learns, and multiply-adds an image."""
+"""What a model costs, counted: the parameters that its head learns, and multiply-adds per image."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from mlclib.models.base import Classifier
 
 
 class Cost(NamedTuple):
-    """parameters: those that the head learns; head, backbone: multiply-adds an image."""
+    """parameters: those that the head learns; head, backbone: multiply-adds per image."""
 
     parameters: int
     head: int
@@ -42,7 +42,7 @@ def cost(model: Classifier, input_size: int) -> Cost:
 def head_multiply_adds(model: Classifier, maps: Mapping[int, Tensor]) -> int:
     """Multiply-adds of the head an image, on maps of two or more: those that the second takes more than the first.
 
-    So what is made once a batch (the classifiers of ML-GCN, the label graph of MSRN) counts nothing.
+    So what is made once per batch (the classifiers of ML-GCN, the label graph of MSRN) counts nothing.
     """
     one, two = ({layer: map[:count] for layer, map in maps.items()} for count in (1, 2))
     return multiply_adds(lambda: model.classify(two)) - multiply_adds(lambda: model.classify(one))

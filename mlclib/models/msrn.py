@@ -17,9 +17,9 @@ from mlclib.models.pooling import semantic_pooling, semantic_weights
 
 @dataclass(frozen=True)
 class Options(base.Shared):
-    """layers: maps to pool, of 2, 3, 4. group_ratio: groups a label, G = int(ratio * C); 0 for no groups.
+    """layers: maps to pool, of 2, 3, 4. group_ratio: groups per label, G = int(ratio * C); 0 for no groups.
 
-    head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias a label). width: D.
+    head: "mlp" (the published checkpoints) or "elementwise" (a weight vector and bias per label). width: D.
     graph: which labels attend to each other: "cooccurrence" (P(j|i) >= graph_threshold), "random" (as many edges,
     drawn once from a fixed seed), "identity" (each to itself alone) or "none" (no attention: plain layers).
     learn_vectors: let the label vectors be learnt. group_loss_weight: of the labels' distance to their groups.
@@ -77,7 +77,7 @@ class GraphAttention(nn.Module):
 
 
 class Elementwise(nn.Module):
-    """One weight vector and one bias a label: [B, C, F] -> [B, C]."""
+    """One weight vector and one bias per label: [B, C, F] -> [B, C]."""
 
     def __init__(self, labels: int, features: int):
         super().__init__()
@@ -151,7 +151,7 @@ class MSRN(Classifier):
     def nodes(self) -> tuple[Tensor, Tensor, Tensor]:
         """Label embeddings [C, D], group embeddings [G, D] and soft assignment [C, G], float32; G may be 0.
 
-        They depend on no image, so they are computed once a step. Groups are DiffPool's (Ying et al., NeurIPS 2018).
+        They depend on no image, so they are computed once per step. Groups are DiffPool's (Ying et al., NeurIPS 2018).
         """
         with float32(self.label_vectors):
             edges = self.adjacency > 0 if self.options.graph != "none" else None
@@ -184,7 +184,7 @@ class MSRN(Classifier):
 
     @property
     def sums_over_batch(self) -> bool:
-        """Where the labels' loss is a sum over images: its parts add up, and the group loss counts once a part."""
+        """Where the labels' loss is a sum over images: its parts add up, and the group loss counts once per part."""
         return self.label_loss.reduction == "sum" and self.options.group_ratio > 0
 
     def group_loss(self, output: MSRNOutput) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mlclib.common.errors import unknown
+from mlclib.common.errors import check_name
 
 TABLES = ("voc2007", "voc2012", "coco2014", "corel5k", "summary")
 
@@ -17,6 +17,5 @@ def load(name: str) -> pd.DataFrame:
     per row, with data set, backbone, input size and pretraining. The column `source` says where each row stands,
     `protocol` what is known of how it was scored (NaN: nothing). Raises UserError for another name.
     """
-    if name not in TABLES:
-        raise unknown("published table", name, TABLES)
+    check_name("published table", name, TABLES)
     return pd.read_csv(Path(__file__).parent / f"{name}.csv")

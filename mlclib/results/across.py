@@ -92,8 +92,7 @@ def headline(frame: pd.DataFrame) -> str:
 def _rank_table(scores: pd.DataFrame, number: int) -> Table:
     """scores: models x experiments on independent data sets."""
     sets = scores.shape[1]
-    # the sets are independent already, each is given as the one image of its own
-    ranks = pairwise.ranks_across(scores.to_numpy().T, {name: [name] for name in scores})
+    ranks = pairwise.ranks_across(scores.to_numpy().T)
     order = ranks.average.argsort(kind="stable")
     average = ranks.average[order]
     frame = scores.iloc[order].rename_axis("model").reset_index()

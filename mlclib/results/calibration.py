@@ -83,9 +83,7 @@ def reliability_figure(model: str, runs: list[FinishedRun]) -> Figure:
     if not (runs[0].targets == 1).any():
         return text_figure(f"{captions.HIDDEN}.")
     size, heights = (6.5, 6.5), (3, 1)
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=size, sharex=True, height_ratios=heights, layout="constrained"
-    )  # fmt: skip
+    figure, (above, below) = plt.subplots(2, 1, figsize=size, sharex=True, height_ratios=heights, layout="constrained")
     above.plot([0, 1], [0, 1], color="0.6", ls="--", lw=1, label="as said")
     for number, run in enumerate(runs):
         for colour, name, temperature in zip(COLOURS, STATES, (1.0, run_temperature(run)), strict=False):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 from mlclib.metrics import resampling
 from mlclib.metrics.scores import FREQUENT, labels_with
 from mlclib.models import title
@@ -33,8 +33,7 @@ SELECTIONS = {
 
 def checked(models: Models, selection: str) -> FinishedRun:
     """Any of the runs, after a check that all are scored on the same images and labels. Raises UserError if not."""
-    if selection not in SELECTIONS:
-        raise unknown("selection", selection, SELECTIONS)
+    check_name("selection", selection, SELECTIONS)
     runs = [run for each in models.values() for run in each]
     if not runs:
         raise UserError("there is no finished run to make a table of: train a model first")

@@ -95,7 +95,7 @@ def headline_frames(models: Models, selection: str, rates: Sequence[str]) -> tup
 
 
 def at_chosen_thresholds(models: Models, selection: str) -> Models | None:
-    """The models with logits less the threshold that is best on each run's validation images, so that 0 is chosen.
+    """Subtract from each run's logits the threshold that is best on its validation images: then 0 is that threshold.
 
     None where some run has no validation part with a label, and for another selection than the last epoch, whose
     validation logits are not kept.

@@ -20,7 +20,7 @@ from mlclib.results.table import Table, listed
 from mlclib.runs.plan import LEARNING_CURVE
 from mlclib.runs.study import Study
 
-# From the draws come standard errors alone, which few draws tell: no p is the share of draws beyond 0.
+# Few draws are enough: they give standard errors only, and p comes from a t test.
 DRAWS = 500
 
 

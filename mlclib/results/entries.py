@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, check_name
 from mlclib.results.captions import Models
 from mlclib.runs import train
 from mlclib.runs.store import FinishedRun
@@ -57,8 +57,7 @@ def entered(folder: Path, labels: Iterable[str]) -> dict[str, pd.Series]:
         if not {"label", "AP"} <= set(table):
             raise UserError(f"{path} has the columns {', '.join(table)}; it must have label and AP (in percent)")
         for label in table["label"]:
-            if label not in labels:
-                raise unknown("label", label, labels, where=str(path))
+            check_name("label", label, labels, where=str(path))
         aps = pd.to_numeric(table.set_index("label")["AP"], errors="coerce").reindex(labels)
         if len(wrong := aps.index[~aps.between(0, 100)]):
             raise UserError(f"{path} gives no AP between 0 and 100 for the label {wrong[0]!r}")

@@ -1,4 +1,4 @@
-"""What the runs say (05_tables), in three to five sentences that are made of the tables, so that they change with them.
+"""What the runs say (05_tables): up to seven findings, each computed from the tables.
 
 A sentence that has nothing to rest on (no baseline, no ablation, a single model) is left out.
 """

@@ -72,8 +72,7 @@ def compare_all(models: Models, *, selection: str = "last") -> PairwiseCompariso
     mean, _ = comparison.over_seeds(models, selection, comparison.all_scores)
     order = mean[captions.headline(reference)].dropna().sort_values(ascending=False, kind="stable").index
     logits = {model: comparison.stacked(models[model], selection) for model in order}
-    logits = {model: stack for model, stack in logits.items() if stack is not None}
-    # as many draws as the least p, corrected over all pairs, takes to be below the level
+    # enough draws that the smallest possible p, corrected for all pairs (Holm), can be below ALPHA
     draws = max(captions.draws(reference), math.ceil(math.comb(len(logits), 2) * 2 / ALPHA))
     labels = captions.frequent(reference)
     pairs = pairwise.compare(list(logits.values()), reference.targets, margin=MARGIN / 100, draws=draws, labels=labels)

@@ -14,10 +14,9 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.results.table import plain
-from mlclib.runs.notebooks import check_parameters, parameters_of
+from mlclib.runs.notebooks import FOLDER, check_parameters, parameters_of
 from mlclib.runs.study import Study
 
-FOLDER = Path("notebooks")
 ALIKE = {"svg.hashsalt": "mlclib"}  # else the ids in an SVG differ each time
 
 
@@ -64,9 +63,10 @@ def study(experiment: str, data: str = "", results: str = "results") -> Study:
 def save_figure(figure: Figure, study: Study, name: str, photographs: bool = False) -> Figure:
     """Save a figure, and hand it back as a cell's last value, closed so that Jupyter shows it once.
 
-    It goes to results/<experiment>/figures as PNG, and as SVG if it holds no picture; the same bytes always. A figure
-    with `photographs`, images of the data set that the project did not draw itself, goes to results/<experiment>/
-    photographs, which git ignores. Images make a file large, so a figure of them has fewer pixels.
+    It goes to results/<experiment>/figures as PNG, and as SVG too if it holds no image, scatter plot or band; the bytes
+    are reproducible. A figure with `photographs`, images of the data set that the project did not draw itself, goes to
+    results/<experiment>/ photographs, which git ignores. Images make a file large, so a figure of them has fewer
+    pixels.
     """
     drawn = any(axes.images or axes.collections for axes in figure.axes)
     folder = study.folder / ("photographs" if photographs and not study.dataset.version else "figures")

@@ -33,7 +33,7 @@ SCORES = ("mAP", *F1S)
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice of protocol: keyword arguments of metrics.evaluate, or what is scored; `moves`: which scores can."""
+    """One choice of protocol: keyword arguments of metrics.evaluate, or what is scored; `moves`: what it can change."""
 
     kind: str
     name: str

@@ -34,7 +34,7 @@ from mlclib.training.inputs import Images, Maps, transform_of
 from mlclib.training.settings import torch_settings
 from mlclib.training.trainer import Trainer
 
-SMALL = 2000  # images of a data set that are opened
+SMALL = 2000  # a data set of at most so many images has every image opened
 FEW = 2  # images of a step on a CPU, where a whole one may take minutes
 SHORT = 3.0  # seconds: what took less is timed a second time
 FORWARD = 1 / 3  # of a step's time; the pass backward takes twice as long
@@ -44,9 +44,9 @@ FORWARD = 1 / 3  # of a step's time; the pass backward takes twice as long
 class Report:
     """What `check` says; str() shows it all. missing, warnings: sentences.
 
-    estimates: one row per model, of all its runs one after another, its own and those of its ablations, which count
-    alike. step: seconds of a whole batch. seconds: of the runs. memory: peak bytes of a step on the GPU, None on a CPU.
-    disk: bytes of the finished runs and of the checkpoints of the one under way.
+    estimates: one row per model, for all its runs in sequence; an ablation's run is taken to cost as much as the
+    model's own. step: seconds of a whole batch. seconds: of the runs. memory: peak bytes of a step on the GPU, None on
+    a CPU. disk: bytes of the finished runs and of the checkpoints of the one under way.
     """
 
     experiment: str
@@ -82,7 +82,7 @@ def _noted(sentences: list[str]) -> Iterator[None]:
 
 
 def check(study: Study, force: bool = False) -> Report:
-    """What the experiment's runs need and will take. Nothing is trained; force: finished runs are trained again."""
+    """What the runs need, and estimates of their time, memory and disk. force: count finished runs as untrained."""
     setting = study.experiment
     report = Report(setting.name, [], [], [], [])
     facts, missing = report.facts, report.missing
@@ -195,7 +195,7 @@ def _estimate(study: Study, model: str, runs: list[Run]) -> dict[str, Any]:
         "step": recipe.batch_size * (step + load),
         "seconds": epochs * sizes["train"] * (step + load) + looks * (FORWARD * step + load),
         "memory": torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
-        "disk": (len(runs) + 3 * checkpoints.SIZE) * weights,
+        "disk": (len(runs) + 2 * checkpoints.SIZE) * weights,
     }
 
 

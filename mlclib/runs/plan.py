@@ -90,7 +90,7 @@ def jobs(
     plan: dict[str, Job] = {}
 
     def add(name: str, command: str, *more: str, needs: Iterable[str], reasons: Iterable[str], threads: int) -> None:
-        """Layer maps make no job stale: those that are cached anew are equal."""
+        """Add a job. It is stale for its own reasons, or if it needs a stale job; new layer maps are as the old."""
         reasons = (*forced, *reasons)
         if stale := [need for need in needs if need in plan and plan[need].reasons]:
             others = f" and {len(stale) - 3} more" if len(stale) > 3 else ""

@@ -51,7 +51,7 @@ class FinishedRun:
 
     @property
     def history(self) -> pd.DataFrame:
-        """history.csv: a row an epoch."""
+        """history.csv: one row per epoch."""
         return pd.read_csv(self.folder / "history.csv")
 
     @property
@@ -76,8 +76,6 @@ def damaged(folder: Path) -> list[str]:
     try:
         sums = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        sums = {}
-    if not sums:
         return ["manifest.json"]
     paths = {folder / name: digest for name, digest in sums.items()}
     return [path.name for path, digest in paths.items() if not path.exists() or sha256_once(path) != digest]
@@ -144,7 +142,7 @@ def beside(folder: Path) -> Path:
 
 
 def begin(folder: Path, code: dict[str, str]) -> None:
-    """Make the folder of a run that is to be trained; checkpoints that other code left there do not count."""
+    """Create the folder of a run that is to be trained, and delete checkpoints there that other code wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / CODE
     if not note.exists() or json.loads(note.read_text(encoding="utf-8")) != code:

@@ -251,7 +251,7 @@ class Study:
     def maps(self, part: str, configuration: RunConfig | None = None) -> Maps:
         """The layer maps of a split by the frozen backbone, from their cache or computed and cached now.
 
-        They are of the layers that the configuration's model takes; without a configuration of `layers`.
+        With a configuration: the layers that its model takes. Without one: all of `layers`.
         """
         self.check_images()
         layers = _layers(configuration) if configuration else self.layers
@@ -297,13 +297,12 @@ class Study:
 
         Raises UserError with the report of the bad ones, or naming those that stand in two splits.
         """
-        seal = self.seal
-        if seal.exists():
+        if self.seal.exists():
             return
         report = integrity.verify(self.dataset)
         if reason := report.remedy(self.experiment.name, self.experiment.exclude):
             raise UserError(reason)
-        write_text(seal, str(report))
+        write_text(self.seal, str(report))
 
 
 def _layers(configuration: RunConfig) -> tuple[int, ...]:

@@ -30,8 +30,8 @@ def costs(folder: Path) -> dict[str, Cost]:
 
 def write_estimates(folder: Path, estimates: Iterable[dict[str, Any]]) -> None:
     """Leave what `check` estimated of a run of each model, for the experiment in `folder`."""
-    for one in estimates:
-        cost = {"seconds": one["seconds"] / max(1, one["runs"]), "memory": one["memory"] and one["memory"] / 1e6}
+    for one in (one for one in estimates if one["runs"]):  # layer maps are no run
+        cost = {"seconds": one["seconds"] / one["runs"], "memory": one["memory"] and one["memory"] / 1e6}
         write_text(folder / "times" / f"train {one['model']}.json", json.dumps(cost))
 
 

@@ -18,7 +18,7 @@ class Images(torch.utils.data.Dataset):
     """The images of a split as batches: `Images(...)[keys] -> (images float32 [B, 3, H, W], targets int8 [B, C])`.
 
     A key is (epoch, row); the transform's random draws come from (seed, epoch, row) alone,
-    so that they hang neither on the order of the batches nor on the number of workers.
+    so that they depend neither on the order of the batches nor on the number of workers.
     rows: of the split, some of them several times; all where none are named.
     """
 
@@ -61,7 +61,7 @@ class Maps(torch.utils.data.Dataset):
         return maps, torch.from_numpy(self.targets[asked])
 
     def on(self, device: torch.device) -> "Maps":
-        """The same in the memory of a GPU, read once per process: a step on cached maps takes less time than reading
+        """These maps in the memory of a GPU, read once per process: a step on cached maps takes less time than reading
         them from files does. On another device, or where they take more than half of what is free, they stay.
         """
         maps = self.maps.values()

@@ -17,8 +17,8 @@ PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": to
 def processes() -> PartialState:
     """The processes that train one run together (torchrun, accelerate launch): by gloo where there is no GPU.
 
-    They wait for one another as long as it takes to open every image or to wait for another training of the run, where
-    torch would end them after ten minutes; that one ended, they are told at once.
+    The timeout of their collective operations is WAIT, not torch's ten minutes: one process may wait while another
+    opens every image, or until another training of the run ends. A process that dies is noticed at once.
     """
     return PartialState(cpu=not torch.cuda.is_available(), timeout=WAIT)
 

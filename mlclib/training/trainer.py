@@ -264,7 +264,7 @@ class Trainer:
         return value.to(self.device, non_blocking=True, **layout)
 
     def _warn_of_parts(self, parts: int) -> None:
-        """Say what is not the same over so many parts of a batch as over the whole."""
+        """Warn if the loss or batch norm over parts of a batch differs from that over the whole batch."""
         name = type(self.model).__name__
         if self.model.sums_over_batch and parts > 1:
             print(

@@ -24,7 +24,7 @@ from mlclib.runs import plan, store
 from mlclib.runs.study import Study
 from mlclib.verify import record, retrain
 
-RESULTS = ("data ", "run ", "external/")  # what an input of a notebook begins with that is no code
+RESULTS = ("data ", "run ", "external/")  # prefixes of a notebook's inputs that are data or runs and not code
 
 
 @dataclass
@@ -68,7 +68,7 @@ def _runs(study: Study, report: Report) -> list[str]:
     whole, outdated = [], Counter()
     for name, run in study.runs.items():
         if not run.finished:
-            bad = ", ".join(store.damaged(run.folder)) or "manifest.json"
+            bad = ", ".join(store.damaged(run.folder))
             report.problems.append(f"run {name}: {bad} of {run.folder} is damaged or missing; train it again")
         else:
             whole.append(name)
