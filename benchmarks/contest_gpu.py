@@ -49,7 +49,7 @@ def train(names: list[str], data: str, results: str, workers: int, minutes: floa
         runs = _unfinished(study)
         print(f"{name}: {len(runs)} of {len(study.runs)} runs to train", flush=True)
         if runs:
-            _forked([lambda study=study: print(study.prepare(), flush=True)], end)
+            _forked([lambda study=study: print(study.cache_layer_maps(), flush=True)], end)
             _share(study, runs, workers, end)
         left = len(_unfinished(study))
         print(f"{name}: {left} runs left, {end - time.monotonic():.0f} s of the time left", flush=True)

@@ -91,8 +91,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (same, how), (leaks, how_leaks) = (copies(whole, Path(folder), part) for part in ("train", "test"))
         parts = {"train": joined(whole.take(range(TRAIN)), same), "test": joined(whole.take(range(TRAIN, 600)), leaks)}
-        seen = pictures.look(dataclasses.replace(dataset, splits=parts), SIDE)
-    copies_of = pictures.copies(seen)
+        seen = pictures.read_pictures(dataclasses.replace(dataset, splits=parts), SIDE)
+    copies_of = pictures.near_duplicates(seen)
     origin = {
         f"{part}-{row}": row for part, start in (("train", 0), ("test", COPIES)) for row in range(start, start + COPIES)
     }

@@ -67,7 +67,7 @@ def of_equals(world: World, seeds: int, contests: int) -> Promises:
             np.mean([any(pair.verdict not in (UNKNOWN, "equivalent") for pair in one.pairs) for one in drawn])
         ),
         family_wise_bootstrap=float(np.mean([_bootstrap_alone(one) for one in drawn])),
-        smallest_gap=float(np.median([pair.parts.smallest_gap for pair in pairs])),
+        smallest_gap=float(np.median([pair.variance.smallest_gap for pair in pairs])),
     )
 
 
@@ -79,7 +79,7 @@ def power(world: World, seeds: int, contests: int, gap: float) -> tuple[float, f
     """
     for number in range(2):
         drawn = [_with_a_better(world, seeds, 10_000 + 100 * number + k, gap) for k in range(max(6, contests // 10))]
-        gap = float(np.median([pair.parts.smallest_gap for one in drawn for pair in one.pairs if pair.a == 0]))
+        gap = float(np.median([pair.variance.smallest_gap for one in drawn for pair in one.pairs if pair.a == 0]))
     drawn = [_with_a_better(world, seeds, number, gap) for number in range(contests)]
     return gap, float(np.mean([pair.verdict == BETTER for one in drawn for pair in one.pairs if pair.a == 0]))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from mlclib.common.errors import UserError, check_name  # all else is imported by the command that uses it
+from mlclib.common.errors import UserError, check_name, some_of  # all else is imported by the command that uses it
 
 # jsonschema, which nbformat uses, would import rfc3987_syntax, which takes more than a second.
 sys.modules.setdefault("rfc3987_syntax", None)
@@ -90,8 +90,7 @@ def status(arguments: argparse.Namespace) -> None:
     every = _jobs(study, arguments)
     todo = [job for job in every if job.reasons]
     for job in todo:
-        more = f" and {len(job.reasons) - 4} more" if len(job.reasons) > 4 else ""
-        print(f"{job.name}: {'; '.join(job.reasons[:4])}{more}")
+        print(f"{job.name}: {some_of(job.reasons, 4, '; ')}")
     print(f"{len(todo)} of {len(every)} jobs would run")
 
 

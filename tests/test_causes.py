@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mlclib.attention import causal_maps, causes, redrawn
-from mlclib.attention.imputation import filled
+from mlclib.attention.imputation import impute
 from mlclib.attention.maps import BASELINES, GRID, boxed_labels
 from mlclib.common.errors import UserError
 from mlclib.config.schema import Causes
@@ -167,7 +167,7 @@ def test_what_is_missing_is_the_mean_of_its_neighbours_direct_ones_twice_as_heav
     ).abs()
     weights = (far.amax(0) == 1) / far.sum(0).clamp(min=1)
     expected = (picture * weights).sum((1, 2)) / weights.sum()
-    torch.testing.assert_close(filled(picture, hole)[:, *place], expected, atol=0.05, rtol=0)  # noise of 0.01
+    torch.testing.assert_close(impute(picture, hole)[:, *place], expected, atol=0.05, rtol=0)  # noise of 0.01
 
 
 def test_what_is_over_half_of_a_photograph_or_has_no_box_stays_in_it(tmp_path):

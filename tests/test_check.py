@@ -146,7 +146,7 @@ def test_the_report_lists_what_opening_changes_in_pictures_and_how_many_were_ope
     asked = study(own)
     report = str(check.check(asked))
     assert "all images were opened" in report and "more than 8 bits scaled to 8: 1\n  deep.png" in report
-    asked.seal.unlink()
+    asked.image_report.unlink()
     monkeypatch.setattr(check, "SMALL", 10)
     assert "training opens each of them first" in str(check.check(asked))
 

@@ -10,8 +10,7 @@ from PIL import Image
 
 from mlclib import __main__ as line
 from mlclib import config, datasets
-from mlclib.datasets import Split
-from mlclib.datasets.base import Dataset
+from mlclib.datasets.base import Dataset, Split
 from mlclib.doctor import diagnosis, page, pictures
 from mlclib.doctor.pictures import Pictures
 from mlclib.runs.study import Study
@@ -84,7 +83,7 @@ def test_the_learning_curve_gives_the_images_that_a_power_law_needs(monkeypatch)
     errors = 0.2 * np.array(diagnosis.SHARES) ** -0.5
     aps = iter([np.full((1 + diagnosis.DRAWS, 2), [1 - error, 0.95]) for error in errors])
     monkeypatch.setattr(diagnosis.resampling, "average_precisions", lambda *_: next(aps))
-    frame = diagnosis.needed(np.ones((100, 2), np.int8), list(errors))
+    frame = diagnosis.images_needed(np.ones((100, 2), np.int8), list(errors))
     assert frame["more"].tolist() == pytest.approx([300, 0], abs=1) and frame["more low"][0] == frame["more high"][0]
 
 
@@ -107,13 +106,13 @@ def own(tmp_path_factory):
 
 
 def test_copies_leaks_and_odd_pictures_are_named(own):
-    seen = pictures.look(datasets.load("folder", own, table="labels.csv"), side=32)
-    frame = pictures.copies(seen).set_index("name")
+    seen = pictures.read_pictures(datasets.load("folder", own, table="labels.csv"), side=32)
+    frame = pictures.near_duplicates(seen).set_index("name")
     assert seen.broken == ("broken.jpg",)
     assert set(frame.index[frame["leak"]]) == {"0.jpg", "leak.jpg", "1.jpg", "other.jpg"}
     assert set(frame.index[frame["out"]]) == {"0.jpg"}  # the other copy alone has its labels
     assert frame["group"]["huge.jpg"] == frame["group"]["2.jpg"] and not frame["leak"]["huge.jpg"]
-    odd = set(pictures.odd(seen)[["name", "what"]].itertuples(index=False, name=None))
+    odd = set(pictures.outliers(seen)[["name", "what"]].itertuples(index=False, name=None))
     assert {("huge.jpg", "size"), ("black.jpg", "spread"), ("black.jpg", "brightness")} <= odd
 
 
@@ -122,8 +121,8 @@ def test_pictures_of_one_colour_are_no_copies_of_each_other(tmp_path):
     for path in paths:
         Image.new("RGB", (40, 30), path.stem).save(path)
     split = Split([path.name for path in paths], paths, np.ones((3, 1), np.int8))
-    seen = pictures.look(Dataset("made", ("a",), {"train": split}), side=32)
-    assert pictures.copies(seen)["group"].tolist() == [0, 1, 2]
+    seen = pictures.read_pictures(Dataset("made", ("a",), {"train": split}), side=32)
+    assert pictures.near_duplicates(seen)["group"].tolist() == [0, 1, 2]
 
 
 def test_one_command_leaves_a_page_tables_and_an_experiment_that_can_be_trained(own, tmp_path, capsys):

@@ -427,13 +427,13 @@ def test_iterative_stratification_keeps_rare_labels_where_a_random_split_does_no
 def test_the_first_images_keep_each_label_s_share_and_are_among_more():
     rng = np.random.default_rng(0)
     present = rng.random((2400, 6)) < (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-    whole = [stratify.first(present, count) for count in (100, 200, 800, 2400)]
+    whole = [stratify.stratified_subset(present, count) for count in (100, 200, 800, 2400)]
     for fewer, more in zip(whole, whole[1:], strict=False):
         assert fewer.tolist() == more[: len(fewer)].tolist()
     assert sorted(whole[-1]) == list(range(2400))
     assert present[whole[0]].sum(0) == pytest.approx(present.sum(0) * 100 / 2400, abs=2)
     with pytest.raises(UserError, match=r"training\.images is 2,401 and there are 2,400"):
-        stratify.first(present, 2401)
+        stratify.stratified_subset(present, 2401)
 
 
 def test_a_share_of_the_training_images_of_any_data_set_is_set_apart_for_validation(tmp_path):

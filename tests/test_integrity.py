@@ -6,7 +6,8 @@ from PIL import Image
 
 from mlclib import datasets
 from mlclib.common.errors import UserError
-from mlclib.datasets import Dataset, Split, integrity
+from mlclib.datasets import integrity
+from mlclib.datasets.base import Dataset, Split
 
 
 def split(folder, names: list[str], targets, boxes=None) -> Split:

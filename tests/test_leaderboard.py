@@ -17,7 +17,7 @@ from mlclib.metrics import pairwise as leaderboard
 from mlclib.metrics import resampling as significance
 from mlclib.metrics.pairwise import BETTER, EQUIVALENT, UNKNOWN, WORSE
 from mlclib.metrics.scores import best_threshold, evaluate
-from mlclib.metrics.variance import Parts
+from mlclib.metrics.variance import VarianceComponents
 from mlclib.models import title
 from mlclib.results import ablation, across, findings
 from mlclib.results import leaderboard as tables
@@ -52,7 +52,7 @@ def test_the_same_p_as_where_the_others_are_compared_with_the_highest():
     rng = np.random.default_rng(1)
     models = [logits_of([0.6, 0.65, 0.62], rng), logits_of([0.55, 0.6], rng)]
     (pair,) = leaderboard.compare(models, ONES, "OR", margin=0.01, draws=300)
-    back = significance.paired(models[1], models[0], ONES, "OR", draws=300)
+    back = significance.paired_bootstrap(models[1], models[0], ONES, "OR", draws=300)
     assert pair.difference.p == back.p and pair.difference.delta == pytest.approx(-back.delta)
 
 
@@ -67,7 +67,7 @@ def test_p_of_equivalence_is_that_of_two_one_sided_normal_tests():
     delta = shares[0] - shares[1]
     wanted = max(norm.sf((delta + 0.03) / error), norm.cdf((delta - 0.03) / error))
     assert pair.p_equivalence == pytest.approx(wanted, abs=0.01) and 0.001 < wanted < 0.2
-    assert pair.parts.smallest_gap == pytest.approx((1.959964 + 0.841621) * error, rel=0.05)
+    assert pair.variance.smallest_gap == pytest.approx((1.959964 + 0.841621) * error, rel=0.05)
 
 
 def test_equivalence_is_shown_just_where_the_smallest_margin_lies_below_the_margin():
@@ -105,18 +105,18 @@ def test_the_variance_is_split_into_images_seeds_and_both():
         for _model in range(2):
             values = sd["seeds"] * rng.standard_normal((seeds, 1)) + sd["images"] * rng.standard_normal(images)
             models.append((values + sd["both"] * rng.standard_normal((seeds, images))) @ counts)
-        estimates.append(leaderboard.parts(*models))
+        estimates.append(leaderboard.variance_components(*models))
     of_images, both, of_seeds = np.mean([parts[:3] for parts in estimates], axis=0)
     assert of_images == pytest.approx(2 * sd["images"] ** 2 / images, rel=0.1)
     assert both == pytest.approx(2 * sd["both"] ** 2 / images / seeds, rel=0.1)
     assert of_seeds == pytest.approx(2 * sd["seeds"] ** 2 / seeds, rel=0.15)
-    assert np.mean([parts.by_seeds for parts in estimates]) * 2 == pytest.approx(both + of_seeds, rel=0.05)
+    assert np.mean([parts.seed_variances for parts in estimates]) * 2 == pytest.approx(both + of_seeds, rel=0.05)
 
 
 def test_images_and_seeds_needed_are_the_fewest_of_one_digit_with_80_percent_power():
-    def at(images: float, seeds: float) -> Parts:
+    def at(images: float, seeds: float) -> VarianceComponents:
         of_seeds = 1e-3 / seeds
-        return Parts(0.2 / images, 0.0, of_seeds, (of_seeds / 2, of_seeds / 2), (seeds, seeds), level=0.01)
+        return VarianceComponents(0.2 / images, 0.0, of_seeds, (of_seeds / 2, of_seeds / 2), (seeds, seeds), level=0.01)
 
     one_digit = [n * 10**k for k in range(6) for n in range(1, 10)]
     here = at(500, 5)
@@ -127,21 +127,21 @@ def test_images_and_seeds_needed_are_the_fewest_of_one_digit_with_80_percent_pow
         assert here.seeds_needed(gap) == enough[0]
     assert np.isnan(here.images_needed(0.02, 500))  # the seeds alone are worth more
     assert np.isnan(here.seeds_needed(0.05)) and np.isnan(here.seeds_needed(0.0))  # the images alone are
-    wide = Parts(images=4e-2, both=0.0, seeds=0.0, by_seeds=(0.0, 0.0), counts=(3, 3))
+    wide = VarianceComponents(images=4e-2, interaction=0.0, seeds=0.0, seed_variances=(0.0, 0.0), counts=(3, 3))
     assert wide.images_needed(0.1, 400) > 4000 and np.isnan(wide.images_needed(0.01, 400))  # beyond 100 times 400
     assert here.images_needed(here.smallest_gap + 1e-9, 500) == 500
     assert here.power(here.smallest_gap) == pytest.approx(0.8, abs=1e-6)
 
 
 def test_few_seeds_that_carry_the_variance_leave_few_degrees_of_freedom():
-    few = Parts(images=0.0, both=0.0, seeds=2e-4, by_seeds=(1e-4, 1e-4), counts=(3, 3))
-    assert few.freedom == pytest.approx(4) and few.seeds_share == 1
+    few = VarianceComponents(images=0.0, interaction=0.0, seeds=2e-4, seed_variances=(1e-4, 1e-4), counts=(3, 3))
+    assert few.degrees_of_freedom == pytest.approx(4) and few.seeds_share == 1
     welch = ttest_ind([0.1, 0.2, 0.15], [0.3, 0.5, 0.42], equal_var=False)
     scores = [np.repeat([[0.1], [0.2], [0.15]], 9, 1), np.repeat([[0.3], [0.5], [0.42]], 9, 1)]
-    parts = leaderboard.parts(*scores)  # resamples that do not differ: all of the variance is the seeds'
-    assert parts.freedom == pytest.approx(welch.df)
+    parts = leaderboard.variance_components(*scores)  # resamples that do not differ: all of the variance is the seeds'
+    assert parts.degrees_of_freedom == pytest.approx(welch.df)
     assert 2 * parts.p_above(abs(np.mean(scores[0]) - np.mean(scores[1]))) == pytest.approx(welch.pvalue)
-    assert Parts(1e-4, 0.0, np.nan, (np.nan, np.nan), (1, 1)).freedom == np.inf
+    assert VarianceComponents(1e-4, 0.0, np.nan, (np.nan, np.nan), (1, 1)).degrees_of_freedom == np.inf
 
 
 def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
@@ -158,8 +158,8 @@ def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
 def test_with_one_seed_the_variance_between_seeds_is_nan():
     rng = np.random.default_rng(8)
     (pair,) = leaderboard.compare([logits_of([0.7], rng), logits_of([0.6], rng)], ONES, "OR", margin=0.01, draws=300)
-    assert np.isnan(pair.parts.seeds) and np.isnan(pair.parts.seeds_needed(0.1))
-    assert np.isfinite(pair.parts.smallest_gap) and np.isfinite(pair.parts.images_needed(0.1, 200))
+    assert np.isnan(pair.variance.seeds) and np.isnan(pair.variance.seeds_needed(0.1))
+    assert np.isfinite(pair.variance.smallest_gap) and np.isfinite(pair.variance.images_needed(0.1, 200))
 
 
 # Ranks and letters
@@ -256,8 +256,8 @@ def test_the_leaderboard_goes_from_the_highest_mAP_and_states_ranks_and_ties(mod
     first = contest.pairs[0]
     row = pairs.frame.iloc[0]
     assert row["equivalent within"] == pytest.approx(100 * first.equivalent_within)
-    np.testing.assert_equal(row["images for 2 points"], first.parts.images_needed(0.02, 150))
-    np.testing.assert_equal(row["seeds for 1 point"], first.parts.seeds_needed(0.01))
+    np.testing.assert_equal(row["images for 2 points"], first.variance.images_needed(0.02, 150))
+    np.testing.assert_equal(row["seeds for 1 point"], first.variance.seeds_needed(0.01))
     assert row["p"] >= scores["p"].dropna().max()  # corrected, of the same test
 
 

@@ -98,7 +98,7 @@ def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
 def test_another_configuration_or_other_data_makes_another_folder(tiny_study, tiny_yaml, tmp_path):
     run = tiny_study.runs["msrn seed 0"]
     wider = replace(run.configuration, options={**run.configuration.options, "width": 17})
-    assert tiny_study.home(wider) != run.folder.parent
+    assert tiny_study.run_group_folder(wider) != run.folder.parent
     seeds = Study(replace(tiny_study.experiment, seeds=(0, 1)), tiny_study.root, tiny_study.results)
     assert seeds.runs["msrn seed 1"].folder.parent == run.folder.parent
     fewer = Study(config.load(tiny_yaml, {"dataset.test": 11}), tmp_path / "scenes", tmp_path)

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from mlclib.common.errors import UserError
 from mlclib.metrics import resampling as significance
-from mlclib.metrics.resampling import Difference, bootstrap, mean_sd, paired
+from mlclib.metrics.resampling import Difference, bootstrap, mean_sd, paired_bootstrap
 from mlclib.metrics.scores import APS, RATES, evaluate
 
 
@@ -42,7 +42,7 @@ def rescored(logits, targets, counts, score, **protocol) -> np.ndarray:
 def test_every_resample_scores_as_evaluate_scores_its_images(score, protocol, counts):
     # 12 images: classes without positives, images drawn often, ties between images
     logits, targets = drawn(12, 3, seed=1, tied=True)
-    (values,) = significance.of_seeds(logits, targets, score, draws=60, seed=5, **protocol)
+    (values,) = significance.bootstrap_scores(logits, targets, score, draws=60, seed=5, **protocol)
     expected = rescored(logits, targets, counts, score, **protocol)
     assert len(values) == 61
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-12)
@@ -77,7 +77,7 @@ def test_the_interval_of_a_score_is_the_score_less_its_bias_and_its_standard_err
 
 def test_the_interval_of_a_difference_is_the_bias_corrected_percentile_interval(counts):
     logits, targets = drawn(80, 4, seed=4)
-    difference = paired(logits, -logits, targets, draws=300)
+    difference = paired_bootstrap(logits, -logits, targets, draws=300)
     resamples = counts[: len(counts) // 2]  # of one model; the other's are the same
     plain, *values = rescored(logits, targets, resamples, "mAP") - rescored(-logits, targets, resamples, "mAP")
     bias = norm.ppf((np.sum(np.array(values) < plain) + 0.5) / 301)
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 
 def test_a_model_does_not_differ_from_itself():
     logits, targets = drawn(60, 3, seed=9)
-    same = paired(logits, 2 * logits, targets, draws=100)
+    same = paired_bootstrap(logits, 2 * logits, targets, draws=100)
     assert same == Difference(0.0, 0.0, 0.0, 1.0)
     assert same.within_noise
 
@@ -112,7 +112,10 @@ def test_a_model_does_not_differ_from_itself():
 def test_a_better_model_differs_beyond_noise_and_the_other_way_round_alike():
     worse, targets = drawn(300, 4, seed=10)
     better = worse + 2 * targets
-    forward, back = paired(better, worse, targets, draws=200), paired(worse, better, targets, draws=200)
+    forward, back = (
+        paired_bootstrap(better, worse, targets, draws=200),
+        paired_bootstrap(worse, better, targets, draws=200),
+    )
     assert forward.delta == pytest.approx(evaluate(better, targets)["mAP"] - evaluate(worse, targets)["mAP"], abs=1e-12)
     assert 0 < forward.low < forward.delta < forward.high
     assert 0 < forward.p < 0.05
@@ -125,7 +128,7 @@ def test_p_falls_below_5_percent_just_when_the_95_percent_interval_leaves_0():
     rng = np.random.default_rng(13)
     seen = set()
     for _ in range(30):
-        difference = paired(logits + rng.normal(0, 0.4, logits.shape), logits, targets, draws=400)
+        difference = paired_bootstrap(logits + rng.normal(0, 0.4, logits.shape), logits, targets, draws=400)
         if abs(difference.p - 0.05) > 0.01:  # the two count a draw at the very border differently
             assert difference.within_noise == (difference.p > 0.05)
             seen.add(difference.within_noise)
@@ -135,14 +138,17 @@ def test_p_falls_below_5_percent_just_when_the_95_percent_interval_leaves_0():
 def test_equally_good_models_differ_beyond_noise_about_1_time_in_20():
     rng = np.random.default_rng(14)
     targets = np.ones((200, 2), dtype=np.int8)
-    ps = [paired(*rng.standard_normal((2, 200, 2)), targets, "OR", draws=200, seed=seed).p for seed in range(100)]
+    ps = [
+        paired_bootstrap(*rng.standard_normal((2, 200, 2)), targets, "OR", draws=200, seed=seed).p
+        for seed in range(100)
+    ]
     assert sum(p < 0.05 for p in ps) <= 12
 
 
 def test_several_seeds_score_their_mean():
     first, targets = drawn(80, 3, seed=15)
     runs = np.stack([first, first + np.random.default_rng(0).normal(0, 1, first.shape)])
-    plain = significance.over_seeds(significance.of_seeds(runs, targets, draws=3), 0)[0]
+    plain = significance.mean_over_seeds(significance.bootstrap_scores(runs, targets, draws=3), 0)[0]
     assert plain == pytest.approx(np.mean([evaluate(run, targets)["mAP"] for run in runs]), abs=1e-12)
     assert bootstrap(first[None], targets, draws=50) == bootstrap(first, targets, draws=50)
 
@@ -157,7 +163,7 @@ def test_seeds_that_disagree_widen_the_interval():
 def test_models_may_have_different_numbers_of_seeds():
     worse, targets = drawn(200, 3, seed=17)
     better = np.stack([worse + targets, worse + 1.2 * targets, worse + 1.4 * targets])
-    difference = paired(better, worse, targets, draws=100)
+    difference = paired_bootstrap(better, worse, targets, draws=100)
     means = np.mean([evaluate(run, targets)["mAP"] for run in better]), evaluate(worse, targets)["mAP"]
     assert difference.delta == pytest.approx(means[0] - means[1], abs=1e-12)
     assert not difference.within_noise
@@ -168,7 +174,7 @@ def test_a_resample_without_any_positive_is_left_out_and_none_at_all_is_nan():
     assert bootstrap(logits, targets, draws=100) == (1.0, 1.0)
     nothing = -np.ones_like(targets)
     assert np.isnan(bootstrap(logits, nothing, draws=20)).all()
-    undefined = paired(logits, logits, nothing, draws=20)
+    undefined = paired_bootstrap(logits, logits, nothing, draws=20)
     assert np.isnan(undefined).all() and undefined.within_noise
 
 
@@ -204,7 +210,7 @@ def test_shapes_that_do_not_fit_are_refused(shape):
     with pytest.raises(UserError, match="logits"):
         bootstrap(np.zeros(shape), np.ones((3, 2), int))
     with pytest.raises(UserError, match="logits"):
-        paired(np.zeros((3, 2)), np.zeros(shape), np.ones((3, 2), int))
+        paired_bootstrap(np.zeros((3, 2)), np.zeros(shape), np.ones((3, 2), int))
     with pytest.raises(UserError, match="nothing to score"):
         bootstrap(np.zeros((0, 2)), np.ones((0, 2), int))
 
@@ -213,9 +219,11 @@ def test_p_is_never_below_what_the_draws_can_tell():
     worse, targets = drawn(400, 4, seed=30)
     better = worse + 3 * targets
     for draws in (100, 1000):
-        p = paired(better, worse, targets, draws=draws).p
+        p = paired_bootstrap(better, worse, targets, draws=draws).p
         assert p == significance.least_p(draws) >= 1 / (draws + 1)
-    smallest = min(paired(worse + shift * targets, worse, targets, draws=200).p for shift in np.linspace(0.02, 0.6, 25))
+    smallest = min(
+        paired_bootstrap(worse + shift * targets, worse, targets, draws=200).p for shift in np.linspace(0.02, 0.6, 25)
+    )
     assert smallest == significance.least_p(200)
 
 
@@ -229,9 +237,9 @@ def test_scores_of_some_labels_and_the_ap_of_one_are_drawn_as_those_of_their_col
     logits, targets = drawn(60, 4, seed=32)
     some, options = [0, 2], {"draws": 60, "seed": 3}
     for score in ("mAP", "CF1"):
-        alone = significance.of_seeds(logits[:, some], targets[:, some], score, **options)
+        alone = significance.bootstrap_scores(logits[:, some], targets[:, some], score, **options)
         assert np.array_equal(
-            significance.of_seeds(logits, targets, score, labels=some, **options), alone, equal_nan=True
+            significance.bootstrap_scores(logits, targets, score, labels=some, **options), alone, equal_nan=True
         )
     one = bootstrap(logits[:, 1:2], targets[:, 1:2], draws=80)
     assert bootstrap(logits, targets, "AP", draws=80, label=1) == pytest.approx(one, abs=1e-12)
@@ -241,14 +249,14 @@ def test_the_interval_of_a_mean_resamples_whole_images_and_seeds():
     rng = np.random.default_rng(3)
     images, seeds = np.repeat(np.arange(40), 6), np.tile(np.repeat(np.arange(3), 2), 40)
     values = rng.standard_normal(40)[images] + rng.standard_normal(240) * 0.1
-    mean, low, high = significance.of_means(values, images, seeds)
+    mean, low, high = significance.bootstrap_mean(values, images, seeds)
     assert mean == pytest.approx(values.mean())
     by_hand = [values.reshape(40, 6)[rng.integers(40, size=40)].mean() for _ in range(4000)]
     assert (low, high) == pytest.approx(np.quantile(by_hand, [0.025, 0.975]), abs=0.05)
     apart = values + 2.0 * seeds  # seeds that disagree widen it
-    _, wide_low, wide_high = significance.of_means(apart, images, seeds)
+    _, wide_low, wide_high = significance.bootstrap_mean(apart, images, seeds)
     assert wide_high - wide_low > 1.5 * (high - low)
-    assert np.isnan(significance.of_means(np.array([]), np.array([]), np.array([]))).all()
+    assert np.isnan(significance.bootstrap_mean(np.array([]), np.array([]), np.array([]))).all()
 
 
 def test_a_difference_that_no_draw_reaches_zero_for_has_a_small_p_whatever_the_bias():
@@ -257,5 +265,5 @@ def test_a_difference_that_no_draw_reaches_zero_for_has_a_small_p_whatever_the_b
     for label in range(30):  # rare labels: the resampled mAP lies far above the plain one
         targets[generator.choice(200, 3, replace=False), label] = 1
     good = 0.7 * targets + generator.standard_normal(targets.shape)
-    difference = significance.paired(generator.standard_normal(targets.shape), good, targets, draws=300)
+    difference = significance.paired_bootstrap(generator.standard_normal(targets.shape), good, targets, draws=300)
     assert difference.high < 0 and difference.p <= 2 / 301

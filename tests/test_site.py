@@ -136,7 +136,7 @@ def test_javascript_intervals_and_p_are_pythons_but_for_the_draws(built):
     *intervals, p = asked(script, given)
     for interval, each in zip(intervals, logits.values(), strict=True):
         np.testing.assert_allclose(interval, resampling.bootstrap(each, marks, draws=4000), atol=0.005)
-    assert p == pytest.approx(resampling.paired(logits["gmp"], logits["msrn"], marks, draws=4000).p, abs=0.01)
+    assert p == pytest.approx(resampling.paired_bootstrap(logits["gmp"], logits["msrn"], marks, draws=4000).p, abs=0.01)
 
 
 def test_every_link_leads_somewhere_and_no_page_needs_a_network(built):

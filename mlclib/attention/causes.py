@@ -37,11 +37,11 @@ class Panel:
     """The models of an experiment, each as every seed trained it, that look at one picture together.
 
     subjects: model -> seed -> the model as that seed trained it. A frozen backbone sees each picture once for all.
-    draws: whether pictures are drawn again (`redrawn.draws`).
+    draws: whether pictures are drawn again (`redrawn.is_synthetic`).
     """
 
     def __init__(self, study: Study, subjects: Mapping[str, Mapping[int, ModelOnSplit]]):
-        self.draws = redrawn.draws(study)
+        self.is_synthetic = redrawn.is_synthetic(study)
         self.study, self.subjects, self.labels = study, subjects, list(study.dataset.labels)
         setting = study.experiment.backbone
         self.backbone = transparent(setting.name, setting.weights, study.layers) if setting.frozen else None
@@ -193,8 +193,8 @@ def context(panel: Panel, removed: Pairs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
 
     def draws(logits: Mapping[str, np.ndarray], targets: np.ndarray, seed: int) -> np.ndarray:  # mAP [M, 1 + draws]
-        of_seeds = [resampling.of_seeds(one, targets, draws=2 * DRAWS, seed=seed) for one in logits.values()]
-        return 100 * np.stack([resampling.over_seeds(one, number) for number, one in enumerate(of_seeds)])
+        scores = [resampling.bootstrap_scores(one, targets, draws=2 * DRAWS, seed=seed) for one in logits.values()]
+        return 100 * np.stack([resampling.mean_over_seeds(one, number) for number, one in enumerate(scores)])
 
     models, whole, lost = list(removed.whole), draws(removed.whole, removed.targets, 0), {}
     for seed, (name, together) in enumerate(SHIFTS.items(), 1):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from mlclib.attention.imputation import filled
+from mlclib.attention.imputation import impute
 from mlclib.attention.localisation import signed_interval
 from mlclib.attention.maps import BASELINES, Example, Key, ModelOnSplit, overall
 from mlclib.results.style import COLOURS
@@ -27,7 +27,7 @@ def faithfulness(subject: ModelOnSplit, shown: Sequence[Example], steps: int = 7
     """Deletion and insertion curves (Petsiuk et al., RISE, BMVC 2018): does the label's probability follow the map?
 
     shown: examples, those of one image side by side. BLOCKS x BLOCKS blocks of the picture are taken in the order of
-    each method's map over all its layers. Deletion fills them from around them (`imputation.filled`), and all of them
+    each method's map over all its layers. Deletion fills them from around them (`imputation.impute`), and all of them
     with the mean colour: the sooner the probability falls, the better. Insertion shows them in a blurred picture: the
     sooner it rises, the better. A row per example, map, curve and step: example, row, share (of the blocks taken),
     method, layer, curve, probability.
@@ -58,7 +58,7 @@ def _probabilities(subject: ModelOnSplit, row: int, taken: Tensor) -> dict[str, 
     curves = {"deletion": [], "insertion": []}
     for blocks in taken.view(-1, 1, BLOCKS, BLOCKS).split(BATCH):
         within = F.interpolate(blocks.float(), size=(side, side), mode="nearest") > 0
-        deleted = torch.stack([filled(picture[0], hole) for hole in within[:, 0]])
+        deleted = torch.stack([impute(picture[0], hole) for hole in within[:, 0]])
         for curve, versions in (("deletion", deleted), ("insertion", torch.where(within, picture, blurred))):
             # channels last is nearly twice as fast on a CPU
             versions = versions.contiguous(memory_format=torch.channels_last)

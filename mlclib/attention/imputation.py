@@ -12,7 +12,7 @@ CELLS = 56  # of the longer side: what fills a hole is smooth, and a finer grid 
 NOISE = 0.01  # standard deviation of the noise on what is filled, in the picture's own units
 
 
-def filled(picture: Tensor, hole: Tensor) -> Tensor:
+def impute(picture: Tensor, hole: Tensor) -> Tensor:
     """The picture [3, H, W] with its hole, bool [H, W], filled, with zeros where no cell is left to fill from.
 
     The noisy linear imputation of ROAD (Rong et al., ICML 2022): what is missing is the weighted mean of its eight
@@ -23,7 +23,7 @@ def filled(picture: Tensor, hole: Tensor) -> Tensor:
     if missing.all() or not missing.any():
         return picture * ~hole
     cells = F.adaptive_avg_pool2d(picture, size).flatten(1).T.double().numpy()
-    rows = _less_neighbours(*size)[missing]
+    rows = _grid_laplacian(*size)[missing]
     cells[missing] = spsolve(rows[:, missing].tocsc(), -(rows[:, ~missing] @ cells[~missing])).reshape(-1, 3)
     smooth = F.interpolate(torch.from_numpy(cells.T).view(1, 3, *size).float(), hole.shape, mode="bilinear")[0]
     noise = NOISE * torch.randn(smooth.shape, generator=torch.Generator().manual_seed(0))
@@ -31,7 +31,7 @@ def filled(picture: Tensor, hole: Tensor) -> Tensor:
 
 
 @cache
-def _less_neighbours(height: int, width: int) -> sparse.csr_array:
+def _grid_laplacian(height: int, width: int) -> sparse.csr_array:
     """Graph Laplacian of the pixel grid, with edge weight 1/6 to direct and 1/12 to diagonal neighbours."""
     down, across = (sparse.eye_array(side, k=1) + sparse.eye_array(side, k=-1) for side in (height, width))
     row, column = sparse.eye_array(height), sparse.eye_array(width)

@@ -107,7 +107,7 @@ def over_layers(scores: pd.DataFrame) -> pd.DataFrame:
 def mean_interval(rows: pd.DataFrame, score: str) -> tuple[float, float, float]:
     """Mean score of maps and its 95 % interval over images and seeds; rows without a score are left out."""
     rows = rows.dropna(subset=score).assign(seed=lambda rows: rows.get("seed", 0))
-    return resampling.of_means(*rows[[score, "row", "seed"]].to_numpy().T)
+    return resampling.bootstrap_mean(*rows[[score, "row", "seed"]].to_numpy().T)
 
 
 def signed_interval(rows: pd.DataFrame, score: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as vision
 
-from mlclib.attention.imputation import filled
+from mlclib.attention.imputation import impute
 from mlclib.attention.maps import boxes_of
 from mlclib.common.errors import UserError
 from mlclib.datasets import scenes
@@ -26,7 +26,7 @@ class Version(NamedTuple):
     boxes: dict[str, list]
 
 
-def draws(study: Study) -> bool:
+def is_synthetic(study: Study) -> bool:
     """Whether the study's pictures are drawn again; else boxes are filled. Raises UserError where neither can be."""
     test = study.dataset.splits["test"]
     if study.dataset.name != "scenes" and test.boxes is None:
@@ -44,7 +44,7 @@ def removable(study: Study, row: int) -> list[str]:
     """The labels, difficult ones aside, that test image `row` can be shown without, by name."""
     split, labels = study.dataset.splits["test"], study.dataset.labels
     shown = np.flatnonzero(split.targets[row] == 1)
-    if not draws(study):
+    if not is_synthetic(study):
         size = size_of(split.paths[row])
         shown = [label for label in shown if 0 < _mask(size, boxes_of(split, row, label)).mean() <= LARGEST]
     return sorted(labels[label] for label in shown)
@@ -57,7 +57,7 @@ def versions(study: Study, row: int, without: Sequence[str] = ()) -> list[Versio
     label's boxes are filled in, and other labels whose boxes they meet are named no more; difficult things, which have
     no boxes, stay.
     """
-    if draws(study):
+    if is_synthetic(study):
         drawn = scenes.draw_versions(seed(study), TEST, row, ["", *without])
         boxes = [_by_label([(box["label"], box["box"]) for box in about["boxes"]]) for _, about in drawn]
         return [Version(picture, own) for (picture, _), own in zip(drawn, boxes, strict=True)]
@@ -69,7 +69,7 @@ def versions(study: Study, row: int, without: Sequence[str] = ()) -> list[Versio
     for label in without:
         hole = _mask(picture.size, boxes[label])
         apart = {other: own for other, own in boxes.items() if not (hole & _mask(picture.size, own)).any()}
-        every.append(Version(vision.to_pil_image(filled(pixels, torch.from_numpy(hole)).clamp(0, 1)), apart))
+        every.append(Version(vision.to_pil_image(impute(pixels, torch.from_numpy(hole)).clamp(0, 1)), apart))
     return every
 
 

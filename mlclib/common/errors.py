@@ -21,6 +21,12 @@ def unknown(what: str, name: object, known: Iterable[object], where: str = "") -
     return UserError(f"unknown {what} {str(name)!r}{place}{hint}; known: {', '.join(names) or 'none'}")
 
 
+def some_of(names: Collection[object], shown: int, between: str = ", ") -> str:
+    """The first names in a sentence: "a, b and 3 more"."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return between.join(map(str, list(names)[:shown])) + more
+
+
 def check_name(what: str, name: object, known: Collection[object], where: str = "") -> None:
     """Raise the error of `unknown` for a name that is none of the known ones."""
     if name not in known:

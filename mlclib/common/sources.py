@@ -45,7 +45,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(ast.dump(tree, **whole).encode()).hexdigest()[:12]
 
 
-def parts(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
+def code_digests(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
     """The files that the modules `entries` ("mlclib.config") rest on, {"mlclib/config.py": digest, ...}.
 
     Imports of the project's own modules are followed, but not into those of `without`, and not from a package's
@@ -74,12 +74,12 @@ def parts(*entries: str, without: tuple[str, ...] = ()) -> dict[str, str]:
     return dict(sorted(digests.items()))
 
 
-def notebook(path: Path) -> dict[str, str]:
+def notebook_digests(path: Path) -> dict[str, str]:
     """Digests of a notebook's code cells and of all that the modules they import rest on."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     modules, _ = _imported(ast.parse(code))
-    return {f"notebooks/{Path(path).name}": digest(code), **parts(*modules, without=NO_RESULT)}
+    return {f"notebooks/{Path(path).name}": digest(code), **code_digests(*modules, without=NO_RESULT)}
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -54,7 +54,7 @@ def load(name: str, root: str | Path, **options: object) -> Dataset:
     val_share, val_seed = own.pop("val_share"), own.pop("val_seed")
     _, function, fixed = _READERS[name]
     dataset = getattr(_module(name), function)(Path(root).expanduser(), **fixed, **own)
-    return dataset if val_share is None else stratify.set_apart(dataset, val_share, val_seed)
+    return dataset if val_share is None else stratify.with_validation_split(dataset, val_share, val_seed)
 
 
 def check_options(name: str, options: Mapping[str, object]) -> Common:

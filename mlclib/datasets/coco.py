@@ -20,7 +20,7 @@ import numpy as np
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import pictures
 from mlclib.datasets.base import Dataset, Seed, Share, Split, label_names
-from mlclib.datasets.stratify import with_test
+from mlclib.datasets.stratify import with_test_split
 
 LABELS = label_names("coco")
 SIZES = {"train2014": 82081, "val2014": 40137}
@@ -88,7 +88,7 @@ def load_own(
         paths = [folder / image for image in images]
         splits[part] = _split(file, labels, [path.relative_to(root).as_posix() for path in paths], paths)
     whole = Dataset("coco", labels, splits, tuple(notes))
-    return whole if test else with_test(whole, (root / train).with_suffix(".splits.csv"), test_share, seed)
+    return whole if test else with_test_split(whole, (root / train).with_suffix(".splits.csv"), test_share, seed)
 
 
 class _File(NamedTuple):

@@ -50,7 +50,7 @@ def load(root: Path) -> Dataset:
     names = [str(number) for number in range(IMAGES)]
     paths = [root / "data" / "data" / f"{name}.jpg" for name in names]
     whole = Split(names, paths, read_targets(root / "data" / "train.csv"))
-    return stratify.in_parts("coco18", LABELS, whole, [row["part"] for row in read_rows(IDS)], NOTES)
+    return stratify.split_by_part("coco18", LABELS, whole, [row["part"] for row in read_rows(IDS)], NOTES)
 
 
 def read_targets(table: Path) -> np.ndarray:

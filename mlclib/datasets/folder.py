@@ -15,7 +15,7 @@ from mlclib.common.files import sha256
 from mlclib.datasets import pictures
 from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, targets_of
 from mlclib.datasets.cells import Meaning, Unknown
-from mlclib.datasets.stratify import in_parts, with_test
+from mlclib.datasets.stratify import split_by_part, with_test_split
 from mlclib.datasets.table import Columns, Table
 from mlclib.datasets.table import read as read_table
 
@@ -60,8 +60,9 @@ def load(
         rows = rows._replace(names=names, notes=[*rows.notes, *completed])
     whole = Split(rows.names, [folder / name for name in rows.names], rows.targets)
     if rows.parts is not None:
-        return in_parts("folder", rows.labels, whole, rows.parts, rows.notes, source)
-    return with_test(Dataset("folder", rows.labels, {"train": whole}, tuple(rows.notes)), splits, test_share, seed)
+        return split_by_part("folder", rows.labels, whole, rows.parts, rows.notes, source)
+    dataset = Dataset("folder", rows.labels, {"train": whole}, tuple(rows.notes))
+    return with_test_split(dataset, splits, test_share, seed)
 
 
 def _from_folders(root: Path) -> Table:

@@ -20,7 +20,7 @@ import numpy as np
 from mlclib.common.errors import UserError, unknown
 from mlclib.datasets import table
 from mlclib.datasets.base import Dataset, Split, label_names, read_lines
-from mlclib.datasets.stratify import in_parts
+from mlclib.datasets.stratify import split_by_part
 
 LABELS = label_names("nuswide")
 TABLE = "nus_wid_data.csv"
@@ -66,7 +66,7 @@ def _from_table(path: Path) -> Dataset:
     targets[:, [LABELS.index(label) for label in rows.labels]] = rows.targets
     parts = ["train" if part == "train" else "test" for part in rows.parts or ["train"]]
     note = f"the NUS-WIDE split of {TABLE} (ASL): {parts.count('train'):,} and {parts.count('test'):,} images"
-    return in_parts("nuswide", LABELS, _named(path.parent, rows.names, targets), parts, [note], path)
+    return split_by_part("nuswide", LABELS, _named(path.parent, rows.names, targets), parts, [note], path)
 
 
 def _named(folder: Path, files: list[str], targets: np.ndarray) -> Split:

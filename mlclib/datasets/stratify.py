@@ -43,7 +43,7 @@ def split(present: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray
     return parts
 
 
-def first(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
+def stratified_subset(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
     """The first `count` images of an order in which every start keeps each label's share: their rows, int64 [count].
 
     The images are divided into `parts` stratified parts, which follow one another; what is taken at one count is among
@@ -54,7 +54,7 @@ def first(present: np.ndarray, count: int, parts: int = 24) -> np.ndarray:
     return np.argsort(split(present, np.full(parts, 1 / parts), seed=0), kind="stable")[:count]
 
 
-def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
+def with_validation_split(dataset: Dataset, share: float, seed: int) -> Dataset:
     """The data set with `share` of its training images as the split "val".
 
     Raises UserError where it has a validation part of its own, and where nothing would be left on one side.
@@ -74,7 +74,7 @@ def set_apart(dataset: Dataset, share: float, seed: int) -> Dataset:
     return dataset.with_splits({"train": train, "val": val}, note)
 
 
-def in_parts(
+def split_by_part(
     name: str, labels: tuple[str, ...], whole: Split, parts: list[str], notes: Iterable[str], source: Path | None = None
 ) -> Dataset:
     """The data set of the images `whole`, each in its part of train, val, test.
@@ -91,7 +91,7 @@ def in_parts(
     return Dataset(name, labels, splits, tuple(notes))
 
 
-def with_test(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dataset:
+def with_test_split(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dataset:
     """`dataset`, which has no test part, with a share of its training images as that, as the table `file` divides them.
 
     `file` is written where it is not there, by iterative stratification. Raises UserError where it does not fit.
@@ -116,5 +116,5 @@ def with_test(dataset: Dataset, file: Path, test_share: float, seed: int) -> Dat
             f"{file} does not fit the images: {len(odd)} stand on one side alone, such as {min(odd)!r}; "
             f"remove the file to make a new split"
         )
-    drawn = in_parts("", dataset.labels, whole, [parts[name] for name in whole.names], ())
+    drawn = split_by_part("", dataset.labels, whole, [parts[name] for name in whole.names], ())
     return dataset.with_splits(drawn.splits, f"train and test split made by iterative stratification, see {file.name}")

@@ -17,7 +17,7 @@ import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mlclib.common.errors import UserError, unknown
+from mlclib.common.errors import UserError, some_of, unknown
 from mlclib.common.validation import Strict
 from mlclib.datasets import cells
 from mlclib.datasets.base import PARTS, targets_of
@@ -180,7 +180,7 @@ def _roles(
     rest = [name for name in header if name not in (image, split)]
     labels = labels or _label_columns(path, frame[rest], own_marks)
     others = [name for name in rest if name != labels and name not in labels]
-    return image, labels, split, [f"columns that are no labels left out: {_some(others)}"] if others else []
+    return image, labels, split, [f"columns that are no labels left out: {some_of(others, 8)}"] if others else []
 
 
 def _path_column(path: Path, header: list[str]) -> str:
@@ -189,7 +189,7 @@ def _path_column(path: Path, header: list[str]) -> str:
         return named[0]
     raise UserError(
         f"{path} has {'several columns' if named else 'no column'} that may name the pictures (its columns: "
-        f"{_some(header)}); say in the data set's options which does: "
+        f"{some_of(header, 8)}); say in the data set's options which does: "
         + " or ".join(_option("path", name) for name in named or header[:1])
     )
 
@@ -209,7 +209,7 @@ def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | li
     choices += [_option("labels", of_marks)] if of_marks else []
     if of_lists:
         reason = f"the labels may stand in the column {' or '.join(map(repr, of_lists))}"
-        reason += f" or in the columns {_some(of_marks)} of 1 and 0" if of_marks else ""
+        reason += f" or in the columns {some_of(of_marks, 8)} of 1 and 0" if of_marks else ""
     else:
         row, cell = next((row, cell) for row, cell in enumerate(frame[odd[0]], 1) if not cells.is_mark(cell))
         reason = f"in row {row} the column {odd[0]!r} holds {cell!r}, where a label has 1, 0 or -1"
@@ -223,11 +223,6 @@ def _label_columns(path: Path, frame: pd.DataFrame, own_marks: bool) -> str | li
 
 def _option(key: str, value: str | list[str]) -> str:
     return f"columns: {{{key}: {json.dumps(value, ensure_ascii=False)}}}"
-
-
-def _some(names: Sequence[str], shown: int = 8) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def _united(

@@ -21,7 +21,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
 from mlclib.datasets import pictures
 from mlclib.datasets.base import PARTS, Dataset, Seed, Share, Split, label_names, read_lines, targets_of
-from mlclib.datasets.stratify import in_parts, with_test
+from mlclib.datasets.stratify import split_by_part, with_test_split
 
 LABELS = label_names("voc")
 
@@ -123,8 +123,8 @@ def load_own(root: Path, *, test_share: Share = 0.3, seed: Seed = 0) -> Dataset:
         parts = [PARTS.get(name.split("/")[0].lower(), "train") for name in beside]
     left = [name for name, part in zip(names, parts, strict=True) if not part]
     notes = [f"{len(left):,} images in no list of ImageSets/Main left out, such as {left[0]}"] if left else []
-    dataset = in_parts("voc", labels, whole, parts, notes)
-    return dataset if "test" in dataset.splits else with_test(dataset, root / "splits.csv", test_share, seed)
+    dataset = split_by_part("voc", labels, whole, parts, notes)
+    return dataset if "test" in dataset.splits else with_test_split(dataset, root / "splits.csv", test_share, seed)
 
 
 def _joined(halves: list[Split]) -> Split:
@@ -146,7 +146,7 @@ def _divided(folder: Path, year: int, file: Path) -> Dataset:
             )
     whole = _split(folder, year, "trainval", names)
     note = f"{len(names):,} images of VOC {year} trainval, divided into training and test images by {file.name}"
-    return in_parts(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
+    return split_by_part(f"voc{year}", LABELS, whole, [part_of[name] for name in names], [note], file)
 
 
 def write_server_files(path: str | Path, names: Sequence[str], logits: np.ndarray) -> None:

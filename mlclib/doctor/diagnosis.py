@@ -41,14 +41,14 @@ class Diagnosis:
 
 def diagnose(seen: Pictures, seed: int = 0) -> Diagnosis:
     """All of the doctor's findings on pictures that were looked at."""
-    copies = pictures.copies(seen)
+    copies = pictures.near_duplicates(seen)
     folds = stratify.split(seen.targets == 1, [1 / FOLDS] * FOLDS, seed)[copies["group"]]
     curve = [out_of_fold(seen.features, seen.targets, folds, share, seed) for share in SHARES]
     clipped = np.clip(curve[-1], 1e-6, 1 - 1e-6)
     logits = np.log(clipped / (1 - clipped))
-    labels = pd.concat([thresholds(seen, curve[-1], folds), needed(seen.targets, curve, seed)], axis=1)
+    labels = pd.concat([thresholds(seen, curve[-1], folds), images_needed(seen.targets, curve, seed)], axis=1)
     labels["calibration error"] = calibration.expected_error_by_label(logits, seen.targets)
-    return Diagnosis(seen, logits, copies, pictures.odd(seen), suspects(seen, curve[-1]), labels)
+    return Diagnosis(seen, logits, copies, pictures.outliers(seen), suspects(seen, curve[-1]), labels)
 
 
 def out_of_fold(
@@ -125,7 +125,7 @@ def thresholds(seen: Pictures, probabilities: np.ndarray, folds: np.ndarray) -> 
     return pd.DataFrame(rows, columns=names.split(","))
 
 
-def needed(targets: np.ndarray, curve: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
+def images_needed(targets: np.ndarray, curve: Sequence[np.ndarray], seed: int = 0) -> pd.DataFrame:
     """One row per label: its AP, and how many more images of it would bring that to GOAL, with the 95 % interval.
 
     curve: the out-of-fold probabilities of each of SHARES. 1 - AP is taken as a power of the number of images; it is

@@ -34,7 +34,7 @@ def examine(data: str | Path, table: str = "", results: str | Path = "results") 
     if len(tables) > 1:
         raise UserError(f"{root} holds the tables {', '.join(tables)}: say which has the labels (TABLE={tables[0]})")
     options = {"table": tables[0], "unknown": "difficult"} if tables else {}
-    diagnosed = diagnosis.diagnose(pictures.look(datasets.load("folder", root, **options)))
+    diagnosed = diagnosis.diagnose(pictures.read_pictures(datasets.load("folder", root, **options)))
     folder = Path(results) / "doctor" / root.resolve().name
     return diagnosed, write(diagnosed, {"name": "folder", "root": str(root), **options}, folder)
 

@@ -38,7 +38,7 @@ class Pictures:
     broken: tuple[str, ...]
 
 
-def look(dataset: Dataset, side: int = INPUT) -> Pictures:
+def read_pictures(dataset: Dataset, side: int = INPUT) -> Pictures:
     """Open every picture of `dataset` once; side: of the backbone's input, in pixels.
 
     The features are means and maxima over the cells of the maps of a frozen ImageNet backbone. Raises UserError where
@@ -73,7 +73,7 @@ def look(dataset: Dataset, side: int = INPUT) -> Pictures:
     return Pictures(dataset.labels, frame, *arrays, tuple(broken))
 
 
-def copies(seen: Pictures) -> pd.DataFrame:
+def near_duplicates(seen: Pictures) -> pd.DataFrame:
     """The near duplicates among N pictures, one row for each picture: name, part, labels, group, leak, out.
 
     group: the first row of its near duplicates, its own where there is none. leak: the group stands in several parts.
@@ -93,7 +93,7 @@ def copies(seen: Pictures) -> pd.DataFrame:
     return frame
 
 
-def odd(seen: Pictures) -> pd.DataFrame:
+def outliers(seen: Pictures) -> pd.DataFrame:
     """Pictures that differ from the rest: row, name, what differs, its value and the median; the oddest first."""
     frames = []
     for what, floor in (("size", 0.1), ("aspect", 0.1), ("brightness", 5.0)):

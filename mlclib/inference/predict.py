@@ -87,7 +87,7 @@ def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOn
     run = study.experiment.run(model)
     seed = study.experiment.seeds[0] if seed is None else seed
     transform = transform_of(run.identity())
-    model, test = load_model(study.home(run) / f"seed-{seed}"), study.dataset.splits["test"]
+    model, test = load_model(study.run_group_folder(run) / f"seed-{seed}"), study.dataset.splits["test"]
     return ModelOnSplit(model, transform, study.inputs(run, "test"), test, study.dataset.labels)
 
 

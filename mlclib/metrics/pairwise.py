@@ -1,8 +1,8 @@
 """Which models are shown to be better, which are equivalent, and which a test set cannot tell apart.
 
 Everywhere: logits [N, C] are one run of a model, [S, N, C] are S seeds of it on the same images; scores [S, 1 + draws]
-are those of its seeds, plain and in each bootstrap resample of the images (`resampling.of_seeds`). A model of one
-seed is taken as it is: nothing is known of what another seed would have scored.
+are those of its seeds, plain and in each bootstrap resample of the images (`resampling.bootstrap_scores`). A model
+with one seed is taken as it is: nothing is known of what another seed would have scored.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 from mlclib.common.errors import UserError
 from mlclib.metrics import resampling
 from mlclib.metrics.resampling import Difference
-from mlclib.metrics.variance import ALPHA, Parts, parts
+from mlclib.metrics.variance import ALPHA, VarianceComponents, variance_components
 
 LEAST_SETS = 5  # independent data sets from which average ranks are tested
 SEEDS_SHARE = 0.4  # of the variance: above it a verdict rests on few seeds
@@ -40,7 +40,7 @@ class Pair(NamedTuple):
     p: float
     p_equivalence: float
     equivalent_within: float
-    parts: Parts
+    variance: VarianceComponents
     p_corrected: float = np.nan
     p_equivalence_corrected: float = np.nan
 
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
     @property
     def hangs_on_seeds(self) -> bool:
         """Whether seeds carry so much of the variance that more of them should be trained before it is believed."""
-        return bool(self.parts.seeds_share > SEEDS_SHARE)
+        return bool(self.variance.seeds_share > SEEDS_SHARE)
 
 
 def compare(
@@ -68,11 +68,11 @@ def compare(
     **protocol: object,
 ) -> list[Pair]:
     """Every pair of models on the same images, the one that is named first as `a`; logits and protocol as of
-    `resampling.paired`.
+    `resampling.paired_bootstrap`.
 
     margin: how large a difference is still no difference, as a share; two models are equivalent where both one-sided
     tests, of a difference of -margin or less and of margin or more, reject (TOST: Schuirmann, J. Pharmacokinet.
-    Biopharm. 15, 1987). Each pair's `parts.level` is the level that it meets in Holm's procedure: ALPHA over the
+    Biopharm. 15, 1987). Each pair's `variance.level` is the level that it meets in Holm's procedure: ALPHA over the
     number of pairs that are not shown to differ, itself among them.
 
     Example:
@@ -81,7 +81,7 @@ def compare(
         >>> [pair.verdict for pair in compare([good, bad], targets, margin=0.01, draws=100)]
         ['better']
     """
-    scores = [resampling.of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in models]
+    scores = [resampling.bootstrap_scores(run, targets, score, draws=draws, seed=seed, **protocol) for run in models]
     numbers = list(itertools.combinations(range(len(scores)), 2))
     pairs = [_pair(scores, a, b, margin, seed, len(numbers)) for a, b in numbers]
     corrected = holm([pair.p for pair in pairs]), holm([pair.p_equivalence for pair in pairs])
@@ -90,17 +90,17 @@ def compare(
         pair._replace(
             p_corrected=float(p),
             p_equivalence_corrected=float(q),
-            parts=pair.parts._replace(level=ALPHA / (len(pairs) - shown + (p < ALPHA))),
+            variance=pair.variance._replace(level=ALPHA / (len(pairs) - shown + (p < ALPHA))),
         )
         for pair, p, q in zip(pairs, *corrected, strict=True)
     ]
 
 
 def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int, pairs: int) -> Pair:
-    # The same seed numbers as in `paired(model, best)`, so that the tables of scores and of pairs state the same p.
-    values = resampling.over_seeds(scores[a], 1, seed) - resampling.over_seeds(scores[b], 0, seed)
-    difference, variance = resampling.of_draws(values), parts(scores[a], scores[b])
-    if not values[1:].size or np.isnan(variance.error):
+    # The same seed numbers as in `paired_bootstrap(model, best)`, so that both tables state the same p.
+    values = resampling.mean_over_seeds(scores[a], 1, seed) - resampling.mean_over_seeds(scores[b], 0, seed)
+    difference, variance = resampling.difference_of_draws(values), variance_components(scores[a], scores[b])
+    if not values[1:].size or np.isnan(variance.standard_error):
         return Pair(a, b, difference, np.nan, np.nan, np.nan, variance)
     delta, level = difference.delta, 1 - 2 * ALPHA / pairs
     return Pair(
@@ -109,11 +109,11 @@ def _pair(scores: list[np.ndarray], a: int, b: int, margin: float, seed: int, pa
         difference,
         max(difference.p, 2 * variance.p_above(abs(delta))),
         max(
-            resampling.one_sided(values, -margin),
-            resampling.one_sided(-values, -margin),
+            resampling.one_sided_p(values, -margin),
+            resampling.one_sided_p(-values, -margin),
             variance.p_above(margin - abs(delta)),
         ),
-        max(*np.abs(resampling.interval(values, level)), abs(delta) + variance.margin(level)),
+        max(*np.abs(resampling.interval(values, level)), abs(delta) + variance.half_width(level)),
         variance,
     )
 

@@ -33,7 +33,7 @@ from mlclib.metrics.scores import (
     precision_mean,
     rates,
 )
-from mlclib.metrics.variance import ALPHA, parts
+from mlclib.metrics.variance import ALPHA, variance_components
 
 
 class Difference(NamedTuple):
@@ -94,7 +94,7 @@ def bootstrap(
     """The 95 % interval (low, high) of `score`, from `draws` resamples of the test images.
 
     It is the score, less the bias by which the resamples lie above it, and on either side the standard error by images
-    and seeds (`variance.parts`) times Student's t; it ends at 0 and 1.
+    and seeds (`variance.variance_components`) times Student's t; it ends at 0 and 1.
 
     score: "mAP", "AP" of the class `label`, or one of RATES; protocol: label, and labels, ap, difficult, threshold (a
     number) and top of `evaluate`. A class without a positive in a resample is left out of that resample's means, as
@@ -107,15 +107,15 @@ def bootstrap(
         >>> bootstrap(3.0 * targets, targets, draws=100)
         (1.0, 1.0)
     """
-    scores = of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol)
+    scores = bootstrap_scores(logits, targets, score, draws=draws, seed=seed, **protocol)
     plain, drawn = _split(scores.mean(axis=0))
     if not drawn.size:
         return np.nan, np.nan
-    center, reach = 2 * plain - drawn.mean(), parts(scores).margin(1 - ALPHA)
+    center, reach = 2 * plain - drawn.mean(), variance_components(scores).half_width(1 - ALPHA)
     return float(np.clip(center - reach, 0, 1)), float(np.clip(center + reach, 0, 1))
 
 
-def paired(
+def paired_bootstrap(
     logits_a: np.ndarray,
     logits_b: np.ndarray,
     targets: np.ndarray,
@@ -133,20 +133,21 @@ def paired(
 
     Example:
         >>> targets = np.tile([[1, -1], [-1, 1]], (50, 1))
-        >>> paired(3.0 * targets, np.zeros((100, 2)), targets, draws=100).delta
+        >>> paired_bootstrap(3.0 * targets, np.zeros((100, 2)), targets, draws=100).delta
         0.5
     """
-    a, b = (of_seeds(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in (logits_a, logits_b))
-    return of_draws(over_seeds(a, 0, seed) - over_seeds(b, 1, seed))
+    both = (logits_a, logits_b)
+    a, b = (bootstrap_scores(logits, targets, score, draws=draws, seed=seed, **protocol) for logits in both)
+    return difference_of_draws(mean_over_seeds(a, 0, seed) - mean_over_seeds(b, 1, seed))
 
 
-def of_draws(differences: np.ndarray) -> Difference:
+def difference_of_draws(differences: np.ndarray) -> Difference:
     """The difference, its interval and p, of differences [1 + draws], the plain one first; NaN where none is."""
-    p = 2 * min(one_sided(differences, 0.0), one_sided(-differences, 0.0))
+    p = 2 * min(one_sided_p(differences, 0.0), one_sided_p(-differences, 0.0))
     return Difference(float(differences[0]), *interval(differences), p)
 
 
-def one_sided(values: np.ndarray, bound: float) -> float:
+def one_sided_p(values: np.ndarray, bound: float) -> float:
     """p of "the score is `bound` or less", of values [1 + draws], the plain one first; NaN where none is.
 
     It is the tail that the bias-corrected interval leaves out when its lower end comes to touch `bound`, and
@@ -161,7 +162,7 @@ def one_sided(values: np.ndarray, bound: float) -> float:
     return max(least, _NORMAL.cdf(_standing(drawn, bound) - 2 * _standing(drawn, plain)))
 
 
-def of_means(
+def bootstrap_mean(
     values: np.ndarray, images: np.ndarray, seeds: np.ndarray, draws: int = 2000
 ) -> tuple[float, float, float]:
     """Mean of `values` [n] with its 95 % interval: (mean, low, high), NaN where there is none.
@@ -188,7 +189,7 @@ _NORMAL = NormalDist()
 Scorer = Callable[[np.ndarray], np.ndarray]  # how often each image was drawn, int [N, draws] -> scores [draws, ...]
 
 
-def of_seeds(
+def bootstrap_scores(
     logits: np.ndarray, targets: np.ndarray, score: str = "mAP", *, draws: int, seed: int = 0, **protocol: object
 ) -> np.ndarray:
     """The score of each seed, plain and of the resamples of the images: [S, 1 + draws]; arguments as of `bootstrap`."""
@@ -213,7 +214,7 @@ def of_seeds(
     return np.stack([values[:, RATES.index(score) if of_rates else label] for values in drawn])
 
 
-def over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
+def mean_over_seeds(scores: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
     """The mean of the seeds in `scores` [S, 1 + draws], and in each draw that of resampled seeds: [1 + draws].
 
     number: which model of a comparison it is; the seeds of each are drawn apart.

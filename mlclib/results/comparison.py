@@ -142,7 +142,7 @@ def paired_differences(
         score, label = "AP", column
     settings = {"draws": captions.draws(reference), "label": label, "labels": labels, "top": top}
     return {
-        model: resampling.paired(logits, scored[base], reference.targets, score, **settings)
+        model: resampling.paired_bootstrap(logits, scored[base], reference.targets, score, **settings)
         for model, logits in scored.items()
         if model != base
     }

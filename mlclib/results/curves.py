@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mlclib.metrics import resampling
 from mlclib.metrics.pairwise import ALPHA, holm
-from mlclib.metrics.variance import parts
+from mlclib.metrics.variance import variance_components
 from mlclib.models import title
 from mlclib.results import captions, comparison
 from mlclib.results.captions import Models
@@ -93,7 +93,7 @@ def curves_sentence(table: Table, sizes: dict[int, Models], *, selection: str = 
     """Which model is best at which number of training images, and which pairs of models change places.
 
     A pair crosses where each of its models is shown better at some number of images, by a t test of the paired
-    difference (`variance.parts`), corrected over all pairs and numbers of images (Holm).
+    difference (`variance.variance_components`), corrected over all pairs and numbers of images (Holm).
     """
     scores, best = table.frame.set_index("model")[list(table.spread)].dropna(axis=1, how="all"), {}
     if scores.empty:
@@ -121,9 +121,9 @@ def _paired_tests(images: int, models: Models, selection: str) -> list[tuple[int
     for model, runs in models.items():
         if (stack := comparison.stacked(runs, selection)) is not None:
             labels = captions.frequent(reference)
-            scores[model] = resampling.of_seeds(stack, reference.targets, draws=DRAWS, labels=labels)
+            scores[model] = resampling.bootstrap_scores(stack, reference.targets, draws=DRAWS, labels=labels)
     for a, b in combinations(scores, 2):
         delta = scores[a][:, 0].mean() - scores[b][:, 0].mean()
         high, low = (a, b) if delta > 0 else (b, a)
-        tests.append((images, high, low, 2 * parts(scores[a], scores[b]).p_above(abs(delta))))
+        tests.append((images, high, low, 2 * variance_components(scores[a], scores[b]).p_above(abs(delta))))
     return tests

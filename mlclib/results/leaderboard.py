@@ -162,10 +162,10 @@ def pairs_table(compared: PairwiseComparison) -> Table:
             "p": pair.p_corrected,
             "verdict": pair.verdict,
             WITHIN: 100 * pair.equivalent_within,
-            GAP: 100 * pair.parts.smallest_gap,
-            SHARE: 100 * pair.parts.seeds_share,
-            **{f"images for {gap}": pair.parts.images_needed(share, images) for gap, share in GAPS.items()},
-            **{f"seeds for {gap}": pair.parts.seeds_needed(share) for gap, share in GAPS.items()},
+            GAP: 100 * pair.variance.smallest_gap,
+            SHARE: 100 * pair.variance.seeds_share,
+            **{f"images for {gap}": pair.variance.images_needed(share, images) for gap, share in GAPS.items()},
+            **{f"seeds for {gap}": pair.variance.seeds_needed(share) for gap, share in GAPS.items()},
         }
         for name, pair in zip(names, pairs, strict=True)
     ]
@@ -265,7 +265,7 @@ def power_sentence(compared: PairwiseComparison) -> str:
     shown = f" and equivalence within {MARGIN:g} point for {equal}" if equal else ""
     closest = min(compared.pairs, key=lambda pair: pair.equivalent_within)
     alike, within = listed(spoken(compared.names[at]) for at in closest[:2]), 100 * closest.equivalent_within
-    gaps = sorted(100 * pair.parts.smallest_gap for pair in compared.pairs)
+    gaps = sorted(100 * pair.variance.smallest_gap for pair in compared.pairs)
     text = (
         f"A difference is shown for {apart} of {len(verdicts)} pair{'s' * (len(verdicts) > 1)} of models{shown}. The "
         f"closest pair is {alike}, equivalent within {within:.1f} points. The smallest difference shown with "

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from mlclib.common.errors import some_of
 from mlclib.metrics import scores as metrics
 from mlclib.models import title
 from mlclib.results import captions
@@ -222,9 +223,8 @@ def reversed_pairs_sentence(compared: PairwiseComparison) -> str:
         values = row.to_numpy()
         lower = compared.better & (values[:, None] < values)
         pairs = [f"{title(names[a])} vs {title(names[b])}" for a, b in np.argwhere(lower)]
-        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
         if pairs:
-            turned.append(f"{', '.join(pairs[:3])}{more} ({kind}: {choice})")
+            turned.append(f"{some_of(pairs, 3)} ({kind}: {choice})")
         if values.max() > values[0]:
             first.setdefault(row.idxmax(), []).append(f"{kind}: {choice}")
     kinds = listed(dict.fromkeys(scores.index.get_level_values("kind")), "or")

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
-from mlclib.common.errors import UserError
+from mlclib.common.errors import UserError, some_of
 from mlclib.common.files import write_text
 from mlclib.runs import gpus, watch
 from mlclib.runs.plan import Job
@@ -75,8 +75,7 @@ def ended(jobs: list[dict[str, Any]], reused: int, seconds: float) -> tuple[int,
     kinds = f" ({', '.join(f'{count} {kind}' for kind, count in ran.items())})" if ran else ""
     lines = [f"{ran.total()} jobs ran in {words(seconds)}{kinds}; {reused} were up to date", *failed]
     if waiting:
-        more = f" and {len(waiting) - 5} more" if waiting[5:] else ""
-        lines.append(f"waiting for these: {', '.join(waiting[:5])}{more}")
+        lines.append(f"waiting for these: {some_of(waiting, 5)}")
     return ran.total(), "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from mlclib import config, datasets
-from mlclib.common.errors import UserError
+from mlclib.common.errors import UserError, some_of
 from mlclib.config import RunConfig
 from mlclib.datasets import integrity
 from mlclib.models import backbones
@@ -244,15 +244,14 @@ def _data(study: Study, missing: list[str], warnings: list[str]) -> str:
         command = f"python -m mlclib data {name} --root"
         fetches = f"`{command} NEW` fetches all anew into an empty folder NEW"
         brings = fetches if datasets.archives(name) else f"`{command} {study.root}` says how to get them"
-        more = f" and {len(lost) - integrity.SHOWN:,} more" if len(lost) > integrity.SHOWN else ""
         missing.append(
             f"{len(lost):,} of the {len(paths):,} images of {name} are missing, first "
-            f"{', '.join(map(str, lost[: integrity.SHOWN]))}{more}: {brings}, or name "
+            f"{some_of(lost, integrity.SHOWN)}: {brings}, or name "
             f"them under `exclude` in experiment {study.experiment.name}"
         )
-    elif len(paths) <= SMALL or study.seal.exists():
+    elif len(paths) <= SMALL or study.image_report.exists():
         study.check_images()
-        _, *lines = study.seal.read_text(encoding="utf-8").replace("warning, ", "").splitlines()
+        _, *lines = study.image_report.read_text(encoding="utf-8").replace("warning, ", "").splitlines()
         warnings += ["\n".join(lines)] if lines else []
         opened = "all images were opened"
     sizes = ", ".join(f"{len(split):,} {part}" for part, split in dataset.splits.items())

@@ -19,7 +19,7 @@ from typing import Any
 
 from mlclib import models
 from mlclib.common import sources
-from mlclib.common.errors import check_name
+from mlclib.common.errors import check_name, some_of
 from mlclib.common.files import WRITTEN, sha256, write_text
 from mlclib.config import TUNED
 from mlclib.runs import notebooks, store
@@ -93,8 +93,7 @@ def jobs(
         """Add a job. It is stale for its own reasons, or if it needs a stale job; new layer maps are as the old."""
         reasons = (*forced, *reasons)
         if stale := [need for need in needs if need in plan and plan[need].reasons]:
-            others = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-            reasons = reasons or (f"it rests on {', '.join(stale[:3])}{others}",)
+            reasons = reasons or (f"it rests on {some_of(stale, 3)}",)
         plan[name] = Job(name, (command, *arguments, *more), tuple(needs), threads, reasons)
 
     job_of: dict[str, str] = {}
@@ -210,9 +209,9 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     configuration the text. The stage is current while its record holds the same.
     """
     setting, reads, model = study.experiment, stage.declaration.reads, stage.parameters.get("model")
-    rests_on = sources.notebook(stage.path) | {"data": study.checksum}
+    rests_on = sources.notebook_digests(stage.path) | {"data": study.checksum}
     for name in ([model] if model else setting.models) if "model code" in reads else ():
-        rests_on |= sources.parts(models.find(setting.run(name).model).__module__)
+        rests_on |= sources.code_digests(models.find(setting.run(name).model).__module__)
     shown: dict[str, Any] = {"title": setting.title, "notes": setting.notes, "parameters": stage.parameters}
     if not model:  # a table of all models has them by these names, in this order
         shown["models"] = tuple(setting.models)
@@ -270,7 +269,7 @@ def _page_inputs(study: Study, every: list[Stage]) -> dict[str, str]:
     """What the experiment's page rests on: all that the stages wrote, by their records."""
     written = {path: digest for stage in every for path, digest in record(study, stage.name).get("outputs", {}).items()}
     shown = {"title": study.experiment.title, "notes": study.experiment.notes}
-    return {**sources.parts("mlclib.results.report"), **_flat(shown), **written}
+    return {**sources.code_digests("mlclib.results.report"), **_flat(shown), **written}
 
 
 def _differences(study: Study, name: str, now: dict[str, str]) -> list[str]:

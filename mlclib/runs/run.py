@@ -76,7 +76,7 @@ def run_code(model: str, frozen: bool) -> dict[str, str]:
     How scores are computed is not among it: they are computed anew from the predictions.
     """
     module = models.find(model).__module__
-    code = sources.parts(*RUN_CODE, module, *(MAPS_CODE if frozen else ()), without=SCORED_LATER)
+    code = sources.code_digests(*RUN_CODE, module, *(MAPS_CODE if frozen else ()), without=SCORED_LATER)
     if not module.startswith("mlclib."):  # a class of the user's own
         file = Path(inspect.getsourcefile(models.find(model)))
         code[file.name] = sources.digest(file.read_text(encoding="utf-8"))

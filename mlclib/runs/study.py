@@ -53,10 +53,10 @@ class Study:
         place = config.digest(str(self.root.resolve()))
         return integrity.checksum(self.dataset, self.results / "verified" / f"{self.dataset.name}-{place}.json")
 
-    def rows(self, configuration: RunConfig) -> np.ndarray:
+    def training_rows(self, configuration: RunConfig) -> np.ndarray:
         """The rows of the training split that a run learns from: all, or the first of `training.images`."""
         present, count = self.dataset.splits["train"].targets == 1, configuration.training.images
-        return np.arange(len(present)) if count is None else stratify.first(present, count)
+        return np.arange(len(present)) if count is None else stratify.stratified_subset(present, count)
 
     @cached_property
     def cooccurrence(self) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ class Study:
         key = run.label_vectors, run.cooccurrence, run.training.images
         if key not in self._label_info:
             names, vectors, reason, note = self.dataset.labels, None, "", ""
-            graph = labels.cooccurrence(self.dataset.splits["train"].targets[self.rows(run)])
+            graph = labels.cooccurrence(self.dataset.splits["train"].targets[self.training_rows(run)])
             try:
                 if run.label_vectors.endswith(".pkl"):
                     vectors = authors.read_label_vectors(run.label_vectors, names)
@@ -104,17 +104,17 @@ class Study:
         unique: dict[Path, Run] = {}
         for name, model, configuration in self._configurations():
             for seed in self.experiment.seeds:
-                folder = self.home(configuration) / f"seed-{seed}"
+                folder = self.run_group_folder(configuration) / f"seed-{seed}"
                 unique.setdefault(folder, Run(f"{name} seed {seed}", model, configuration, seed, folder))
         return {run.name: run for run in unique.values()}
 
     def runs_of(self, *configurations: RunConfig) -> list[Run]:
         """The runs of these configurations of the experiment, each once."""
         by_folder = {run.folder: run for run in self.runs.values()}
-        homes = dict.fromkeys(map(self.home, configurations))
+        homes = dict.fromkeys(map(self.run_group_folder, configurations))
         return [by_folder[home / f"seed-{seed}"] for home in homes for seed in self.experiment.seeds]
 
-    def home(self, configuration: RunConfig, **more: str) -> Path:
+    def run_group_folder(self, configuration: RunConfig, **more: str) -> Path:
         """results/runs/<data set>/<model>-<8 hex of the identity>, where a configuration's runs are in seed-<k>.
 
         more: what the digest rests on besides. Files that the configuration names count by their content.
@@ -242,7 +242,7 @@ class Study:
         Few training images (`training.images`) come again until there are as many as of all.
         """
         split, few = self.dataset.splits[part], part == "train" and configuration.training.images
-        rows = np.resize(self.rows(configuration), len(split)) if few else None
+        rows = np.resize(self.training_rows(configuration), len(split)) if few else None
         if configuration.backbone.frozen:
             return Maps(self.maps(part, configuration).maps, split.targets, rows)
         augmented = part == "train" and configuration.training.augmentation != "none"
@@ -267,12 +267,12 @@ class Study:
     def maps_folder(self, part: str, configuration: RunConfig | None = None) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
         one = configuration or self.experiment.run(next(iter(self.experiment.models)))
-        code = sources.parts(*runs_of.MAPS_CODE, without=runs_of.SCORED_LATER)
+        code = sources.code_digests(*runs_of.MAPS_CODE, without=runs_of.SCORED_LATER)
         rests_on = [self.checksum, one.backbone.name, runs_of.content(one.backbone.weights), one.input_size, code]
         name = f"{one.backbone.name}-{one.input_size}-{config.digest(rests_on)}"
         return self.results / "features" / self.dataset.name / name / part
 
-    def prepare(self) -> str:
+    def cache_layer_maps(self) -> str:
         """Compute what runs are trained on: a frozen backbone's layer maps. Says what there is.
 
         Where every run is current, as where they were trained on another machine, no maps are needed.
@@ -288,7 +288,7 @@ class Study:
         return f"the layer maps of {setting.backbone.name} for {images} images of {setting.input_size} px are cached"
 
     @property
-    def seal(self) -> Path:
+    def image_report(self) -> Path:
         """Where `check_images` leaves the report of a data set whose images are all well."""
         return self.results / "verified" / f"{self.dataset.name}-{self.checksum[:16]}"
 
@@ -297,12 +297,12 @@ class Study:
 
         Raises UserError with the report of the bad ones, or naming those that stand in two splits.
         """
-        if self.seal.exists():
+        if self.image_report.exists():
             return
         report = integrity.verify(self.dataset)
         if reason := report.remedy(self.experiment.name, self.experiment.exclude):
             raise UserError(reason)
-        write_text(self.seal, str(report))
+        write_text(self.image_report, str(report))
 
 
 def _layers(configuration: RunConfig) -> tuple[int, ...]:

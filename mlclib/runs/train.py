@@ -75,14 +75,14 @@ def _train(study: Study, run: Run) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def evaluate(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
+def score_checkpoint(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
     """Score a checkpoint of the authors on the test split: a run folder without training.
 
     Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
     """
     configuration, started = study.experiment.run(model), store.now()
     seed = study.experiment.seeds[0]
-    folder = study.home(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
+    folder = study.run_group_folder(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
     run = Run(model, model, configuration, seed, folder)
     if not store.finished(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -101,15 +101,15 @@ def evaluate(study: Study, model: str, checkpoint: str | Path) -> FinishedRun:
 
 
 def scored_checkpoints(study: Study) -> dict[str, list[FinishedRun]]:
-    """The authors' checkpoints that `evaluate` scored for a model of the experiment, by a name that says so."""
+    """The authors' checkpoints that `score_checkpoint` scored for a model of the experiment, by a name that says so."""
     scored: dict[str, list[FinishedRun]] = {}
     for model in study.experiment.models:
         configuration = study.experiment.run(model)
-        home = study.home(configuration)
+        home = study.run_group_folder(configuration)
         pattern = f"{home.name.rpartition('-')[0]}-*/seed-*/{CHECKPOINT}"
         for note in sorted(home.parent.glob(pattern)):
             checksum = note.read_text(encoding="utf-8")
-            folder = study.home(configuration, checkpoint=checksum) / f"seed-{study.experiment.seeds[0]}"
+            folder = study.run_group_folder(configuration, checkpoint=checksum) / f"seed-{study.experiment.seeds[0]}"
             if note.parent == folder and store.finished(folder):
                 name = f"{model} (authors' checkpoint)"
                 scored[name if name not in scored else f"{name[:-1]} {checksum[:8]})"] = [store.read(folder)]

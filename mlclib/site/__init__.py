@@ -96,7 +96,7 @@ def _build(results: Path, out: Folder) -> Path:
             models_of = live.predictions(page)
             out.put(f"{page.name}/predictions.js", live.script(page, models_of, live.pictures(models_of, out)))
         except UserError as error:
-            page.door = f"{error}."
+            page.unavailable = f"{error}."
         write(f"{page.name}.html", "experiment.html", page=page)
         for name, notebook in page.notebooks.items():
             body, figures = pages.executed(notebook, name)

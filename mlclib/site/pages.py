@@ -31,7 +31,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
 
     about: Markdown. answer: who leads, "" where there is no leaderboard. scores: the rows of scores.csv. scope: its
     models, images and seeds, in words. front: the figure for the front page. jobs, costs by `Job.file`, configuration:
-    what `reproduce` left. runs: those that it trained. door: why its numbers cannot be opened, "" where they can.
+    what `reproduce` left. runs: those that it trained. unavailable: why its numbers cannot be opened, or "".
     """
     settings, jobs = plan.read_jobs(folder) or ({"title": folder.name, "notes": []}, [])
     name, about = settings["title"], "\n".join(f"- {note}" for note in settings["notes"])
@@ -58,7 +58,7 @@ def read(folder: Path, runs: list[dict[str, Any]]) -> SimpleNamespace:
         costs=times.costs(folder),
         configuration=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=110) if jobs else "",
         runs=[run for run in runs if run["experiment"] == folder.name],
-        door="",
+        unavailable="",
     )
 
 
