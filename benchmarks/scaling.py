@@ -46,7 +46,7 @@ def page() -> str:
     for name in PAPERS:
         experiment = config.load(name)
         for model in experiment.models:
-            run, seeds = experiment.run(model), len(experiment.seeds)
+            run, seeds = experiment.run_config(model), len(experiment.seeds)
             each = hours(run)
             total += seeds * each
             cells = (name, model, seeds, run.training.epochs, f"{each:.1f}", f"{seeds * each:.1f}")

@@ -150,7 +150,7 @@ def train(arguments: argparse.Namespace) -> None:
     from mlclib import config
 
     study = _study(arguments, config.parse_overrides(arguments.set))
-    seeds = {run.seed: run for run in study.runs_of(study.experiment.run(arguments.model))}
+    seeds = {run.seed: run for run in study.runs_of(study.experiment.run_config(arguments.model))}
     if arguments.seed is not None:
         check_name("seed", arguments.seed, seeds, f"experiment {study.experiment.name!r}")
         seeds = {arguments.seed: seeds[arguments.seed]}

@@ -116,7 +116,7 @@ def test_the_error_for_an_unknown_experiment_or_model_lists_the_valid_ones(tmp_p
     with pytest.raises(UserError, match="there is no file my/own.yaml: give the path"):
         config.load("my/own.yaml")
     with pytest.raises(UserError, match="unknown model 'mrsn'.*did you mean 'msrn'.*gmp, msrn"):
-        config.load(written(tmp_path)).run("mrsn")
+        config.load(written(tmp_path)).run_config("mrsn")
 
 
 def test_an_include_is_overlaid_key_by_key_and_so_is_a_models_own_training(tmp_path):
@@ -124,7 +124,7 @@ def test_an_include_is_overlaid_key_by_key_and_so_is_a_models_own_training(tmp_p
     text = PLAIN.replace("gmp: {}", "gmp: {training: {epochs: 2}}")
     experiment = config.load(written(tmp_path, f"include: base.yaml\ntraining: {{epochs: 3}}\n{text}"))
     assert (experiment.title, experiment.training.epochs, experiment.training.batch_size) == ("t", 3, 5)
-    recipes = [experiment.run(model).training for model in ("gmp", "msrn")]
+    recipes = [experiment.run_config(model).training for model in ("gmp", "msrn")]
     assert [(recipe.epochs, recipe.batch_size) for recipe in recipes] == [(2, 5), (3, 5)]
 
 
@@ -138,7 +138,7 @@ def test_overrides_from_the_command_line_change_single_keys(tmp_path):
 
 def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_else(tmp_path):
     path = written(tmp_path)
-    identity = config.load(path).run("msrn").identity()
+    identity = config.load(path).run_config("msrn").identity()
     same = {
         "training.workers": 3,
         "training.checkpoint_minutes": 2.5,
@@ -148,13 +148,13 @@ def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_e
     }
     other = {"training.epochs": 3, "models.msrn.options.width": 9, "input_size": 32, "dataset.train": 7}
     for key, value in same.items():
-        assert config.load(path, {key: value}).run("msrn").identity() == identity, key
+        assert config.load(path, {key: value}).run_config("msrn").identity() == identity, key
     for key, value in other.items():
-        assert config.load(path, {key: value}).run("msrn").identity() != identity, key
+        assert config.load(path, {key: value}).run_config("msrn").identity() != identity, key
 
 
 def test_training_on_all_images_leaves_the_identity_of_a_run_as_it_was():
-    run = config.load("coco18-curves").run("linear")
+    run = config.load("coco18-curves").run_config("linear")
     assert "images" not in run.identity()["training"]
     variants = config.load("coco18-curves").variants("linear", "training.images")
     assert [one.identity()["training"]["images"] for one in variants.values()] == [500, 1000, 2000, 4000, 6000, 12000]
@@ -166,7 +166,7 @@ def test_axes_run_apart_from_each_other_and_crossed(tmp_path):
     )
     apart, crossed = (experiment.variants("msrn", axis) for axis in ("width", "layers+label_vectors"))
     assert {value: run.options for value, run in apart.items()} == {"4": {"width": 4}, "8": {"width": 8}}
-    assert apart["8"] == experiment.run("msrn")
+    assert apart["8"] == experiment.run_config("msrn")
     assert list(crossed)[:2] == ["layers 4; label_vectors table", "layers 4; label_vectors one-hot"]
     last = crossed["layers 2, 4; label_vectors one-hot"]
     assert len(crossed) == 4 and (last.options, last.label_vectors) == ({"width": 8, "layers": [2, 4]}, "one-hot")

@@ -53,7 +53,7 @@ def test_the_hours_of_scaling_md_are_what_the_script_writes_from_the_measured_sp
 def test_hours_are_epochs_times_images_over_speed(monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(scaling, "speeds", lambda: {"msrn, training step": 5011 / 60, "msrn, evaluation": 4952 / 30})
-    run = config.load("voc2007").run("msrn")
+    run = config.load("voc2007").run_config("msrn")
     assert scaling.hours(run) == pytest.approx(run.training.epochs * 90 / 3600)
 
 

@@ -139,7 +139,7 @@ def test_one_command_leaves_a_page_tables_and_an_experiment_that_can_be_trained(
     study = Study(setting, results=tmp_path)
     assert [run.finished for run in study.runs.values()] == [False] * 2
     for model in setting.models:
-        study.build(setting.run(model))
+        study.build(setting.run_config(model))
 
 
 def test_of_several_tables_one_must_be_named(own, tmp_path, capsys):

@@ -151,7 +151,7 @@ def test_a_checkpoint_of_the_authors_stands_in_the_tables_beside_our_own(small, 
     only = {"ablation": {"dsdl": None}, "attention": {"models": ["msrn"]}, "backbone": {"name": "resnet18"}}
     path = small("voc2007", tmp_path, models=["gmp", "msrn"], **only)
     study = Study(config.load(path), results=tmp_path / "results")
-    theirs = study.build(study.experiment.run("msrn"))
+    theirs = study.build(study.experiment.run_config("msrn"))
     own = theirs.state_dict()
     state = {name: own[ours] for name, ours in theirs.authors_names().items()}
     state |= {name: torch.zeros(shape) for name, shape in theirs.authors_unused().items()}

@@ -23,7 +23,7 @@ def folder_of(study, model):
 def test_a_run_folder_gives_the_runs_own_logits_and_of_its_images_their_probabilities(tiny_study, model):
     run = tiny_study.train(model)[0]
     loaded = predict.load_model(run.folder)
-    inputs = tiny_study.inputs(tiny_study.experiment.run(model), "test")
+    inputs = tiny_study.inputs(tiny_study.experiment.run_config(model), "test")
     keys = list(batches(np.arange(len(inputs)), tiny_study.experiment.training.batch_size))  # as the run was scored
     with torch.no_grad():
         logits = torch.cat([loaded.classify(inputs.__getitems__(batch)[0]).logits for batch in keys])

@@ -90,7 +90,7 @@ def test_a_run_folder_holds_what_the_design_names_and_how_it_was_made(tiny_study
 
 
 def test_weights_of_another_model_are_refused_by_their_keys(tiny_study):
-    model = tiny_study.build(tiny_study.experiment.run("gmp"))
+    model = tiny_study.build(tiny_study.experiment.run_config("gmp"))
     with pytest.raises(UserError, match=r"missing \['head.weight', 'head.bias'\], left over \['else'\]"):
         load_trained_state(model, {"else": torch.zeros(1)})
 
@@ -107,7 +107,7 @@ def test_another_configuration_or_other_data_makes_another_folder(tiny_study, ti
 
 def test_cached_maps_are_those_of_the_backbone_and_a_damaged_cache_is_made_again(tiny_study, tmp_path):
     study = Study(tiny_study.experiment, tiny_study.root, tmp_path)
-    run = study.experiment.run("gmp")
+    run = study.experiment.run_config("gmp")
     maps, targets = study.inputs(run, "test").__getitems__([(0, 3), (0, 1)])
     images = study.inputs(replace(run, backbone=replace(run.backbone, frozen=False)), "test")
     pixels, same_targets = images.__getitems__([(0, 3), (0, 1)])
@@ -170,7 +170,7 @@ def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
     graphs = data_results.label_graphs(study)
     assert [title.partition(" (")[0] for title in graphs] == ["msrn-0", "msrn-1", "msrn-3, msrn-4, ML-GCN"]
     for title, graph in graphs.items():
-        model = study.build(study.experiment.run(title[:6]))
+        model = study.build(study.experiment.run_config(title[:6]))
         assert np.array_equal(graph, model.adjacency.numpy())
     plain = Study(replace(study.experiment, models={"gmp": config.Model()}), tiny_study.root, tiny_study.results)
     assert data_results.label_graphs(plain) == {}

@@ -89,7 +89,7 @@ def test_every_model_has_as_many_trials_each_another_that_change_nothing_but_wha
     for model in experiment.models:
         first, *others = every = identities(experiment, model)
         assert len(every) == 16 and all(one not in every[:n] for n, one in enumerate(every))
-        assert first == experiment.run(model).identity()
+        assert first == experiment.run_config(model).identity()
         assert all(1e-3 <= run["training"]["learning_rate"] <= 1e-1 for run in others)
         assert all(0 <= run["training"]["weight_decay"] <= 0.5 for run in others)
         epochs = {run["training"]["epochs"] for run in others}
@@ -163,7 +163,7 @@ def test_the_chosen_settings_are_those_of_the_best_trial(study, yaml_file):
     fresh = config.load(contest)
     assert fresh.tuning is None and fresh.seeds == (0, 1)
     for model, values in tuning.scores(trials).items():
-        assert fresh.run(model).identity() == identities(study.experiment, model)[int(np.argmax(values))]
+        assert fresh.run_config(model).identity() == identities(study.experiment, model)[int(np.argmax(values))]
         assert f"{values.max():.2f}" in path.read_text(encoding="utf-8")
     equal = {model: [each[0]] * len(each) for model, each in trials.items()}  # the file's own settings come first
     models = yaml.safe_load(tuning.overlay(study.experiment, equal))["models"]

@@ -170,7 +170,7 @@ def _drawn_anew(panel: Panel, stage: str) -> Panel:
     one.backbone, one.subjects = drawn if stage == "backbone" and setting.frozen else panel.backbone, {}
     for model, seeds in panel.subjects.items():
         ((seed, subject),) = seeds.items()
-        fresh, changed = panel.study.build(panel.study.experiment.run(model)), copy.deepcopy(subject.model)
+        fresh, changed = panel.study.build(panel.study.experiment.run_config(model)), copy.deepcopy(subject.model)
         names = [name for name, _ in changed.named_parameters() if not name.startswith("backbone.")]
         if stage == "last module":  # Query2Label and ML-Decoder hold the weights of their classifier themselves
             last = {"weight", "bias"} & {*names} or {names[-1].partition(".")[0]}

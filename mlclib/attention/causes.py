@@ -55,7 +55,7 @@ class Panel:
     def graph(self, model: str) -> np.ndarray | None:
         """The edges between labels of a model's graph [C, C], row i what label i learns from; None without any."""
         kind = next(iter(self.subjects[model].values())).model
-        graph = kind.label_graph(self.study.label_info(self.study.experiment.run(model)), kind.options)
+        graph = kind.label_graph(self.study.label_info(self.study.experiment.run_config(model)), kind.options)
         return graph.numpy() if graph is not None and graph.fill_diagonal_(0).any() else None
 
     def seen(self, pictures: Sequence[Image.Image]) -> Callable[[ModelOnSplit], tuple[Tensor, dict[int, Tensor]]]:

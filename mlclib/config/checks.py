@@ -47,7 +47,7 @@ def _check_names(experiment: Experiment, path: Path) -> None:
         check_name("model", name, experiment.models, f"attention or ablation of {path}")
     recipe = [f"training.{one.name}" for one in dataclasses.fields(Training) if one.name not in NOT_IN_IDENTITY]
     for model, axes in experiment.ablation.items():
-        names = [*models.options_of(experiment.run(model).model), *BESIDES, *recipe]
+        names = [*models.options_of(experiment.run_config(model).model), *BESIDES, *recipe]
         for part in (part for axis in axes for part in axis.split("+")):
             check_name("ablation axis", part, names, f"ablation.{model} of {path}")
     if experiment.tuning:
@@ -61,7 +61,7 @@ def _check_tuning(experiment: Experiment, recipe: list[str], path: Path) -> None
     for owner in experiment.tuning.ranges:
         check_name("model", owner, ("*", *experiment.models), f"tuning.ranges of {path}")
     for model in experiment.models:
-        names = [*recipe, *(f"options.{key}" for key in models.options_of(experiment.run(model).model))]
+        names = [*recipe, *(f"options.{key}" for key in models.options_of(experiment.run_config(model).model))]
         ranges, trials = experiment.ranges(model), experiment.tuning.trials
         for name in ranges:
             check_name(f"setting of {model}", name, names, f"tuning.ranges of {path}")

@@ -253,7 +253,7 @@ class Experiment(Strict):
         """The models whose attention is shown."""
         return tuple(self.models) if self.attention.models is None else self.attention.models
 
-    def run(self, model: str) -> RunConfig:
+    def run_config(self, model: str) -> RunConfig:
         """The configuration of `model`'s runs in this experiment. Raises UserError for a model it does not have."""
         check_name("model", model, self.models, f"experiment {self.name!r}")
         own = self.models[model]
@@ -272,7 +272,7 @@ class Experiment(Strict):
     def configurations(self) -> Iterator[tuple[str, str, str, RunConfig]]:
         """(model, ablation axis, value, configuration) of each model, which has no axis and value, and each variant."""
         for model in self.models:
-            yield model, "", "", self.run(model)
+            yield model, "", "", self.run_config(model)
         for model, axes in self.ablation.items():
             for axis in axes:
                 for value, run in self.variants(model, axis).items():
@@ -311,7 +311,7 @@ class Experiment(Strict):
         """The run of `model` with other settings: "training.<key>", "backbone.name", "label_vectors", "input_size", or
         an option of the model, as "<key>" or "options.<key>". Raises UserError for a value that cannot be.
         """
-        run = self.run(model)
+        run = self.run_config(model)
         plain = dataclasses.asdict(run)
         for name, value in settings.items():
             part, dot, key = name.rpartition(".")

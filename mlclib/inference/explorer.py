@@ -28,7 +28,7 @@ class Explorer:
 
     def __init__(self, study: Study, model: str):
         setting = study.experiment
-        folders = {name: study.runs_of(setting.run(name))[0].folder for name in setting.models}
+        folders = {name: study.runs_of(setting.run_config(name))[0].folder for name in setting.models}
         finished = [name for name, folder in folders.items() if store.finished(folder)]
         check_name("model", model, finished, where=f"the finished runs of experiment {setting.name!r}")
         self.subject = cache(lambda name: predict.model_on_split(study, name))

@@ -84,7 +84,7 @@ def models_on_split(study: Study, model: str) -> dict[int, ModelOnSplit]:
 
 def model_on_split(study: Study, model: str, seed: int | None = None) -> ModelOnSplit:
     """A model on the test split, as trained with one seed (default: the first). Raises UserError where untrained."""
-    run = study.experiment.run(model)
+    run = study.experiment.run_config(model)
     seed = study.experiment.seeds[0] if seed is None else seed
     transform = transform_of(run.identity())
     model, test = load_model(study.run_group_folder(run) / f"seed-{seed}"), study.dataset.splits["test"]

@@ -140,7 +140,7 @@ def label_graphs(study: Study) -> dict[str, np.ndarray]:
     """
     graphs: dict[str, tuple[list[str], np.ndarray]] = {}
     for name in study.experiment.models:
-        run = study.experiment.run(name)
+        run = study.experiment.run_config(name)
         kind, options = models.find(run.model), models.check_options(run.model, run.options)
         graph = kind.label_graph(study.label_info(run), options)
         if graph is None:

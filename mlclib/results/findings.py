@@ -11,7 +11,7 @@ from IPython.display import Markdown
 from mlclib.common.files import write_text
 from mlclib.results import ablation, leaderboard, protocols
 from mlclib.results.leaderboard import PairwiseComparison
-from mlclib.results.table import Table, plain
+from mlclib.results.table import Table, escape_markdown
 
 
 def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curves: str = "") -> list[str]:
@@ -34,7 +34,7 @@ def sentences(compared: PairwiseComparison, ablations: Mapping[str, Table], curv
 
 def write(folder: Path, name: str, heading: str, every: Iterable[str]) -> Markdown:
     """Write sentences into <name>.md in `folder`, whole or not at all; its text."""
-    listed = "\n".join(f"- {plain(sentence)}" for sentence in every)
+    listed = "\n".join(f"- {escape_markdown(sentence)}" for sentence in every)
     text = f"**{heading}**\n\n{listed}\n"
     write_text(folder / f"{name}.md", text)
     return Markdown(text)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.common.files import written_whole
-from mlclib.results.table import plain
+from mlclib.results.table import escape_markdown
 from mlclib.runs.notebooks import FOLDER, check_parameters, parameters_of
 from mlclib.runs.study import Study
 
@@ -82,4 +82,4 @@ def finding(sentence: str) -> Markdown:
     """What a cell's table or figure says, computed, as its last value: a line below it, in JupyterLab, in an executed
     copy and on the site alike.
     """
-    return Markdown(f"**Finding.** {plain(sentence)}")
+    return Markdown(f"**Finding.** {escape_markdown(sentence)}")

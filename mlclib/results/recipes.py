@@ -6,7 +6,7 @@ from typing import Any
 from mlclib import config, models
 from mlclib.config import Experiment, RunConfig
 from mlclib.models import losses
-from mlclib.results.table import plain
+from mlclib.results.table import escape_markdown
 
 PUBLISHED = "peers-own-voc2007"  # the experiment that trains every model by its authors' own recipe
 RECIPE = ("optimizer", "learning_rate", "weight_decay", "schedule", "epochs", "batch_size", "loss", "augmentation")
@@ -21,19 +21,19 @@ def differences(experiment: Experiment) -> str:
     """
     published, heads, recipes = config.load(PUBLISHED), {}, {}
     for name in experiment.models:
-        run = experiment.run(name)
-        theirs = published.run(run.model) if run.model in published.models else None
+        run = experiment.run_config(name)
+        theirs = published.run_config(run.model) if run.model in published.models else None
         options = models.options_of(run.model)
         heads[name] = _differing(options | run.options, options | (theirs.options if theirs else {}))
         recipes[name] = _differing(_recipe(run), _recipe(theirs)) if theirs else ["no published recipe is at hand"]
     first = next(iter(recipes.values()))
     shared = [part for part in first if len(recipes) > 1 and all(part in parts for parts in recipes.values())]
-    lines = [f"Of all models: {plain(', '.join(shared))}.", ""] if shared else []
+    lines = [f"Of all models: {escape_markdown(', '.join(shared))}.", ""] if shared else []
     lines += ["| model | head (published) | recipe (published) |", "| :--- | :--- | :--- |"]
     for name in experiment.models:
         own = [part for part in recipes[name] if part not in shared]
         cells = (models.title(name), *(", ".join(parts) or "as published" for parts in (heads[name], own)))
-        lines.append(f"| {' | '.join(map(plain, cells))} |")
+        lines.append(f"| {' | '.join(map(escape_markdown, cells))} |")
     return "\n".join([f"<details><summary>{SUMMARY}</summary>", "", *lines, "", "</details>"])
 
 

@@ -96,13 +96,13 @@ def csv(table: Table) -> str:
 
 def markdown(table: Table) -> str:
     """A GitHub table under a heading; below it the caption, the footnotes and, folded, the protocol."""
-    texts = _texts(table, plain, "**{}**", "<u>{}</u>", "{}<sup>{}</sup>")
+    texts = _texts(table, escape_markdown, "**{}**", "<u>{}</u>", "{}<sup>{}</sup>")
     rules = ["---:" if numeric else ":---" for numeric in cells(table)[0].values()]
     body = "\n".join(f"| {' | '.join(line)} |" for line in [texts.columns, rules, *texts.to_numpy()])
-    parts = [f"### {plain(table.title)}", body, plain(table.caption)]
-    parts += [f"<sup>{mark}</sup> {plain(note)}" for mark, note in table.footnotes.items()]
+    parts = [f"### {escape_markdown(table.title)}", body, escape_markdown(table.caption)]
+    parts += [f"<sup>{mark}</sup> {escape_markdown(note)}" for mark, note in table.footnotes.items()]
     if table.protocol:
-        parts += [f"<details><summary>{FOLD}</summary>", plain(table.protocol), "</details>"]
+        parts += [f"<details><summary>{FOLD}</summary>", escape_markdown(table.protocol), "</details>"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -204,7 +204,7 @@ def listed(names: Iterable[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def plain(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that means itself in a GitHub table."""
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
 

@@ -130,7 +130,7 @@ def first(study: Study, arguments: Iterable[str], force: bool) -> None:
 
 def to_train(study: Study, missing: list[str], force: bool) -> list[Run]:
     """The runs that are not finished and current. What keeps them from being resolved is added to `missing`."""
-    starts = dict.fromkeys(study.experiment.run(model).training.init for model in study.experiment.models)
+    starts = dict.fromkeys(study.experiment.run_config(model).training.init for model in study.experiment.models)
     for pattern in filter(None, starts):
         with _noted(missing):
             start_of(pattern)
@@ -163,7 +163,7 @@ def _estimate(study: Study, model: str, runs: list[Run]) -> dict[str, Any]:
 
     Raises UserError where the step does not fit, or the trainer refuses the run.
     """
-    configuration, splits = study.experiment.run(model), study.dataset.splits
+    configuration, splits = study.experiment.run_config(model), study.dataset.splits
     recipe, device = configuration.training, torch.device("cuda" if torch.cuda.is_available() else "cpu")
     net = study.build(_with_random_weights(configuration))  # a step costs the same whatever the weights
     count = min(math.ceil(recipe.batch_size / recipe.accumulate), len(splits["train"]))
@@ -205,7 +205,7 @@ def _estimate_maps(study: Study) -> list[dict[str, Any]]:
     missing = [split for part, split in splits if not features.verified(study.maps_folder(part), study.layers)]
     if not missing:
         return []
-    configuration, count = study.experiment.run(next(iter(study.experiment.models))), sum(map(len, missing))
+    configuration, count = study.experiment.run_config(next(iter(study.experiment.models))), sum(map(len, missing))
     backbone = backbones.Backbone(configuration.backbone.name, None, study.layers).eval().to(device)
     images, keys = Images(study.dataset.splits["train"], transform_of(configuration.identity())), _keys(study, FEW)
     with torch.inference_mode():

@@ -211,7 +211,7 @@ def inputs(study: Study, stage: Stage) -> dict[str, str]:
     setting, reads, model = study.experiment, stage.declaration.reads, stage.parameters.get("model")
     rests_on = sources.notebook_digests(stage.path) | {"data": study.checksum}
     for name in ([model] if model else setting.models) if "model code" in reads else ():
-        rests_on |= sources.code_digests(models.find(setting.run(name).model).__module__)
+        rests_on |= sources.code_digests(models.find(setting.run_config(name).model).__module__)
     shown: dict[str, Any] = {"title": setting.title, "notes": setting.notes, "parameters": stage.parameters}
     if not model:  # a table of all models has them by these names, in this order
         shown["models"] = tuple(setting.models)

@@ -168,7 +168,7 @@ class Study:
 
     def finished(self, asked: str | RunConfig) -> list[FinishedRun]:
         """The finished runs of a model of the experiment, or of a configuration, by seed; none where nothing is."""
-        configuration = self.experiment.run(asked) if isinstance(asked, str) else asked
+        configuration = self.experiment.run_config(asked) if isinstance(asked, str) else asked
         return [self.read(run) for run in self.runs_of(configuration) if run.finished]
 
     def finished_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
@@ -186,7 +186,7 @@ class Study:
 
     def train(self, model: str) -> list[FinishedRun]:
         """The runs of a model, each trained unless it is current, by seed."""
-        self.train_all(self.runs_of(self.experiment.run(model)))
+        self.train_all(self.runs_of(self.experiment.run_config(model)))
         return self.finished(model)
 
     def train_variants(self, model: str, axis: str) -> dict[str, list[FinishedRun]]:
@@ -255,7 +255,7 @@ class Study:
         """
         self.check_images()
         layers = _layers(configuration) if configuration else self.layers
-        one = configuration or self.experiment.run(next(iter(self.experiment.models)))
+        one = configuration or self.experiment.run_config(next(iter(self.experiment.models)))
         split, folder = self.dataset.splits[part], self.maps_folder(part, one)
         return cached_maps(split, folder, one.backbone, one.input_size, layers)
 
@@ -266,7 +266,7 @@ class Study:
 
     def maps_folder(self, part: str, configuration: RunConfig | None = None) -> Path:
         """results/features/<data set>/<backbone>-<input size>-<8 hex of data, backbone, weights and code>/<split>."""
-        one = configuration or self.experiment.run(next(iter(self.experiment.models)))
+        one = configuration or self.experiment.run_config(next(iter(self.experiment.models)))
         code = sources.code_digests(*runs_of.MAPS_CODE, without=runs_of.SCORED_LATER)
         rests_on = [self.checksum, one.backbone.name, runs_of.content(one.backbone.weights), one.input_size, code]
         name = f"{one.backbone.name}-{one.input_size}-{config.digest(rests_on)}"

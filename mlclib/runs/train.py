@@ -80,7 +80,7 @@ def score_checkpoint(study: Study, model: str, checkpoint: str | Path) -> Finish
 
     Raises UserError naming what does not fit where the checkpoint is not that of this model and its options.
     """
-    configuration, started = study.experiment.run(model), store.now()
+    configuration, started = study.experiment.run_config(model), store.now()
     seed = study.experiment.seeds[0]
     folder = study.run_group_folder(configuration, checkpoint=sha256(checkpoint)) / f"seed-{seed}"
     run = Run(model, model, configuration, seed, folder)
@@ -104,7 +104,7 @@ def scored_checkpoints(study: Study) -> dict[str, list[FinishedRun]]:
     """The authors' checkpoints that `score_checkpoint` scored for a model of the experiment, by a name that says so."""
     scored: dict[str, list[FinishedRun]] = {}
     for model in study.experiment.models:
-        configuration = study.experiment.run(model)
+        configuration = study.experiment.run_config(model)
         home = study.run_group_folder(configuration)
         pattern = f"{home.name.rpartition('-')[0]}-*/seed-*/{CHECKPOINT}"
         for note in sorted(home.parent.glob(pattern)):

@@ -41,7 +41,7 @@ def trials(experiment: Experiment, model: str) -> list[RunConfig]:
         for keys, start in ((shared, [seed]), (own, [seed, *model.encode()]))
         if keys
     ]
-    trials, identities = [experiment.run(model)], [experiment.run(model).identity()]
+    trials, identities = [experiment.run_config(model)], [experiment.run_config(model).identity()]
     while len(trials) < experiment.tuning.trials:
         shares: dict[str, float] = {}  # a model's own draws are laid over the shared ones
         for keys, points in sequences:
