@@ -46,7 +46,7 @@ def trials_table(experiment: Experiment, trials: Trials) -> Table:
         shown={text: title(text).replace("_", " ") for row in rows for text in (row[0], *row[6:])},
         caption=f"mAP in percent on the {len(reference.names):,} validation images; nothing here was computed on the "
         "test images. The best of several trials scores too high on the images that chose it. At the edge: settings at "
-        "the lowest or highest of what was tried. Rank by 5: by the expected best of 5 trials.",
+        "the lowest or highest of what was tried. Rank by k: by the expected best of k trials.",
         protocol=[
             f"Seed{'s' * (len(experiment.seeds) > 1)} {', '.join(map(str, experiment.seeds))}.",
             captions.ap(reference),
