@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -264,5 +265,9 @@ def test_reproduce_checks_first_where_a_backbone_learns_and_has_something_to_tra
     assert line.main(["reproduce", str(yaml), "--results", results]) == 1
     assert commands == ["check", "snakemake"]
     commands.clear()
-    assert line.main(["reproduce", str(tiny_yaml), "--results", results]) == 1  # a frozen backbone
-    assert commands == ["snakemake"]
+    assert line.main(["reproduce", str(yaml), "--results", results, "--force"]) == 1
+    assert commands == ["check"]  # although every run is finished
+    commands.clear()
+    assert line.main(["reproduce", str(tiny_yaml), "--results", results, "--force"]) == 1  # a frozen backbone
+    jobs = json.loads((Path(results) / "tiny" / "plan" / "plan.json").read_text(encoding="utf-8"))
+    assert all("--force" in job["command"] for job in jobs if job["kind"] == "train") and commands == ["snakemake"]

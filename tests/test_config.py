@@ -40,7 +40,7 @@ def written(tmp_path, text=PLAIN):
         # Types and ranges: nothing is turned into another type.
         (PLAIN + "training: {epochs: '3'}\n", ["training.epochs of", "own.yaml", "whole number", "'3'"]),
         (PLAIN + "training: {epochs: 3.0}\n", ["training.epochs", "whole number"]),
-        (PLAIN + "training: {epochs: -3}\n", ["training.epochs", "own.yaml", "greater than or equal to 1", "-3"]),
+        (PLAIN + "training: {epochs: -3}\n", ["training.epochs", "own.yaml", "greater than 0", "-3"]),
         (PLAIN + "training: {learning_rate: .inf}\n", ["training.learning_rate", "finite"]),
         (PLAIN + "training: {deterministic: 1}\n", ["training.deterministic", "true or false"]),
         (PLAIN + "training: {schedule: cosin}\n", ["unknown schedule 'cosin'", "did you mean 'cosine'"]),
@@ -58,7 +58,7 @@ def written(tmp_path, text=PLAIN):
         (of("{foo: {}}"), ["models.foo of", "own.yaml", "unknown model 'foo'", "msrn"]),
         (of("{msrn: {options: {widht: 8}}}"), ["models.msrn of", "own.yaml", "'widht'", "did you mean 'width'"]),
         (of("{msrn: {options: {group_ratio: .nan}}}"), ["models.msrn", "group_ratio of model msrn", "finite"]),
-        (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "equal to 1"]),
+        (of("{gmp: {training: {epochs: 0}}}"), ["epochs of models.gmp.training", "'own'", "greater than 0"]),
         (PLAIN + "attention: {models: [dsdl]}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         (PLAIN + "ablation: {dsdl: {alpha: [1]}}\n", ["unknown model 'dsdl'", "gmp, msrn"]),
         (axes("{grpah: [none]}"), ["ablation axis 'grpah'", "ablation.msrn", "own.yaml", "did you mean 'graph'"]),
@@ -71,7 +71,7 @@ def written(tmp_path, text=PLAIN):
         (ranges("{mrsn: {training.epochs: [1, 2]}}"), ["unknown model 'mrsn' in tuning.ranges", "did you mean 'msrn'"]),
         (ranges("{'*': {training.workers: [1, 2]}}"), ["'training.workers' in tuning.ranges"]),  # changes no result
         (ranges("{'*': {options.width: [4, 8, 16, 32]}}"), ["unknown setting of gmp 'options.width'"]),
-        (ranges("{'*': {training.epochs: [1, 0]}}", 2), ["training.epochs of gmp", "not 0", "equal to 1"]),
+        (ranges("{'*': {training.epochs: [1, 0]}}", 2), ["training.epochs of gmp", "not 0", "greater than 0"]),
         (ranges("{'*': {training.epochs: {low: 1, high: 9}}}"), ["training.epochs of gmp", "whole number"]),
         (ranges("{'*': {training.epochs: 3}}"), ["tuning.ranges.*.training.epochs", "a list of values", "not 3"]),
         (ranges("{'*': {training.momentum: {lo: 0.1, high: 0.9}}}"), ["own.yaml", "'lo' in tuning.ranges"]),
@@ -147,6 +147,10 @@ def test_a_runs_identity_changes_with_what_changes_its_result_and_with_nothing_e
         "seeds": [4],
     }
     other = {"training.epochs": 3, "models.msrn.options.width": 9, "input_size": 32, "dataset.train": 7}
+    other |= {"training.threads": 3, "training.deterministic": False, "training.precision": "bfloat16"}
+    other |= {"training.evaluation_precision": "bfloat16", "training.eval_test_each_epoch": True, "training.images": 5}
+    other |= {"training.init": "a", "backbone.name": "resnet18", "label_vectors": "random"}
+    other |= {"models.msrn.label_vectors": "one-hot", "models.msrn.input_size": 64}
     for key, value in same.items():
         assert config.load(path, {key: value}).run_config("msrn").identity() == identity, key
     for key, value in other.items():

@@ -13,12 +13,13 @@ import pytest
 import rehearsal
 import torch
 from rehearsal import ROOT, SHIPPED
+from safetensors.torch import load_file
 
 from mlclib import __main__ as line
 from mlclib import config, models
 from mlclib.config import Backbone, RunConfig
 from mlclib.results.scores import scores_table
-from mlclib.runs import plan
+from mlclib.runs import plan, train
 from mlclib.runs.study import Study
 
 SCENES = {"train": 24, "val": 8, "test": 12}
@@ -142,9 +143,12 @@ def test_voc2007_starts_from_a_finished_run_of_coco2014(small, tmp_path, monkeyp
     rehearsal.check_pages(first)
     (start,) = first.finished("msrn")
     pattern = str(tmp_path / "results" / "runs" / "coco2014" / "msrn-*" / "seed-0")
-    path = small("voc2007-coco", tmp_path, models=["msrn"], training={"init": pattern})
+    path = small("voc2007-coco", tmp_path, models=["msrn"], training={"init": pattern, "backbone_factor": 0.0})
     runs = Study(config.load(path), results=tmp_path / "results").train("msrn")
     assert start.folder.parent.name in scores_table({"msrn": runs}).protocol
+    ours, theirs = (load_file(run.folder / "weights.safetensors") for run in (runs[0], start))
+    kernels = [key for key in theirs if key.startswith("backbone.") and theirs[key].ndim == 4]
+    assert kernels and all(torch.equal(ours[key], theirs[key]) for key in kernels)  # which a factor of 0 leaves alone
 
 
 def test_a_checkpoint_of_the_authors_stands_in_the_tables_beside_our_own(small, tmp_path, monkeypatch):
@@ -162,6 +166,10 @@ def test_a_checkpoint_of_the_authors_stands_in_the_tables_beside_our_own(small, 
     rehearsal.run_notebook(ROOT / "notebooks" / "02_train.ipynb", tmp_path / "copy.ipynb", given, io.StringIO())
     study = rehearsal.rehearse(path, tmp_path / "results", monkeypatch)
     rehearsal.check_pages(study)
+    (scored,) = train.scored_checkpoints(study)["msrn (authors' checkpoint)"]
+    images, _ = study.inputs(study.experiment.run_config("msrn"), "test").__getitems__([(0, row) for row in range(12)])
+    with torch.no_grad():
+        np.testing.assert_allclose(scored.logits["last"], theirs.eval()(images).logits, rtol=1e-4, atol=1e-4)
     scores = pd.read_csv(study.folder / "tables" / "scores.csv").set_index("model")
     assert list(scores.index) == ["gmp", "msrn", "msrn (authors' checkpoint)"] and scores["mAP"].notna().all()
     text = (study.folder / "tables" / "scores.md").read_text(encoding="utf-8").replace("\\", "")

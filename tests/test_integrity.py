@@ -1,9 +1,13 @@
 """Every kind of broken image and contradiction is found and named."""
 
+import os
+
+import made_data
 import numpy as np
 import pytest
 from PIL import Image
 
+from mlclib import __main__ as line
 from mlclib import datasets
 from mlclib.common.errors import UserError
 from mlclib.datasets import integrity
@@ -142,3 +146,21 @@ def test_the_sample_of_voc_2007_is_whole(shared):
     part = integrity.exclude(data, [n for s in data.splits.values() for n in s.names if n not in keep])
     report = integrity.verify(part)
     assert report.images == 120 and set(report.problems) <= {"label without images"}
+
+
+def test_a_picture_replaced_by_one_of_as_many_bytes_is_other_data(tmp_path):
+    data, index = whole(tmp_path / "images"), tmp_path / "index.json"
+    before, path = integrity.checksum(data, index), data.splits["train"].paths[0]
+    content, changed = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(path, ns=(changed, changed + 10**9))
+    assert integrity.checksum(data, index) != before
+
+
+def test_the_command_that_verifies_a_data_set_names_an_unreadable_picture_and_ends_with_1(tmp_path, capsys):
+    made_data.voc_devkit(tmp_path, 2007)
+    command = ["data", "voc2007", "--root", str(tmp_path), "--verify"]
+    assert line.main(command) == 0
+    (tmp_path / "VOCdevkit/VOC2007/JPEGImages/000003.jpg").write_bytes(b"no picture")
+    assert line.main(command) == 1
+    assert "problem, unreadable: 1\n  000003: " in capsys.readouterr().out

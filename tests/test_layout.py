@@ -37,7 +37,7 @@ def test_the_library_stays_thin():
     files = [path for path in (ROOT / "mlclib").rglob("*.py") if scenes not in path.parents]
     lines = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {file: count for file, count in lines.items() if count > 400} == {}
-    assert sum(lines.values()) <= 16_483  # what stands; the aim of issue 21 is 10,000, and 1,200 for what came after it
+    assert sum(lines.values()) <= 16_482  # what stands; the aim of issue 21 is 10,000, and 1,200 for what came after it
 
 
 def test_imports_run_one_way_only():

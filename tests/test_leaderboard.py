@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 from made_runs import make
-from scipy.stats import friedmanchisquare, norm, rankdata, ttest_ind
+from scipy.stats import friedmanchisquare, norm, rankdata, t, ttest_ind
 
 from mlclib import config
 from mlclib.common.errors import UserError
@@ -142,6 +142,22 @@ def test_few_seeds_that_carry_the_variance_leave_few_degrees_of_freedom():
     assert parts.degrees_of_freedom == pytest.approx(welch.df)
     assert 2 * parts.p_above(abs(np.mean(scores[0]) - np.mean(scores[1]))) == pytest.approx(welch.pvalue)
     assert VarianceComponents(1e-4, 0.0, np.nan, (np.nan, np.nan), (1, 1)).degrees_of_freedom == np.inf
+    assert few.half_width(0.95) == pytest.approx(t.ppf(0.975, 4) * 2e-4**0.5)
+
+
+def test_the_p_of_a_pair_is_that_of_the_t_test_where_seeds_dominate():
+    rng = np.random.default_rng(15)
+    models = [logits_of(shares, rng, images=4000) for shares in ([0.5, 0.6, 0.7], [0.6, 0.7, 0.8])]
+    (pair,) = leaderboard.compare(models, np.ones((4000, 1), np.int8), "OR", margin=0.01, draws=400)
+    shares = [(model >= 0).mean((1, 2)) for model in models]
+    assert pair.p == pytest.approx(ttest_ind(*shares, equal_var=False).pvalue, rel=0.1)
+    assert pair.p > 2 * pair.difference.p
+
+
+@pytest.mark.parametrize("share", [0.38, 0.42])
+def test_a_pair_is_flagged_where_seeds_carry_more_than_40_percent_of_the_variance(share):
+    variance = VarianceComponents(1 - share, 0.0, share, (share / 2,) * 2, (3, 3))
+    assert leaderboard.Pair(0, 1, None, 1, 1, 1, variance).hangs_on_seeds == (share > 0.4)
 
 
 def test_a_verdict_needs_both_tests_and_a_pair_that_hangs_on_seeds_is_flagged():
@@ -451,3 +467,16 @@ def test_a_pair_whose_order_differs_between_two_experiments_is_named(tmp_path, e
     shutil.rmtree(tmp_path / "two")
     every = across.reversal_tables(tmp_path)[0].frame
     assert every.to_numpy().tolist() == [["DSDL", "GMP and MSRN", "one, three"], ["MSRN", "GMP", "one, three"]]
+
+
+def test_margins_and_levels_of_several_pairs_are_for_all_of_them_together():
+    rng = np.random.default_rng(4)
+    equal = [logits_of([0.6], rng) for _ in range(3)]
+    pairs = leaderboard.compare(equal, ONES, "OR", margin=0.15, draws=400)
+    for pair in pairs:
+        reach = norm.ppf(1 - 0.05 / 3) * pair.variance.standard_error  # of a one-sided test, Bonferroni
+        assert pair.equivalent_within >= abs(pair.difference.delta) + reach - 1e-12
+        assert pair.variance.level == pytest.approx(0.05 / 3)  # none is shown to differ
+    assert [pair.verdict for pair in pairs] == [EQUIVALENT, UNKNOWN, UNKNOWN]  # the third has p 0.045 by itself
+    shown = leaderboard.compare([*equal[:2], equal[0] - 3], ONES, "OR", margin=0.15, draws=400)
+    assert [pair.variance.level for pair in shown] == pytest.approx([0.05, 0.025, 0.025])

@@ -235,3 +235,14 @@ def test_labels_may_be_names_and_inputs_tensors():
     assert arrays.backbone.layers == (2,) and set(arrays.project) == {"2"}  # no stage is built that no layer needs
     state = build("msrn", **tensors, layers=[2]).state_dict()
     assert all(torch.equal(value, state[key]) for key, value in arrays.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("msrn", {"group_loss_weight": 0.1}), ("msrn", {"learn_vectors": True}), ("dsdl", {"learn_vectors": True}),
+    ("dsdl", {"coefficients": "learnt"}), ("linear", {"norm": "none"}),
+])  # fmt: skip
+def test_an_option_changes_the_loss_or_what_learns(name, change):
+    models = [build(name, **options) for options in ({}, change)]
+    losses = [model.loss(model.classify(some_maps()), some_targets()).item() for model in models]
+    learnt = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in models]
+    assert losses[0] != losses[1] or learnt[0] != learnt[1]

@@ -194,6 +194,8 @@ def test_another_order_and_other_notes_reach_the_tables_without_training(study):
     assert reasons["06_protocols"] == ("models: gmp, msrn, dsdl -> dsdl, msrn, gmp",)
     assert reasons["03_ablation-msrn-layers"] == ("ablation.msrn layers: 4, 2, 3, 4 -> 2, 3, 4, 4",)
     assert set(reasons) == {"01_data", "03_ablation-msrn-layers", "05_tables", "06_protocols", "page"}
+    reasons = todo(again(study, attention=config.Attention(images=(2,))))
+    assert set(reasons) == {f"04_attention-{model}" for model in study.experiment.models} | {"page"}
     changed = again(study, notes=("Drawn at night.",))
     reasons = todo(changed)
     assert not trained(reasons) and {"02_train-gmp", "05_tables", "page"} <= set(reasons)
@@ -380,3 +382,18 @@ def test_a_bad_declaration_is_one_sentence_that_names_the_notebook(study, folder
     nbformat.write(notebook(GIVEN, mlclib=declared), folder / "08_count.ipynb")
     with pytest.raises(UserError, match=f"(?=.*08_count.ipynb){words}"):
         plan.stages(study)
+
+
+def test_status_answers_from_file_times_while_nothing_changed_and_no_longer(study, capsys, monkeypatch):
+    monkeypatch.setattr(line, "_study", lambda arguments: again(study))
+
+    def status():
+        line.main(["status", "tiny", "--results", str(study.results)])
+        return capsys.readouterr().out.splitlines()
+
+    (first,) = status()
+    assert first.startswith("0 of ") and status() == [first] and (study.folder / "unchanged.json").exists()
+    table = study.folder / "tables" / "06_protocols.csv"
+    with spoilt(table):
+        table.write_text("better")
+        assert status()[0] == "06_protocols: tables/06_protocols.csv was changed by hand"

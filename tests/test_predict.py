@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mlclib import __main__ as line
 from mlclib.common.errors import UserError
 from mlclib.datasets.images import open_rgb
 from mlclib.inference import predict
@@ -69,11 +70,11 @@ def test_a_map_s_file_is_named_after_its_label_whatever_its_characters():
 def test_every_form_prints_the_same_probabilities_and_the_exit_code_tells_of_unreadable_images(tiny_study, capsys):
     folder, path = folder_of(tiny_study, "dsdl"), tiny_study.dataset.splits["test"].paths[0]
     wanted = predict.predict(folder, [path]).probabilities.iloc[0]
-    assert predict.show(folder, [path], "json") == 0
+    assert line.main(["predict", str(folder), str(path), "--json"]) == 0
     [entry] = json.loads(capsys.readouterr().out)
     assert entry["image"] == str(path) and entry["labels"] == pytest.approx(wanted.to_dict(), abs=1e-6)
     assert list(entry["labels"].values()) == sorted(entry["labels"].values(), reverse=True)
-    assert predict.show(folder, [path], "csv") == 0
+    assert line.main(["predict", str(folder), str(path), "--csv"]) == 0
     header, row = capsys.readouterr().out.strip().splitlines()
     assert header.split(",") == ["image", *wanted.index]
     assert [float(x) for x in row.split(",")[1:]] == pytest.approx(list(wanted), abs=1e-6)

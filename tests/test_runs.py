@@ -1,6 +1,7 @@
 """A run folder proves itself whole, says how it was made, and is never trained twice."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,19 @@ import yaml
 from safetensors.torch import load_file
 
 from benchmarks import contest_gpu
+from mlclib import __main__ as line
 from mlclib import config
 from mlclib.common.errors import UserError
-from mlclib.datasets import integrity
+from mlclib.datasets import integrity, labels
+from mlclib.datasets.images import open_rgb
 from mlclib.metrics import scores as metrics
 from mlclib.results import data as data_results
 from mlclib.runs import run as runs_of
 from mlclib.runs import store
 from mlclib.runs.study import Study
+from mlclib.training import checkpoints
 from mlclib.training.checkpoints import load_trained_state
+from mlclib.training.inputs import transform_of
 
 
 @pytest.mark.parametrize("name", store.FILES)
@@ -174,3 +179,90 @@ def test_the_label_graphs_are_those_that_the_models_are_built_with(tiny_study):
         assert np.array_equal(graph, model.adjacency.numpy())
     plain = Study(replace(study.experiment, models={"gmp": config.Model()}), tiny_study.root, tiny_study.results)
     assert data_results.label_graphs(plain) == {}
+
+
+def test_a_run_on_few_images_knows_and_sees_the_first_of_the_training_images_alone(tiny_study):
+    run, split = tiny_study.experiment.run_config("msrn"), tiny_study.dataset.splits["train"]
+    run = replace(run, training=replace(run.training, images=10))
+    learning, rows = replace(run, backbone=replace(run.backbone, frozen=False)), tiny_study.training_rows(run)
+    info, (counts, totals) = tiny_study.label_info(run), labels.cooccurrence(split.targets[rows])
+    assert len(rows) == 10 and np.array_equal(info.counts, counts) and np.array_equal(info.totals, totals)
+    every, plain = tiny_study.maps("train").maps[4], transform_of(run.identity())
+    for place in (0, 7, 13):
+        (maps, marks), row = tiny_study.inputs(run, "train").__getitems__([(0, place)]), rows[place % 10]
+        assert np.array_equal(maps[4][0], every[row]) and np.array_equal(marks[0], split.targets[row])
+        pictures, marks = tiny_study.inputs(learning, "train").__getitems__([(0, place)])
+        assert torch.equal(pictures[0], plain(open_rgb(split.paths[row]))) and np.array_equal(
+            marks[0], split.targets[row]
+        )
+
+
+def test_training_images_alone_are_varied_anew_by_seed_epoch_and_image(tiny_study):
+    run = tiny_study.experiment.run_config("gmp")
+    recipe = replace(run.training, augmentation="msrn", normalise=False)
+    run = replace(run, backbone=replace(run.backbone, frozen=False), training=recipe)
+    test, plain = tiny_study.inputs(run, "test"), transform_of(run.identity())
+    assert torch.equal(test.image(3, 0), plain(open_rgb(test.split.paths[0])))
+    assert 0 <= test.image(3, 0).min() < 0.5 < test.image(3, 0).max() <= 1
+    train, other = (tiny_study.inputs(run, "train", seed) for seed in (0, 1))
+    first = train.image(0, 2)
+    torch.manual_seed(5)
+    assert torch.equal(train.image(0, 2), first)
+    again = (train.image(1, 2), other.image(0, 2), plain(open_rgb(train.split.paths[2])))
+    assert not any(torch.equal(varied, first) for varied in again)
+
+
+def test_layer_maps_are_of_the_run_s_own_input_size(tiny_study, tmp_path):
+    study = Study(tiny_study.experiment, tiny_study.root, tmp_path)
+    for side in (64, 96):
+        run = replace(study.experiment.run_config("gmp"), input_size=side)
+        maps, _ = study.inputs(run, "val").__getitems__([(0, 0)])
+        assert maps[4].shape[2:] == (side // 32, side // 32)
+
+
+def test_a_file_of_weights_counts_by_its_content_for_runs_and_layer_maps(tiny_study, tmp_path):
+    run, places = tiny_study.experiment.run_config("gmp"), []
+    for name, content in (("a.pth", "1"), ("b.pth", "1"), ("c.pth", "2")):
+        (tmp_path / name).write_text(content)
+        own = replace(run, backbone=config.Backbone("test_resnet", str(tmp_path / name), True))
+        places.append((tiny_study.run_group_folder(own), tiny_study.maps_folder("train", own)))
+    assert places[0] == places[1] and all(a != b for a, b in zip(places[0], places[2], strict=True))
+
+
+def test_checkpoints_that_other_code_wrote_are_deleted(tmp_path):
+    for code, left in (("one", 0), ("one", 1), ("two", 0)):
+        store.begin(tmp_path, {"trainer.py": code})
+        assert len(checkpoints.listed(tmp_path)) == left
+        checkpoints.write(tmp_path, checkpoints.State(), {})
+
+
+def test_each_seed_draws_weights_of_its_own_and_one_is_trained_alone_where_it_is_named(tiny_yaml, tmp_path):
+    sets = ("seeds=[0, 1]", "training.learning_rate=1e-9", "training.keep_weights=false")  # the weights stay as drawn
+    named = ["train", str(tiny_yaml), "--model", "gmp", "--results", str(tmp_path)]
+    named += [word for one in sets for word in ("--set", one)]
+    assert line.main([*named, "--seed", "1"]) == 0
+    assert [path.parent.name for path in tmp_path.rglob("manifest.json")] == ["seed-1"]
+    assert line.main(named) == 0
+    one, other = (store.read(path.parent).logits["last"] for path in tmp_path.rglob("manifest.json"))
+    assert np.abs(one - other).max() > 0.05 and not list(tmp_path.rglob("weights.safetensors"))
+
+
+def test_the_stages_and_norms_that_a_recipe_freezes_learn_nothing(tiny_study):
+    run = tiny_study.experiment.run_config("gmp")
+    recipe = replace(run.training, frozen_layers=3, frozen_norms=True)
+    model = tiny_study.build(replace(run, backbone=config.Backbone("test_resnet", None), training=recipe)).train()
+    learns = {key.split(".")[2] for key, p in model.named_parameters() if p.requires_grad and "backbone" in key}
+    assert learns == {"layer4"}
+    assert not any(m.training for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_the_authors_graph_and_vectors_are_those_of_the_model(tiny_study, tmp_path):
+    counts, totals = labels.cooccurrence(tiny_study.dataset.splits["train"].targets)
+    vectors = 2 * labels.vectors(tiny_study.dataset.labels)
+    for name, content in (("adj.pkl", {"adj": 2.0 * counts, "nums": 3.0 * totals}), ("vectors.pkl", vectors)):
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    run = tiny_study.experiment.run_config("msrn")
+    run = replace(run, cooccurrence=str(tmp_path / "adj.pkl"), label_vectors=str(tmp_path / "vectors.pkl"))
+    info = tiny_study.label_info(run)
+    assert np.array_equal(info.counts, 2 * counts) and np.array_equal(info.totals, 3 * totals)
+    assert torch.equal(tiny_study.build(run).label_vectors, torch.from_numpy(vectors))

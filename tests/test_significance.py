@@ -160,6 +160,14 @@ def test_seeds_that_disagree_widen_the_interval():
     assert disagreeing[1] - disagreeing[0] > 2 * (agreeing[1] - agreeing[0])
 
 
+def test_the_bootstrap_of_a_difference_draws_the_seeds_too():
+    good, targets = drawn(400, 3, seed=16)
+    apart = np.stack([good + s * targets for s in (0.0, 0.5, 1.0)])
+    alike = np.stack([good + 0.5 * targets] * 3)
+    one, other = (paired_bootstrap(each, good, targets, draws=300) for each in (apart, alike))
+    assert one.high - one.low > 1.5 * (other.high - other.low)
+
+
 def test_models_may_have_different_numbers_of_seeds():
     worse, targets = drawn(200, 3, seed=17)
     better = np.stack([worse + targets, worse + 1.2 * targets, worse + 1.4 * targets])
@@ -198,6 +206,7 @@ def test_mean_and_deviation_over_seeds():
         ({"difficult": "x"}, "unknown treatment of difficult labels 'x'"),
         ({"score": "OF1", "threshold": "sweep"}, "threshold must be a number .*best_threshold"),
         ({"draws": 0}, "draws must be 1 or more"),
+        ({"dificult": "absent"}, "unknown keyword 'dificult'.*did you mean 'difficult'"),
     ],
 )
 def test_choices_that_do_not_exist_are_refused(options, message):

@@ -435,3 +435,14 @@ def test_rows_of_corel5k_have_the_scores_of_its_literature(tmp_path):
     assert (ours["P"], ours["N+"]) == (100 * scores["P"], scores["N+"]) and theirs["N+"] == 139
     (table,) = literature.published_tables({"gmp": [run]}, selection="ema")  # which the run did not keep
     assert table.frame.iloc[-1][["P", "R", "F1", "N+"]].isna().all()
+
+
+def test_further_scores_stand_under_their_names_and_less_is_no_best(models):
+    table = performance.further_table(models)
+    for row, runs in enumerate(models.values()):
+        given = [(run.logits["last"], run.targets) for run in runs]
+        values = [metrics.ranking(*one) | metrics.examples(*one) for one in given]
+        for column in metrics.FURTHER:
+            mean = np.mean([each[column.replace(" ", "_").replace("Hamming", "hamming")] for each in values])
+            assert table.frame[column][row] == pytest.approx(mean if "coverage" in column else 100 * mean)
+    assert set(metrics.FURTHER) - set(table.best) == {"coverage error", "ranking loss", "Hamming loss"}

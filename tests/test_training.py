@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from mlclib import config
 from mlclib.common.errors import UserError
+from mlclib.metrics.scores import evaluate
 from mlclib.models import base
 from mlclib.models.losses import Loss
 from mlclib.training.inputs import Maps
@@ -241,3 +243,38 @@ def test_few_images_are_taken_again_until_an_epoch_has_as_many_steps_as_with_all
     assert len(few) == 12 and few.targets.argmax(1).tolist() == [7, 2, 5] * 4
     values, seen = few.__getitems__([(0, row) for row in (0, 4, 11)])
     assert values[4].flatten().tolist() == [7, 2, 5] and torch.equal(seen, torch.from_numpy(targets[[7, 2, 5]]))
+
+
+CHANGES = [
+    {},
+    {"optimizer": "adam"},
+    {"optimizer": "adamw"},
+    {"momentum": 0.5},
+    {"weight_decay": 0.1},
+    {"weight_decay": 0.1, "decay_biases": False},
+    {"clip_norm": 0.01},
+    {"warmup_epochs": 1.0},
+    {"step_factor": 0.5},
+    {"step_epochs": (2,)},
+    {"precision": "bfloat16"},
+]
+
+
+def test_every_part_of_a_recipe_changes_what_is_learnt(tmp_path):
+    plain = replace(RECIPE, optimizer="sgd", schedule="step", step_epochs=(1,))
+    models = [trained(tmp_path / str(n), replace(plain, **change))[0] for n, change in enumerate(CHANGES)]
+    for (one, a), (other, b) in combinations(zip(CHANGES, models, strict=True), 2):
+        assert not same(a, b), (one, other)
+
+
+def test_best_test_and_ema_are_the_logits_of_that_epoch_and_of_the_averaged_weights(tmp_path):
+    against = Toy(20, 1)
+    against.targets = -against.targets  # the epoch that learnt least is the best
+    torch.manual_seed(0)
+    trainer = Trainer(ToyModel(), Toy(), against, replace(RECIPE, epochs=6, ema=0.9), 0, tmp_path)
+    state = trainer.run()
+    scores = [row["mAP"] for row in state.history]
+    assert state.best_test_epoch == 1 + int(np.argmax(scores)) < 6
+    assert evaluate(state.logits["best_test"].numpy(), against.targets)["mAP"] == max(scores)
+    assert torch.equal(trainer.evaluate(against, trainer.ema), state.logits["ema"])
+    assert not torch.equal(state.logits["ema"], state.logits["last"])

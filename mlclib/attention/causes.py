@@ -19,9 +19,10 @@ from PIL import Image
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mlclib.attention import learnt, redrawn
+from mlclib.attention import redrawn
 from mlclib.attention.maps import GRID, ModelOnSplit
 from mlclib.datasets import scenes
+from mlclib.datasets.labels import similarity
 from mlclib.metrics import resampling
 from mlclib.models import title
 from mlclib.models.backbones import Backbone
@@ -155,7 +156,7 @@ def _effects_of(panel: Panel, removed: Pairs, model: str, odds: np.ndarray) -> t
     beside = {
         "with co-occurrence": odds,
         "with own graph": np.full_like(odds, np.nan) if graph is None else graph.T,
-        "with learnt vectors": np.mean([learnt.similarity(one) for one in vectors], axis=0),
+        "with learnt vectors": np.mean([similarity(one) for one in vectors], axis=0),
     }
     taken, other = removed.labels == np.arange(len(odds))[:, None], ~np.eye(len(odds), dtype=bool)
     predicted = removed.whole[model][:, removed.rows, removed.labels] >= 0

@@ -18,6 +18,7 @@ from sklearn.manifold import TSNE
 
 from mlclib import models
 from mlclib.attention.maps import ModelOnSplit
+from mlclib.datasets.labels import similarity
 from mlclib.results.style import COLOURS, graph_layout, label_heatmap, safe_text
 from mlclib.results.table import Table
 from mlclib.runs.store import FinishedRun
@@ -54,12 +55,6 @@ def learnt(subject: ModelOnSplit) -> Learnt:
     with torch.no_grad():
         tensors = *model.embeddings(), model.assignment(), graph
     return Learnt(subject.labels, *(None if one is None else one.detach().numpy() for one in tensors))
-
-
-def similarity(vectors: np.ndarray) -> np.ndarray:
-    """Cosine similarity [C, C] of the rows of `vectors`."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-    return unit @ unit.T
 
 
 def nearest(vectors: np.ndarray, count: int = 3) -> tuple[np.ndarray, np.ndarray]:

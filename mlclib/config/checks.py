@@ -15,8 +15,7 @@ UNLEARNT = {
     "augmentation": "its maps are cached once",
     "init": "it keeps the weights it has",
     "normalise": "its maps are made of normalised pixels",
-    "frozen_layers": "none of it learns",
-    "frozen_norms": "none of it learns",
+    **dict.fromkeys(("frozen_layers", "frozen_norms"), "none of it learns"),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from mlclib import datasets
 from mlclib.common.errors import UserError, check_name, unknown
@@ -41,11 +41,7 @@ def _dataset(given: dict[str, Any]) -> dict[str, Any]:
     return {"root": f"data/{given['name']}", **given}
 
 
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=32)]  # of a square picture, in pixels
-Factor = Annotated[float, Field(ge=0)]
-Step = Annotated[float, Field(gt=0)]
 Precision = Literal["float32", "bfloat16", "float16"]
 Name = Annotated[str, Field(pattern=r"^[^/\s]+$")]  # becomes a part of file names
 Values = Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]
@@ -79,36 +75,36 @@ class Training(Strict):
     init: a finished run, as a folder or a pattern, whose backbone the run starts from.
     """
 
-    images: Count | None = None
-    epochs: Count = 12
-    batch_size: Count = 32
+    images: PositiveInt | None = None
+    epochs: PositiveInt = 12
+    batch_size: PositiveInt = 32
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    learning_rate: Step = 1e-3
-    backbone_factor: Factor = 0.1
+    learning_rate: PositiveFloat = 1e-3
+    backbone_factor: NonNegativeFloat = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Factor = 1e-4
+    weight_decay: NonNegativeFloat = 1e-4
     decay_biases: bool = True
     schedule: Literal["constant", "step", "cosine", "one-cycle"] = "one-cycle"
-    step_epochs: tuple[Index, ...] = ()
-    step_factor: Step = 0.1
-    warmup_epochs: Factor = 0.0
+    step_epochs: tuple[NonNegativeInt, ...] = ()
+    step_factor: PositiveFloat = 0.1
+    warmup_epochs: NonNegativeFloat = 0.0
     loss: str | dict[str, Any] = "soft-margin"
     augmentation: str = "none"
     normalise: bool = True
     precision: Precision = "float32"
     evaluation_precision: Precision = "float32"
-    accumulate: Count = 1
-    clip_norm: Step | None = None
+    accumulate: PositiveInt = 1
+    clip_norm: PositiveFloat | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     frozen_layers: Annotated[int, Field(ge=0, le=4)] = 0
     frozen_norms: bool = False
     eval_test_each_epoch: bool = False
-    workers: Index = 0
-    checkpoint_minutes: Factor = 5.0
+    workers: NonNegativeInt = 0
+    checkpoint_minutes: NonNegativeFloat = 5.0
     keep_weights: bool = True
     deterministic: bool = True
     init: str | None = None
-    threads: Count | None = None
+    threads: PositiveInt | None = None
 
 
 # What changes how long a run takes or what it leaves behind, and never its result.
@@ -125,9 +121,9 @@ class Attention(Strict):
     """
 
     models: Annotated[tuple[str, ...], AfterValidator(_distinct)] | None = None
-    images: Annotated[tuple[Index, ...], Field(min_length=1)] = (0, 1, 2, 3)
-    n_localisation: Count = 200
-    n_faithfulness: Count = 16
+    images: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2, 3)
+    n_localisation: PositiveInt = 200
+    n_faithfulness: PositiveInt = 16
 
 
 @dataclass(frozen=True)
@@ -138,8 +134,8 @@ class Causes(Strict):
     them attention maps are evaluated.
     """
 
-    images: Count = 400
-    maps: Count = 60
+    images: PositiveInt = 400
+    maps: PositiveInt = 60
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ class Tuning(Strict):
 
     trials: Annotated[int, Field(ge=2)]
     ranges: Annotated[dict[str, dict[str, Annotated[Any, AfterValidator(_list_or_range)]]], Field(min_length=1)]
-    seed: Index = 0
+    seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)

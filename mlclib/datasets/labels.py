@@ -78,6 +78,12 @@ def vectors(labels: Sequence[str], source: str | Path = "table", seed: int = 0) 
     return np.stack([np.mean([rows[w] for w in words_of(label)], axis=0) for label in labels]).astype(np.float32)
 
 
+def similarity(vectors: np.ndarray) -> np.ndarray:
+    """Cosine similarity [C, C] of the rows of `vectors`."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
+    return unit @ unit.T
+
+
 def _from_table(words: set[str]) -> dict[str, np.ndarray]:
     with open(TABLE, newline="", encoding="utf-8") as file:
         rows = csv.reader(line for line in file if not line.startswith("#"))

@@ -59,7 +59,9 @@ def load_model(folder: str | Path) -> Classifier:
     """
     run = store.read(folder)
     configuration, count = run.about["configuration"], len(run.labels)
-    weights = load_file(run.folder / "weights.safetensors")
+    if not (path := run.folder / "weights.safetensors").exists():
+        raise UserError(f"{run.folder} kept no weights: train it again with training.keep_weights: true")
+    weights = load_file(path)
     backbone = configuration["backbone"]
     # What is known of the labels stands among the weights, so the model is built with blanks of the right shape.
     model = models.build(

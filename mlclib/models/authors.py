@@ -97,7 +97,7 @@ def read_label_vectors(path: str | Path, names: Sequence[str]) -> np.ndarray:
         own = labels.vectors(names)
     except UserError:  # a label that the project's table has no word for: nothing to compare with
         return vectors.astype(np.float32)
-    _check_order(_cosines(vectors), _cosines(own), names, path, "word similarity")
+    _check_order(labels.similarity(vectors), labels.similarity(own), names, path, "word similarity")
     return vectors.astype(np.float32)
 
 
@@ -131,11 +131,6 @@ def _numbers(value: Any, path: str | Path) -> np.ndarray:
     if not np.isfinite(array).all():
         raise UserError(f"{path} holds something other than finite numbers; give a file of the authors")
     return array
-
-
-def _cosines(vectors: np.ndarray) -> np.ndarray:
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit @ unit.T
 
 
 def _check_order(theirs: np.ndarray, ours: np.ndarray, names: Sequence[str], path: str | Path, what: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -90,11 +91,13 @@ class Study:
 
     @property
     def files(self) -> set[Path]:
-        """What the configurations name: weights, label vectors, co-occurrence, runs to start from."""
+        """What the configurations name: weights, label vectors, co-occurrence, runs to start from, tables, classes."""
         asked = [run.configuration for run in self.runs.values()]
         named = {name for one in asked for name in (one.backbone.weights, one.label_vectors, one.cooccurrence) if name}
         starts = (folder for one in asked for folder in runs_of.starts(one.training.init or ""))
-        return {*map(Path, named), *starts}
+        tables = (value for value in self.experiment.dataset.values() if isinstance(value, str))
+        classes = (inspect.getsourcefile(models.find(one.model)) for one in asked)
+        return {*map(Path, (*named, *tables, *classes)), *starts}
 
     # The runs.
 

@@ -172,10 +172,11 @@ def _about(study: Study, run: Run, started: str) -> dict[str, Any]:
 
 def _backbone_of(folder: Path) -> dict[str, torch.Tensor]:
     """The backbone's weights of another finished run."""
-    weights = load_file(store.read(folder).folder / "weights.safetensors")
+    path = store.read(folder).folder / "weights.safetensors"
+    weights = load_file(path) if path.exists() else {}
     own = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
     if not own:
-        raise UserError(f"training.init names {folder}, whose run has no backbone weights (its backbone was frozen)")
+        raise UserError(f"training.init names {folder}, whose run has no backbone weights (frozen, or not kept)")
     return own
 
 

@@ -14,7 +14,7 @@ from mlclib.common.sources import ROOT
 
 FILE = "unchanged.json"
 OWN = ("mlclib", "notebooks", "experiments", "data/*.csv", "requirements.lock")  # of the project
-LEFT = ("stages", "tables", "figures", "external", "README.md")  # of an experiment
+LEFT = ("stages", "tables", "figures", "photographs", "external", "README.md")  # of an experiment
 
 
 def since(folder: Path, experiment: str, data: str) -> int | None:
@@ -37,7 +37,8 @@ def note(folder: Path, experiment: str, data: str, jobs: int, rests_on: Iterable
     experiment's results are watched besides. started: when the plan began to look, in nanoseconds since 1970.
     """
     own = [path for pattern in OWN for path in ROOT.glob(pattern)]
-    watched = list(dict.fromkeys(map(str, [*own, *(folder / name for name in LEFT), Path(experiment), *rests_on])))
+    files = [*(folder / name for name in LEFT), *Path(experiment).parent.glob("*.y*ml")]  # with what it includes
+    watched = list(dict.fromkeys(map(str, [*own, *files, *rests_on])))
     files = _stats(watched)
     if all(changed < started for _, changed in files.values()):
         state = {"asked": [experiment, data], "jobs": jobs, "watched": watched, "files": files}
