@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from mlclib.common.errors import UserError
 from mlclib.common.files import sha256
 from mlclib.results import captions
 from mlclib.results import report as reports
-from mlclib.runs import batch, notebooks, plan, run, store, train
+from mlclib.runs import batch, notebooks, plan, run, store, train, unchanged
 from mlclib.runs.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -397,3 +398,13 @@ def test_status_answers_from_file_times_while_nothing_changed_and_no_longer(stud
     with spoilt(table):
         table.write_text("better")
         assert status()[0] == "06_protocols: tables/06_protocols.csv was changed by hand"
+
+
+def test_a_changed_file_that_one_s_own_experiment_includes_is_a_change(tmp_path):
+    own, base = tmp_path / "own.yaml", tmp_path / "base.yaml"
+    for path in (own, base):
+        path.write_text("title: a")
+    unchanged.note(tmp_path / "results", str(own), "", 7, [], time.time_ns() + 10**9)
+    assert unchanged.since(tmp_path / "results", str(own), "") == 7
+    base.write_text("title: other")
+    assert unchanged.since(tmp_path / "results", str(own), "") is None

@@ -19,6 +19,7 @@ from mlclib import config
 from mlclib.common.errors import UserError
 from mlclib.datasets import integrity, labels
 from mlclib.datasets.images import open_rgb
+from mlclib.inference import predict
 from mlclib.metrics import scores as metrics
 from mlclib.results import data as data_results
 from mlclib.runs import run as runs_of
@@ -243,8 +244,11 @@ def test_each_seed_draws_weights_of_its_own_and_one_is_trained_alone_where_it_is
     assert line.main([*named, "--seed", "1"]) == 0
     assert [path.parent.name for path in tmp_path.rglob("manifest.json")] == ["seed-1"]
     assert line.main(named) == 0
-    one, other = (store.read(path.parent).logits["last"] for path in tmp_path.rglob("manifest.json"))
+    folders = [path.parent for path in tmp_path.rglob("manifest.json")]
+    one, other = (store.read(folder).logits["last"] for folder in folders)
     assert np.abs(one - other).max() > 0.05 and not list(tmp_path.rglob("weights.safetensors"))
+    with pytest.raises(UserError, match="seed-. kept no weights: train it again with training.keep_weights: true"):
+        predict.load_model(folders[0])
 
 
 def test_the_stages_and_norms_that_a_recipe_freezes_learn_nothing(tiny_study):
