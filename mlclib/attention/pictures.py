@@ -120,7 +120,7 @@ def bars(subject: ModelOnSplit, rows: Sequence[int]) -> Figure:
         below.axvline(0, color="0.3", lw=1)
         below.set_xlabel("logit (0: probability 0.5)")
         right += shown[np.argsort(-score, kind="stable")[: shown.sum()]].sum()
-    text = f"{right} of the {present.sum()} labels shown (blue) are in the top k of an image with k"
+    text = f"{right} of the {present.sum()} labels (blue) rank first: the top k of an image with k labels"
     figure.suptitle(text if present.any() else "The highest scores of images whose labels are not public")
     return figure
 
